@@ -1,0 +1,135 @@
+/**
+ * Every error a person or a program may meet, by its stable code. Code branches on codes, never on text.
+ * `status` is the HTTP status; `transient` says that the same call may succeed later; `hint` says what to do.
+ */
+const catalogue = {
+  'request.invalid': { status: 400, transient: false, hint: 'Correct the named fields and send the request again.' },
+  'auth.missing': { status: 401, transient: false, hint: 'Send an API key: Authorization: Bearer KEY.' },
+  'auth.invalid': { status: 401, transient: false, hint: 'The key is unknown, expired or revoked; ask for a new one.' },
+  'auth.forbidden': { status: 403, transient: false, hint: 'This needs a key with another role.' },
+  'not-found': { status: 404, transient: false, hint: 'Check the id; list what exists first.' },
+  'state.conflict': { status: 409, transient: false, hint: 'Read the current state and decide again.' },
+  'idempotency.reused': { status: 409, transient: false, hint: 'Use a new Idempotency-Key for a different request.' },
+  'quota.exceeded': { status: 403, transient: false, hint: 'Release something, or ask for a higher quota.' },
+  'placement.none': { status: 409, transient: true, hint: 'No machine fits now; the reasons are in the details.' },
+  'address.pool-empty': { status: 409, transient: true, hint: 'Widen the subnet, or release servers in it.' },
+  'store.unavailable': { status: 503, transient: true, hint: 'Nothing was changed; try again shortly.' },
+  'store.newer-schema': {
+    status: 500,
+    transient: false,
+    hint: 'Start the version that wrote this database, or newer.',
+  },
+  'store.locked': { status: 500, transient: false, hint: 'Another daemon owns this database file; stop it first.' },
+  'config.invalid': { status: 500, transient: false, hint: 'Correct the setting and start again.' },
+  'host.missing': { status: 500, transient: false, hint: 'Install what is named and start again.' },
+  'key.mismatch': { status: 500, transient: false, hint: 'Start with the master key this database was written with.' },
+  'boot.token-refused': {
+    status: 403,
+    transient: false,
+    hint: 'Boot the machine through the API; tokens live for one boot.',
+  },
+  'boot.claim-conflict': {
+    status: 409,
+    transient: false,
+    hint: 'Somebody else claimed this boot; it starts over by itself.',
+  },
+  'boot.stale': { status: 409, transient: false, hint: 'This boot was replaced by a newer one; nothing to do.' },
+  'boot.mismatch': {
+    status: 403,
+    transient: false,
+    hint: 'The hardware is not the one inspected; inspect the machine again.',
+  },
+  'boot.stage-late': {
+    status: 504,
+    transient: false,
+    hint: 'Read the timeline of this boot for the last thing the machine did.',
+  },
+  'boot.stage-failed': { status: 500, transient: false, hint: 'Read the agent log of this boot.' },
+  'boot.protocol': {
+    status: 426,
+    transient: false,
+    hint: 'Boot again: the ramdisk and the appliance speak different versions.',
+  },
+  'agent.refused': { status: 403, transient: false, hint: 'The server was released or its credential revoked.' },
+  'bmc.unreachable': { status: 502, transient: true, hint: 'Check the BMC address, cable and out-of-band network.' },
+  'bmc.auth': { status: 502, transient: false, hint: 'Correct the BMC user and password of this machine.' },
+  'bmc.refused': { status: 502, transient: true, hint: 'The BMC answered with an error; its code is in the details.' },
+  'bmc.lied': { status: 502, transient: true, hint: 'The BMC accepted a command and did not obey; reset the BMC.' },
+  'bmc.power-unknown': {
+    status: 502,
+    transient: true,
+    hint: 'The power state could not be read twice the same; nothing was done.',
+  },
+  'image.digest': { status: 500, transient: false, hint: 'The image is not what was registered; register it again.' },
+  'image.invalid': { status: 400, transient: false, hint: 'Use an image of the declared format; see the details.' },
+  'ssh.host-key': {
+    status: 502,
+    transient: false,
+    hint: 'Another machine answers at this address; look for an address conflict.',
+  },
+  'ssh.key-refused': {
+    status: 502,
+    transient: true,
+    hint: "The server does not accept the tenant's key; check the image's sshd.",
+  },
+  'ssh.unreachable': {
+    status: 502,
+    transient: true,
+    hint: 'The server does not answer on port 22; check its network.',
+  },
+  'saga.stuck': { status: 500, transient: false, hint: 'Undo failed; repair what is named, then retry or skip it.' },
+  cancelled: { status: 409, transient: false, hint: 'The request was cancelled; order again if it was a mistake.' },
+  internal: { status: 500, transient: false, hint: 'This is a defect: report it with the log around this time.' },
+} as const satisfies Record<string, { status: number; transient: boolean; hint: string }>;
+
+export type ErrorCode = keyof typeof catalogue;
+
+/** One field's complaint; `field` is a JSON pointer into the request body, such as `/sshKeys/0`. */
+export interface FieldError {
+  field: string;
+  message: string;
+}
+
+export interface ErrorDetails {
+  cause?: unknown;
+  fields?: readonly FieldError[];
+  /** Facts a program may read; never a secret. */
+  details?: Readonly<Record<string, unknown>>;
+}
+
+/** What happened (message), why (cause, details) and what to do (hint), under a stable code. */
+export class RackstartError extends Error {
+  readonly code: ErrorCode;
+  readonly fields: readonly FieldError[];
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(code: ErrorCode, message: string, { cause, fields = [], details = {} }: ErrorDetails = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'RackstartError';
+    this.code = code;
+    this.fields = fields;
+    this.details = details;
+  }
+
+  get status(): number {
+    return catalogue[this.code].status;
+  }
+
+  get transient(): boolean {
+    return catalogue[this.code].transient;
+  }
+
+  get hint(): string {
+    return catalogue[this.code].hint;
+  }
+}
+
+export function hasCode(error: unknown, code: ErrorCode): error is RackstartError {
+  return error instanceof RackstartError && error.code === code;
+}
+
+/** Any thrown value as one of ours; what is not ours is `internal` and keeps the original as its cause. */
+export function asRackstartError(error: unknown): RackstartError {
+  if (error instanceof RackstartError) return error;
+  return new RackstartError('internal', error instanceof Error ? error.message : String(error), { cause: error });
+}
