@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 
-import type { Clock } from './clock.ts';
+import type { Clock, Millis } from './clock.ts';
 
 /** The only source of randomness. */
 export interface Ids {
-  /** A new id, `prefix_` and 26 characters; ids of one process sort by the time they were made. */
+  /** A new id, `prefix_` and 26 characters (a ULID's layout); ids of one process sort in the order they were made. */
   next(prefix: string): string;
   /** Bytes no one can guess. */
   random(length: number): Buffer;
@@ -14,14 +14,18 @@ export interface Ids {
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
 
 export function createIds(clock: Clock): Ids {
+  let lastAt: Millis = 0;
+  let entropy = 0n;
   return {
-    next: (prefix) => `${prefix}_${base32(BigInt(clock.now()), 10)}${base32(entropy(), 16)}`,
+    next(prefix) {
+      // Within a millisecond, or when the clock steps back, counting on keeps the order.
+      const at = Math.max(clock.now(), lastAt);
+      entropy = at === lastAt ? entropy + 1n : BigInt(`0x${randomBytes(9).toString('hex')}`);
+      lastAt = at;
+      return `${prefix}_${base32(BigInt(at), 10)}${base32(entropy, 16)}`;
+    },
     random: (length) => randomBytes(length),
   };
-}
-
-function entropy(): bigint {
-  return BigInt(`0x${randomBytes(10).toString('hex')}`);
 }
 
 function base32(value: bigint, length: number): string {
