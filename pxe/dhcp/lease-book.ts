@@ -1,0 +1,39 @@
+import type { Mac } from '../boot-client.ts';
+
+/** Where a client lives on the network of the interface it asked through. */
+export interface Binding {
+  readonly address: string;
+  readonly prefixLength: number;
+  readonly gateway?: string;
+  readonly dns: readonly string[];
+  /** Seconds. */
+  readonly leaseTime: number;
+  /** True for a known machine: the binding was there before the packet and outlives it. */
+  readonly permanent: boolean;
+}
+
+export interface LeaseClient {
+  readonly mac: Mac;
+  /** Option 61, hex; kept for the record: the MAC alone decides, so that the address is the same in firmware, ramdisk and OS. */
+  readonly clientId?: string;
+  readonly hostname?: string;
+  /** Option 50, or ciaddr. */
+  readonly requested?: string;
+}
+
+/** Whether an address may be used: `elsewhere` asks for a NAK, `unknown` for silence (RFC 2131 §4.3.2). */
+export type Bound = { kind: 'bound'; binding: Binding } | { kind: 'elsewhere' } | { kind: 'unknown' };
+
+/**
+ * Who has which address on one network. Known machines have reservations: nothing is written for them. A stranger's
+ * lease is durable before the promise resolves. Errors: `address.pool-empty`; no live lease is ever stolen.
+ */
+export interface LeaseBook {
+  /** For a DISCOVER (or an INFORM, which binds nothing). */
+  offer(client: LeaseClient): Promise<Binding>;
+  /** For a REQUEST of `address`. */
+  bind(client: LeaseClient, address: string): Promise<Bound>;
+  release(client: LeaseClient, address: string): Promise<void>;
+  /** The client saw somebody else use it: the address rests. */
+  decline(client: LeaseClient, address: string): Promise<void>;
+}

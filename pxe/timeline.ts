@@ -1,0 +1,18 @@
+import type { Millis } from '../appliance/kernel/clock.ts';
+import type { Mac } from './boot-client.ts';
+
+export type TimelineSource = 'dhcp' | 'tftp' | 'http' | 'bmc' | 'ramdisk' | 'agent' | 'saga' | 'alert';
+
+/** One thing seen of a boot. `detail` holds facts, never a secret. */
+export interface TimelineEntry {
+  readonly at: Millis;
+  readonly source: TimelineSource;
+  /** Short and stable, such as `discover`, `offer`, `script`, `power-on`. */
+  readonly name: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+/** Takes entries without waiting: a packet is answered before it is told of. Strangers' entries are dropped. */
+export interface Timeline {
+  seen(mac: Mac, entry: TimelineEntry): void;
+}
