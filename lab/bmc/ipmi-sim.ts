@@ -1,0 +1,162 @@
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/** One software BMC: Debian's `ipmi_sim` (package openipmi), which speaks RMCP+ with cipher suite 3, not 17. */
+export interface IpmiSimOptions {
+  /** Absolute; made when missing. Holds the configuration, the state and the log of this BMC. */
+  directory: string;
+  /** Letters, digits and hyphens; names the files, and the GUID the BMC tells is derived from it. */
+  name: string;
+  /** IPv4 address of this machine, or of `netns`. */
+  address: string;
+  /** UDP port; real BMCs listen on 623. */
+  port: number;
+  /** At most 16 bytes, without quotes. */
+  username: string;
+  /** At most 20 bytes (IPMI 2.0 §22.30), without quotes. */
+  password: string;
+  /**
+   * Absolute command line that is the machine, run through a shell as `CMD get power` (prints `power:0` or `power:1`),
+   * `CMD get boot` (`boot:none|pxe|default`), `CMD set power 0|1`, `CMD set reset 1`, `CMD set boot none|pxe|default`
+   * (`default` is the disk). The BMC answers nobody meanwhile: past about 1 s clients repeat the command and it runs
+   * twice. Each `set boot` is preceded by a `get boot`.
+   */
+  chassisControl: string;
+  /** The serial console: the BMC connects to this TCP port on 127.0.0.1 for serial-over-LAN. */
+  serialTcpPort?: number;
+  /** Name of an existing network namespace to run in. */
+  netns?: string;
+}
+
+export interface IpmiSim {
+  readonly pid: number;
+  /** Ends the BMC and waits until it is gone; stopping twice is the same as once. */
+  stop(): Promise<void>;
+}
+
+/** Starts a BMC and resolves when it answers on its UDP port; rejects with what it said when it does not. */
+export async function startIpmiSim(options: IpmiSimOptions): Promise<IpmiSim> {
+  const files = await writeFiles(options);
+  const { child, ended } = await launch(options, files);
+  try {
+    if (child.pid === undefined) throw new Error('ipmi_sim cannot be started: install openipmi');
+    await answering(options, ended);
+    await refuseSharedPort(options, child.pid);
+    return { pid: child.pid, stop: () => end(child, ended) };
+  } catch (cause) {
+    await end(child, ended);
+    const said = await readFile(files.log, 'utf8');
+    throw new Error(`BMC ${options.name} did not start: ${String(cause)} ${said.trim()}`, { cause });
+  }
+}
+
+interface SimFiles {
+  configuration: string;
+  emulation: string;
+  state: string;
+  log: string;
+}
+
+async function writeFiles(options: IpmiSimOptions): Promise<SimFiles> {
+  refuseUnquotable(options);
+  const file = (suffix: string) => join(options.directory, `${options.name}.${suffix}`);
+  const files = { configuration: file('conf'), emulation: file('emu'), state: file('state'), log: file('log') };
+  // What a BMC keeps across restarts (users, LAN settings) would win over the configuration we are about to write.
+  await rm(files.state, { recursive: true, force: true });
+  await mkdir(files.state, { recursive: true });
+  await writeFile(files.configuration, configuration(options), { mode: 0o600 });
+  await writeFile(files.emulation, emulation);
+  return files;
+}
+
+function refuseUnquotable({ name, username, password, chassisControl }: IpmiSimOptions): void {
+  if (!/^[A-Za-z0-9-]+$/.test(name)) throw new Error(`BMC name ${name}: letters, digits and hyphens only`);
+  for (const text of [username, password, chassisControl]) {
+    if (/["\\\n]/.test(text)) throw new Error(`BMC ${name}: ipmi_sim cannot quote quotes, backslashes or newlines`);
+  }
+  if (!chassisControl.startsWith('/')) throw new Error(`BMC ${name}: chassisControl must be an absolute command`);
+}
+
+function configuration(options: IpmiSimOptions): string {
+  const guid = createHash('sha256').update(options.name).digest('hex').slice(0, 32);
+  return [
+    `name "${options.name}"`,
+    'set_working_mc 0x20',
+    'startlan 1',
+    `addr ${options.address} ${options.port}`,
+    'priv_limit admin',
+    'allowed_auths_admin none md2 md5 straight',
+    `guid ${guid}`,
+    'endlan',
+    `chassis_control "${options.chassisControl}"`,
+    ...(options.serialTcpPort === undefined ? [] : [`sol "tcp:127.0.0.1:${options.serialTcpPort}" 115200`]),
+    `user 2 true "${options.username}" "${options.password}" admin 10 none md2 md5 straight`,
+    '',
+  ].join('\n');
+}
+
+// One management controller without sensors; device id, revision, firmware 9.8, manufacturer 0x1291, product 0x0f02.
+const emulation = [
+  'mc_setbmc 0x20',
+  'mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr',
+  'mc_enable 0x20',
+  '',
+].join('\n');
+
+interface Running {
+  child: ChildProcess;
+  ended: Promise<void>;
+}
+
+async function launch({ netns }: IpmiSimOptions, files: SimFiles): Promise<Running> {
+  const command = ['ipmi_sim', '-c', files.configuration, '-f', files.emulation, '-s', files.state, '-n'];
+  const [program = '', ...args] = inside(netns, command);
+  const log = await open(files.log, 'w');
+  try {
+    const child = spawn(program, args, { stdio: ['ignore', log.fd, log.fd] });
+    const ended = new Promise<void>((resolve) => {
+      child.once('exit', () => resolve());
+      child.once('error', () => resolve()); // no such program
+    });
+    return { child, ended };
+  } finally {
+    await log.close();
+  }
+}
+
+// The probe is a process of its own because only a process can stand in another network namespace.
+async function answering({ netns, address, port }: IpmiSimOptions, ended: Promise<void>): Promise<void> {
+  const probe = join(import.meta.dirname, 'ipmi-probe.ts');
+  const [program = '', ...args] = inside(netns, [process.execPath, probe, address, String(port)]);
+  const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+  const answered = once(child, 'exit').then(([code]) => code === 0);
+  const outcome = await Promise.race([answered, ended.then(() => 'ended' as const)]);
+  if (outcome === 'ended') child.kill('SIGKILL');
+  if (outcome !== true) throw new Error(outcome === 'ended' ? 'ipmi_sim ended at once' : 'no answer on its UDP port');
+}
+
+// ipmi_sim asks for SO_REUSEADDR, with which Linux lets a second BMC bind the same address and take the answers of both.
+async function refuseSharedPort({ address, port }: IpmiSimOptions, pid: number): Promise<void> {
+  const local = Buffer.from(address.split('.').map(Number)).reverse().toString('hex') + ':' + hex16(port);
+  const bound = (await readFile(`/proc/${pid}/net/udp`, 'utf8')).split('\n').map((line) => line.trim().split(/\s+/)[1]);
+  const holders = bound.filter((other) => other?.toLowerCase() === local).length;
+  if (holders !== 1) throw new Error(`${holders} sockets are bound to ${address}:${port}`);
+}
+
+function hex16(value: number): string {
+  return value.toString(16).padStart(4, '0');
+}
+
+function inside(netns: string | undefined, command: readonly string[]): string[] {
+  return netns === undefined ? [...command] : ['ip', 'netns', 'exec', netns, ...command];
+}
+
+async function end(child: ChildProcess, ended: Promise<void>): Promise<void> {
+  // It has nothing to save that we would want, and heeds no SIGTERM while it waits for its chassis program.
+  child.kill('SIGKILL');
+  await ended;
+}
