@@ -259,6 +259,8 @@ export interface BootSessionRow {
   /** SHA-256 of the claimant's nonce, hex. */
   nonce_hash: string | null;
   claimed_at: Millis | null;
+  /** The last sign of life: what a stage's deadline counts from. */
+  seen_at: Millis;
   ended_at: Millis | null;
   end_reason: string | null;
   /** JSON object: stage name → { startedAt, endedAt?, facts }. */

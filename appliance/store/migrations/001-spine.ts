@@ -239,6 +239,7 @@ const statements = [
     window_until bigint not null,
     nonce_hash text,
     claimed_at bigint,
+    seen_at bigint not null,
     ended_at bigint,
     end_reason text,
     stages text not null
