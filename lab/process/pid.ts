@@ -23,13 +23,10 @@ export function signalPid(pid: number, signal: NodeJS.Signals): boolean {
   }
 }
 
-/** Ends one process by its number: asks with `signal`, and kills it after `graceMs`. Resolves when it is gone. */
-export async function endPid(
-  pid: number,
-  { signal = 'SIGTERM', graceMs = 5_000 } = {},
-): Promise<void> {
+/** Ends one process by its number: asks with SIGTERM, and kills it after `graceMs`. Resolves when it is gone. */
+export async function endPid(pid: number, graceMs = 5_000): Promise<void> {
   const gone = () => !isAlive(pid);
-  if (!signalPid(pid, signal)) return;
+  if (!signalPid(pid, 'SIGTERM')) return;
   try {
     await until(`process ${pid} ends`, graceMs, gone);
   } catch {

@@ -68,7 +68,7 @@ test('until rejects with what it waited for, and with whatever its condition thr
 test('a process known only by its number is asked to end and then killed', async (t) => {
   const child = spawn('sh', ['-c', 'trap "" TERM; echo deaf; while :; do sleep 0.1; done']);
   await once(child.stdout, 'data');
-  await endPid(child.pid!, { graceMs: 1 });
+  await endPid(child.pid!, 1);
   t.equal(isAlive(child.pid!), false);
   await endPid(child.pid!);
 });

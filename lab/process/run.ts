@@ -23,7 +23,10 @@ export function run(
       args,
       { ...limits, cwd, env: { ...process.env, ...env } },
       (error, stdout, stderr) => {
-        if (error === null) { resolve(stdout); return; }
+        if (error === null) {
+          resolve(stdout);
+          return;
+        }
         const end = error.killed ? `killed after ${withinMs / 1000} s` : (error.signal ?? `exit ${String(error.code)}`);
         reject(new Error(`${argv.join(' ')}: ${end}\n${stdout}${stderr}`.trim(), { cause: error }));
       },
