@@ -53,6 +53,8 @@ export function openDeviceSocket({ device, port, address = '0.0.0.0' }: DeviceSo
  * descriptor from then on. Throws `config.invalid` when the descriptor is not a UDP socket.
  */
 export function adoptSocket(fd: number): Socket {
+  // dgram takes 0 and -1 for "no descriptor" and would bind any free port instead.
+  if (!Number.isInteger(fd) || fd < 1) throw new RackstartError('config.invalid', `${String(fd)} is no descriptor`);
   const socket = createSocket('udp4');
   try {
     // With a descriptor, bind() has worked or thrown when it returns: the socket listens.
