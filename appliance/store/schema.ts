@@ -6,6 +6,7 @@ export interface Database {
   tenants: TenantRow;
   quotas: QuotaRow;
   api_keys: ApiKeyRow;
+  sealed_keys: SealedKeyRow;
   regions: RegionRow;
   racks: RackRow;
   flavors: FlavorRow;
@@ -67,6 +68,12 @@ export interface ApiKeyRow {
   hmac: string;
   created_at: Millis;
   revoked_at: Millis | null;
+}
+
+/** The appliance's own data keys, sealed under the master key: a new master key reseals these and nothing else changes. */
+export interface SealedKeyRow {
+  name: string;
+  sealed: string;
 }
 
 // — Inventory —

@@ -34,6 +34,7 @@ const statements = [
     revoked_at bigint,
     check ((role = 'operator') = (tenant_id is null))
   )`,
+  `create table sealed_keys (name text primary key, sealed text not null)`,
 
   // — Inventory —
   `create table regions (id text primary key, name text not null unique)`,

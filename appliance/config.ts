@@ -1,0 +1,138 @@
+import { readFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { Type } from 'typebox';
+import type { Static } from 'typebox';
+import { Value } from 'typebox/value';
+import { parse } from 'yaml';
+
+import { MINUTE, SECOND } from './kernel/clock.ts';
+import { RackstartError } from './kernel/errors.ts';
+
+const Port = Type.Integer({ minimum: 0, maximum: 65_535 });
+const Duration = Type.Integer({ minimum: 1, description: 'milliseconds' });
+
+const ConfigFile = Type.Object(
+  {
+    state: Type.String({ description: 'Directory for the database, keys, CA and images; made when missing.' }),
+    store: Type.Optional(Type.String({ description: 'sqlite:FILE or postgres://…; default: sqlite in `state`.' })),
+    masterKey: Type.Optional(
+      Type.String({ description: 'File with the master key; default: `master.key` in `state`.' }),
+    ),
+    ramdisk: Type.String({ description: 'Directory with vmlinuz and initrd.' }),
+    log: Type.Optional(
+      Type.Union([Type.Literal('debug'), Type.Literal('info'), Type.Literal('warn'), Type.Literal('error')]),
+    ),
+    api: Type.Object(
+      {
+        host: Type.Optional(Type.String()),
+        port: Type.Optional(Port),
+      },
+      { additionalProperties: false },
+    ),
+    provisioning: Type.Array(
+      Type.Object(
+        {
+          device: Type.String({ pattern: '^[A-Za-z0-9_.-]{1,15}$', description: 'The one NIC that is served.' }),
+          address: Type.String({ description: "The appliance's own IPv4 address on it." }),
+          prefix6: Type.Optional(Type.String({ description: 'IPv6 prefix to advertise, e.g. fd77::/64.' })),
+          httpPort: Type.Optional(Port),
+          httpsPort: Type.Optional(Port),
+        },
+        { additionalProperties: false },
+      ),
+      { maxItems: 1 },
+    ),
+    deadlines: Type.Optional(
+      Type.Object(
+        {
+          bootWindow: Type.Optional(Duration),
+          stage: Type.Optional(Duration),
+          verify: Type.Optional(Duration),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+/** One daemon's settings, checked and complete: paths absolute, defaults filled in. */
+export interface Config {
+  readonly state: string;
+  readonly store: string;
+  readonly masterKey: string;
+  readonly ramdisk: string;
+  readonly images: string;
+  readonly log: 'debug' | 'info' | 'warn' | 'error';
+  readonly api: { readonly host: string; readonly port: number };
+  /** Without one the daemon serves the API alone. */
+  readonly provisioning: ProvisioningConfig | undefined;
+  readonly deadlines: Deadlines;
+}
+
+export interface ProvisioningConfig {
+  readonly device: string;
+  readonly address: string;
+  readonly prefix6?: string;
+  readonly httpPort: number;
+  readonly httpsPort: number;
+}
+
+export interface Deadlines {
+  /** From our BMC command to the claim: how long boot tokens live. */
+  readonly bootWindow: number;
+  /** Without a sign of life from a booting machine. */
+  readonly stage: number;
+  /** From the handoff to phone-home, heartbeat and SSH. */
+  readonly verify: number;
+}
+
+/** Errors: `config.invalid`, with one complaint a field. Relative paths are relative to the file. */
+export async function loadConfig(file: string, environment: NodeJS.ProcessEnv): Promise<Config> {
+  let text;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new RackstartError('config.invalid', `The configuration file ${file} can't be read.`, { cause });
+  }
+  return parseConfig(text, dirname(resolve(file)), environment);
+}
+
+export function parseConfig(text: string, directory: string, environment: NodeJS.ProcessEnv): Config {
+  const file = checked(text);
+  const path = (name: string) => resolve(directory, name);
+  const state = path(file.state);
+  const [provisioning] = file.provisioning;
+  const credentials = environment['CREDENTIALS_DIRECTORY'];
+  return {
+    state,
+    store: file.store ?? `sqlite:${join(state, 'rackstart.db')}`,
+    masterKey: file.masterKey
+      ? path(file.masterKey)
+      : credentials === undefined
+        ? join(state, 'master.key')
+        : join(credentials, 'master-key'),
+    ramdisk: path(file.ramdisk),
+    images: join(state, 'images'),
+    log: file.log ?? 'info',
+    api: { host: file.api.host ?? '127.0.0.1', port: file.api.port ?? 7770 },
+    provisioning: provisioning && { httpPort: 8080, httpsPort: 8443, ...provisioning },
+    deadlines: { bootWindow: 15 * MINUTE, stage: 5 * MINUTE, verify: 300 * SECOND, ...file.deadlines },
+  };
+}
+
+function checked(text: string): Static<typeof ConfigFile> {
+  let value: unknown;
+  try {
+    value = parse(text);
+  } catch (cause) {
+    throw new RackstartError('config.invalid', 'The configuration is no valid YAML.', { cause });
+  }
+  if (Value.Check(ConfigFile, value)) return value;
+  const fields = Value.Errors(ConfigFile, value).map(({ instancePath, message }) => ({
+    field: instancePath || '/',
+    message,
+  }));
+  const list = fields.map(({ field, message }) => `${field} ${message}`).join('; ');
+  throw new RackstartError('config.invalid', `The configuration is wrong: ${list}.`, { fields });
+}

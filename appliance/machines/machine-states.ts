@@ -1,0 +1,58 @@
+import type { Millis } from '../kernel/clock.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { MachineRow } from '../store/schema.ts';
+import type { Tx } from '../store/store.ts';
+
+export type MachineState = MachineRow['state'];
+
+/** Where a machine may go. Every state may also go to `quarantined`, which is sticky: only an operator lifts it. */
+export const machineStates: Readonly<Record<MachineState, readonly MachineState[]>> = {
+  enrolled: ['inspecting', 'retired'],
+  inspecting: ['available', 'enrolled', 'retired'],
+  available: ['warming', 'deploying', 'inspecting', 'retired'],
+  warming: ['ready', 'available'],
+  ready: ['deploying', 'available'],
+  deploying: ['deployed', 'available', 'releasing'],
+  deployed: ['releasing'],
+  releasing: ['available'],
+  quarantined: ['enrolled', 'releasing', 'retired'],
+  retired: [],
+};
+
+export interface MachineMove {
+  readonly machineId: string;
+  readonly to: MachineState;
+  readonly reason?: string;
+  readonly actor: string;
+  readonly at: Millis;
+}
+
+/**
+ * Moves a machine and tells of it, in one transaction. Only a state that may lead to `to` is left: a machine that somebody
+ * else moved meanwhile stays where it is, and the answer is false.
+ */
+export async function moveMachine(tx: Tx, events: EventLog, move: MachineMove): Promise<boolean> {
+  const { machineId, to, reason, actor, at } = move;
+  const machine = await tx.selectFrom('machines').select('state').where('id', '=', machineId).executeTakeFirst();
+  if (machine === undefined) throw new RackstartError('not-found', `There is no machine ${machineId}.`);
+  const from = machine.state;
+  if (!mayMove(from, to)) return false;
+  const { numUpdatedRows } = await tx
+    .updateTable('machines')
+    .set({ state: to, quarantine_reason: to === 'quarantined' ? (reason ?? null) : null, updated_at: at })
+    .where('id', '=', machineId)
+    .where('state', '=', from)
+    .executeTakeFirst();
+  if (numUpdatedRows !== 1n) return false;
+  await events.append(tx, 'machine.state-changed', {
+    key: machineId,
+    actor,
+    data: { machineId, from, to, ...(reason === undefined ? {} : { reason }) },
+  });
+  return true;
+}
+
+function mayMove(from: MachineState, to: MachineState): boolean {
+  return machineStates[from].includes(to) || (to === 'quarantined' && from !== 'retired' && from !== 'quarantined');
+}

@@ -1,0 +1,73 @@
+import { createHmac } from 'node:crypto';
+
+import type { Millis } from '../kernel/clock.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import type { Ids } from '../kernel/ids.ts';
+import { Secret } from '../kernel/secret.ts';
+import type { Reader, Tx } from '../store/store.ts';
+
+/** Who calls. An operator acts for the fleet and is nobody's tenant; a member acts for one tenant. */
+export type Caller =
+  | { readonly role: 'operator'; readonly keyId: string }
+  | { readonly role: 'member'; readonly keyId: string; readonly tenantId: string };
+
+export interface NewApiKey {
+  readonly name: string;
+  /** Undefined for an operator's key. */
+  readonly tenantId?: string;
+}
+
+// 160 bits: beyond guessing, so that a fast HMAC is the right hash for it.
+const SECRET_BYTES = 20;
+
+/** The key itself exists only in the answer; the database keeps its HMAC under `hmacKey`. */
+export async function issueApiKey(
+  tx: Tx,
+  { name, tenantId }: NewApiKey,
+  { ids, hmacKey, at }: { ids: Ids; hmacKey: Secret; at: Millis },
+): Promise<{ id: string; key: Secret }> {
+  const id = ids.next('key');
+  const key = `rackstart_${ids.random(SECRET_BYTES).toString('hex')}`;
+  await tx
+    .insertInto('api_keys')
+    .values({
+      id,
+      tenant_id: tenantId ?? null,
+      role: tenantId === undefined ? 'operator' : 'member',
+      name,
+      hmac: hmacOf(key, hmacKey),
+      created_at: at,
+      revoked_at: null,
+    })
+    .execute();
+  return { id, key: new Secret(key) };
+}
+
+/** Errors: `auth.invalid` for a key that is unknown or revoked. */
+export async function authenticate(read: Reader, presented: Secret, hmacKey: Secret): Promise<Caller> {
+  // The lookup goes by HMAC: how long it takes says nothing about the key.
+  const row = await read
+    .selectFrom('api_keys')
+    .select(['id', 'role', 'tenant_id'])
+    .where('hmac', '=', hmacOf(presented.reveal(), hmacKey))
+    .where('revoked_at', 'is', null)
+    .executeTakeFirst();
+  if (row === undefined) throw new RackstartError('auth.invalid', 'This API key is not valid.');
+  if (row.role === 'operator') return { role: 'operator', keyId: row.id };
+  if (row.tenant_id === null) throw new RackstartError('internal', `Key ${row.id} has no tenant.`);
+  return { role: 'member', keyId: row.id, tenantId: row.tenant_id };
+}
+
+/** Idempotent. Errors: `not-found`. */
+export async function revokeApiKey(tx: Tx, id: string, at: Millis): Promise<void> {
+  const { numUpdatedRows } = await tx
+    .updateTable('api_keys')
+    .set((eb) => ({ revoked_at: eb.fn.coalesce('revoked_at', eb.val(at)) }))
+    .where('id', '=', id)
+    .executeTakeFirst();
+  if (numUpdatedRows === 0n) throw new RackstartError('not-found', `There is no API key ${id}.`);
+}
+
+function hmacOf(key: string, hmacKey: Secret): string {
+  return createHmac('sha256', hmacKey.reveal()).update(key).digest('hex');
+}
