@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+// SIGALRM is how tap ends a test file that takes too long.
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGALRM'] as const;
 
 /**
  * Runs `clean` when this process ends by a signal, an uncaught error or process.exit() before the returned function was
