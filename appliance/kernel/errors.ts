@@ -19,6 +19,11 @@ const catalogue = {
     transient: false,
     hint: 'Start the version that wrote this database, or newer.',
   },
+  'store.older-schema': {
+    status: 500,
+    transient: false,
+    hint: 'Start the daemon once; it brings the database up to date.',
+  },
   'store.locked': { status: 500, transient: false, hint: 'Another daemon owns this database file; stop it first.' },
   'config.invalid': { status: 500, transient: false, hint: 'Correct the setting and start again.' },
   'host.missing': { status: 500, transient: false, hint: 'Install what is named and start again.' },
@@ -53,6 +58,7 @@ const catalogue = {
   'agent.refused': { status: 403, transient: false, hint: 'The server was released or its credential revoked.' },
   'bmc.unreachable': { status: 502, transient: true, hint: 'Check the BMC address, cable and out-of-band network.' },
   'bmc.auth': { status: 502, transient: false, hint: 'Correct the BMC user and password of this machine.' },
+  'bmc.busy': { status: 502, transient: true, hint: 'The BMC has no time or no session left; it is asked again.' },
   'bmc.refused': { status: 502, transient: true, hint: 'The BMC answered with an error; its code is in the details.' },
   'bmc.lied': { status: 502, transient: true, hint: 'The BMC accepted a command and did not obey; reset the BMC.' },
   'bmc.power-unknown': {
@@ -62,6 +68,11 @@ const catalogue = {
   },
   'image.digest': { status: 500, transient: false, hint: 'The image is not what was registered; register it again.' },
   'image.invalid': { status: 400, transient: false, hint: 'Use an image of the declared format; see the details.' },
+  'image.build-failed': {
+    status: 500,
+    transient: false,
+    hint: 'Read what the tool said; check the apt sources (apt-get update) and the free disk space.',
+  },
   'ssh.host-key': {
     status: 502,
     transient: false,

@@ -1,0 +1,109 @@
+# shellcheck shell=sh
+# Which disk: the one that the order's rule describes. None, or more than one, is a failure with a reason: writing to the
+# wrong disk cannot be taken back.
+
+stage_disk() {
+  min_bytes=$(order disk_min_bytes "$NUMBER")
+  max_bytes=$(optional disk_max_bytes "$NUMBER")
+  want_serial=$(optional disk_serial '[!-~]([ -~]{0,98}[!-~])?')
+  want_type=$(optional disk_type 'nvme|ssd|hdd')
+
+  # Controllers find their disks in their own time; once udev has settled, what is there is all there is.
+  wait_until 30 any_matching_disk || fail boot.stage-failed "no disk matches $(rule); found: $(disk_list)"
+  [ "$(matching_disks | wc -l)" = 1 ] || fail boot.stage-failed "more than one disk matches $(rule); found: $(disk_list)"
+
+  disk=$(matching_disks)
+  echo "/dev/$disk" >"$RUN/disk"
+  {
+    echo "disk=$disk"
+    echo "disk_bytes=$(disk_bytes "$disk")"
+    echo "disk_serial=$(disk_serial "$disk")"
+  } >"$RUN/facts"
+}
+
+rule() {
+  echo "size $min_bytes..$max_bytes, serial ${want_serial:-any}, type ${want_type:-any}"
+}
+
+any_matching_disk() {
+  if command -v udevadm >/dev/null; then udevadm settle --timeout 30; fi
+  [ -n "$(matching_disks)" ]
+}
+
+matching_disks() {
+  for disk in $(disks); do
+    bytes=$(disk_bytes "$disk")
+    [ "$bytes" -ge "$min_bytes" ] || continue
+    [ "$bytes" -le "${max_bytes:-$bytes}" ] || continue
+    [ -z "$want_serial" ] || [ "$(disk_serial "$disk")" = "$want_serial" ] || continue
+    [ -z "$want_type" ] || [ "$(disk_type "$disk")" = "$want_type" ] || continue
+    echo "$disk"
+  done
+}
+
+disk_list() {
+  for disk in $(disks); do
+    printf '%s (%s bytes, %s, serial %s); ' "$disk" "$(disk_bytes "$disk")" "$(disk_type "$disk")" "$(disk_serial "$disk")"
+  done
+}
+
+# Disks a system can live on: hardware, not removable, not read-only, with a size. NVMe over several paths shows each path
+# as a hidden disk of its own.
+disks() {
+  for path in "$SYS"/block/*; do
+    case ${path##*/} in
+      *[!0-9A-Za-z]* | loop* | ram* | zram* | md* | sr* | fd* | nbd*) continue ;;
+    esac
+    [ -e "$path/device" ] || continue
+    [ "$(attribute "$path/removable")" = 0 ] || continue
+    [ "$(attribute "$path/ro")" = 0 ] || continue
+    [ "$(attribute "$path/hidden")" != 1 ] || continue
+    [ "$(attribute "$path/size")" -gt 0 ] || continue
+    echo "${path##*/}"
+  done
+}
+
+# The kernel counts in sectors of 512 bytes, whatever the disk does.
+disk_bytes() {
+  echo $(($(attribute "$SYS/block/$1/size") * 512))
+}
+
+disk_type() {
+  case $1 in
+    nvme*) echo nvme ;;
+    *) [ "$(attribute "$SYS/block/$1/queue/rotational")" = 1 ] && echo hdd || echo ssd ;;
+  esac
+}
+
+# virtio keeps it at the disk, NVMe at the device, SCSI and SATA in VPD page 0x80 after four bytes of header (SPC-4 7.8.15).
+disk_serial() {
+  path=$SYS/block/$1
+  if [ -e "$path/serial" ]; then
+    attribute "$path/serial"
+  elif [ -e "$path/device/serial" ]; then
+    attribute "$path/device/serial"
+  elif [ -e "$path/device/vpd_pg80" ]; then
+    tail -c +5 "$path/device/vpd_pg80" | plain
+  fi
+}
+
+disk_model() {
+  attribute "$SYS/block/$1/device/model"
+}
+
+# Partition N of a disk: names that end in a digit take a `p` (nvme0n1p3).
+partition() {
+  case $1 in
+    *[0-9]) echo "$1p$2" ;;
+    *) echo "$1$2" ;;
+  esac
+}
+
+attribute() {
+  if [ -e "$1" ]; then plain <"$1"; fi
+}
+
+# Firmware fills these fields: printable characters stay, without the protocol's separator and without blanks around.
+plain() {
+  tr -cd ' -~' | tr -d '|' | sed 's/^ *//; s/ *$//' | cut -c1-100
+}

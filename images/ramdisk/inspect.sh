@@ -1,0 +1,54 @@
+# shellcheck shell=sh
+# What this machine is made of, as the kernel sees it.
+
+stage_inspect() {
+  bring_links_up
+  inspection >"$RUN/inspection"
+  status=$(call /boot/v1/inspection -H 'Content-Type: text/plain' --data-binary "@$RUN/inspection")
+  [ "$status" = 204 ] || fail boot.stage-failed "the inspection was not taken: status $status $(complaint)"
+  echo "lines=$(wc -l <"$RUN/inspection")" >"$RUN/facts"
+}
+
+inspection() {
+  echo "cores=$(cores)"
+  echo "memory_kib=$(awk '/^MemTotal:/ { print $2 }' "$PROC/meminfo")"
+  echo "uuid=$(smbios product_uuid | tr 'A-F' 'a-f')"
+  echo "vendor=$(smbios sys_vendor)"
+  echo "model=$(smbios product_name)"
+  echo "serial=$(smbios product_serial)"
+  if [ -d "$SYS/firmware/efi" ]; then echo firmware=uefi; else echo firmware=bios; fi
+  for disk in $(disks); do
+    echo "disk=$disk|$(disk_bytes "$disk")|$(disk_type "$disk")|$(disk_serial "$disk")|$(disk_model "$disk")"
+  done
+  for nic in $(nics); do
+    echo "nic=$nic|$(attribute "$SYS/class/net/$nic/address")|$(link "$nic")"
+  done
+}
+
+# Cores, not threads: the threads of one core list the same siblings.
+cores() {
+  cat "$SYS"/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list | sort -u | wc -l
+}
+
+smbios() {
+  attribute "$SYS/class/dmi/id/$1"
+}
+
+# A link that is down has no carrier to read; most need a moment to negotiate.
+bring_links_up() {
+  for nic in $(nics); do ip link set "$nic" up || :; done
+  wait_until 5 every_carrier || :
+}
+
+every_carrier() {
+  for nic in $(nics); do has_carrier "$nic" || return 1; done
+}
+
+# up|SPEED or down|; virtual NICs do not know their speed, and say -1 or nothing.
+link() {
+  if has_carrier "$1"; then
+    echo "up|$(grep -Ex '[1-9][0-9]*' "$SYS/class/net/$1/speed" 2>/dev/null || :)"
+  else
+    echo 'down|'
+  fi
+}

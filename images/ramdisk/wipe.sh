@@ -1,0 +1,59 @@
+# shellcheck shell=sh
+# Nothing of one tenant waits for the next: every disk reads as zeros afterwards, and that is looked at, not believed.
+
+MIB=1048576
+WIPE_STEP=$((16 * 1024 * MIB))
+
+stage_wipe() {
+  names=$(disks | tr '\n' ' ')
+  [ -n "$names" ] || fail boot.stage-failed 'there is no disk to wipe'
+  : >"$RUN/wiped"
+  for name in $names; do
+    wipe_disk "/dev/$name" "$(disk_bytes "$name")"
+    prove_zero "/dev/$name" "$(disk_bytes "$name")"
+    echo "$name:$method" >>"$RUN/wiped"
+  done
+  {
+    echo "method=$(cut -d: -f2 "$RUN/wiped" | sort -u | paste -sd,)"
+    echo "disks=$(paste -sd, "$RUN/wiped")"
+  } >"$RUN/facts"
+}
+
+# A hole punched into a block device is a promise of the kernel: the disk itself unmaps or zeroes the range and reads as zeros
+# from then on (NVMe DEAC, SCSI LBPRZ, virtio write-zeroes), or the call is refused. A plain discard promises nothing. What
+# cannot do that gets zeros written.
+wipe_disk() {
+  method=discard
+  from=0
+  while [ "$from" -lt "$2" ]; do
+    length=$(($2 - from))
+    [ "$length" -le "$WIPE_STEP" ] || length=$WIPE_STEP
+    if [ "$method" = discard ] && ! fallocate --punch-hole --offset "$from" --length "$length" "$1"; then method=zero; fi
+    if [ "$method" = zero ]; then blkdiscard --zeroout --offset "$from" --length "$length" "$1"; fi
+    from=$((from + length))
+    progress wipe "$from"
+    if cut_off; then fail boot.stale 'the appliance ended this boot'; fi
+  done
+  blockdev --flushbufs "$1"
+  blockdev --rereadpt "$1" || :
+}
+
+# Read back past the page cache: the first and the last MiB, and 64 places no one could have known.
+prove_zero() {
+  last=$((($2 / MIB) - 1))
+  for place in 0 "$last" $(random_numbers 64 "$last"); do
+    is_zero "$1" "$((place * MIB))" || fail boot.stage-failed "$1 still holds data after wiping, in MiB $place"
+  done
+  is_zero "$1" "$(($2 - MIB))" || fail boot.stage-failed "$1 still holds data after wiping, in its last MiB"
+  if blkid --probe "$1"; then fail boot.stage-failed "$1 still has a signature after wiping"; fi
+}
+
+is_zero() {
+  dd if="$1" of="$RUN/sample" bs=1M skip="$2" count="$MIB" iflag=direct,skip_bytes,count_bytes,fullblock status=none &&
+    [ "$(wc -c <"$RUN/sample")" = "$MIB" ] && [ "$(tr -d '\000' <"$RUN/sample" | wc -c)" = 0 ]
+}
+
+# random_numbers COUNT BELOW
+random_numbers() {
+  od -An -v -w4 -tu4 -N $(($1 * 4)) /dev/urandom | awk -v below="$2" '{ print $1 % (below > 0 ? below : 1) }'
+}
