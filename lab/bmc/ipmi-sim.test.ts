@@ -1,12 +1,13 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { test } from 'tap';
 import type { Test } from 'tap';
 
+import { fakeMachine } from './fake-machine.ts';
 import { startIpmiSim } from './ipmi-sim.ts';
 import type { IpmiSimOptions } from './ipmi-sim.ts';
 
@@ -67,19 +68,10 @@ function notRoot(): string | false {
 async function bmcOptions(t: Test, port: number): Promise<IpmiSimOptions> {
   const directory = await mkdtemp(join(tmpdir(), 'rs-ipmi-sim-'));
   t.teardown(() => rm(directory, { recursive: true }));
-  const machine = join(directory, 'machine');
-  await writeFile(machine, chassisProgram, { mode: 0o755 });
+  const { chassisControl } = await fakeMachine(join(directory, 'machine'));
   const login = { username: 'admin', password: 'secret12' };
-  return { directory, name: 'bmc', address: '127.0.0.1', port, ...login, chassisControl: `${machine} ${directory}` };
+  return { directory, name: 'bmc', address: '127.0.0.1', port, ...login, chassisControl };
 }
-
-const chassisProgram = `#!/bin/sh
-state=$1/power
-case "$2 $3" in
-'get power') if [ -e "$state" ]; then echo power:1; else echo power:0; fi ;;
-'set power') if [ "$4" = 1 ]; then : >"$state"; else rm -f "$state"; fi ;;
-esac
-`;
 
 async function ipmitool({ address, port, username, password }: IpmiSimOptions, ...command: string[]): Promise<string> {
   const peer = ['-I', 'lanplus', '-C', '3', '-H', address, '-p', String(port), '-U', username, '-P', password];

@@ -1,0 +1,56 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+
+import { fakeMachine } from '../../../lab/bmc/fake-machine.ts';
+import { startIpmiSim } from '../../../lab/bmc/ipmi-sim.ts';
+import { systemClock } from '../../kernel/clock.ts';
+import { createIds } from '../../kernel/ids.ts';
+import { silentLog } from '../../kernel/log.ts';
+import { Secret } from '../../kernel/secret.ts';
+import type { BmcCommandRecord, BmcEndpoint } from './bmc.ts';
+import { proveBmc } from './bmc-proof.ts';
+import type { BmcRig } from './bmc-proof.ts';
+import { openBmc } from './open-bmc.ts';
+import type { BmcTiming } from './open-bmc.ts';
+
+const missing = ['/usr/bin/ipmi_sim', '/usr/bin/ipmitool'].find((path) => !existsSync(path));
+const skip = missing === undefined ? false : `${missing} is missing: apt-get install openipmi ipmitool`;
+
+proveBmc('our IPMI client, suite 3', skip, (t) => ipmiSimRig(t, 'ipmi', 15_700));
+proveBmc('ipmitool, suite 3', skip, (t) => ipmiSimRig(t, 'ipmitool', 15_701));
+
+// Long enough for a chassis program on a busy machine, short enough to give up on in a test.
+const timing: BmcTiming = {
+  patience: { each: 400, times: 2 },
+  rate: { burst: 1_000, perSecond: 1_000 },
+  powerDeadline: 300,
+};
+
+async function ipmiSimRig(t: Test, kind: BmcEndpoint['kind'], port: number): Promise<BmcRig> {
+  const directory = await mkdtemp(join(tmpdir(), 'rs-bmc-'));
+  t.teardown(() => rm(directory, { recursive: true }));
+  const machine = await fakeMachine(join(directory, 'machine'));
+  const { chassisControl } = machine;
+  const login = { address: '127.0.0.1', port, username: 'admin' };
+  const password = 'secret12';
+  const start = () => startIpmiSim({ ...login, password, directory, name: 'bmc', chassisControl });
+
+  let simulator = await start();
+  t.teardown(() => simulator.stop());
+  const endpoint: BmcEndpoint = { ...login, kind, password: new Secret(password), cipherSuite: 3 };
+  const records: BmcCommandRecord[] = [];
+  const onCommand = (record: BmcCommandRecord) => records.push(record);
+  const deps = { clock: systemClock, ids: createIds(systemClock), log: silentLog, onCommand, timing };
+  return {
+    open: (changes) => openBmc({ ...endpoint, ...changes }, deps),
+    records,
+    machine,
+    stop: () => simulator.stop(),
+    start: async () => {
+      simulator = await start();
+    },
+  };
+}

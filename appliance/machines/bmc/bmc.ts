@@ -1,0 +1,73 @@
+import type { Millis } from '../../kernel/clock.ts';
+import type { Secret } from '../../kernel/secret.ts';
+
+export type PowerState = 'on' | 'off' | 'unknown';
+export type BootDevice = 'pxe' | 'disk';
+
+/**
+ * The management controller of one machine. Accepted is not reached: whatever is set is read back, and a power reading
+ * is believed when it came twice in a row. Nothing is done on 'unknown'.
+ *
+ * Every call may reject with `bmc.unreachable`, `bmc.auth`, `bmc.busy` or `bmc.refused`, naming the BMC's address, or
+ * with the signal's reason. Keep one Bmc per controller: it holds the session, the queue and the rate limit.
+ */
+export interface Bmc {
+  /** 'unknown' when no two readings in a row agree. */
+  power(signal: AbortSignal): Promise<PowerState>;
+  /**
+   * Resolves when `want` is reached; sends nothing when it is so already. 'reset' switches a machine on that is off.
+   * Rejects with `bmc.power-unknown` (nothing was sent) or `bmc.lied` (sent, accepted, not reached in time).
+   */
+  setPower(want: 'on' | 'off' | 'reset', signal: AbortSignal): Promise<void>;
+  /** The device of the next boot only. BMCs forget it after 60 s (IPMI 2.0 §28.13): reset right afterwards. */
+  bootOnce(device: BootDevice, signal: AbortSignal): Promise<void>;
+  /** `bootOnce` and `setPower('reset')` in the one order that works, with the power read before the device is set. */
+  bootOnceAndReset(device: BootDevice, signal: AbortSignal): Promise<void>;
+  clearBootOverride(signal: AbortSignal): Promise<void>;
+  identity(signal: AbortSignal): Promise<BmcIdentity>;
+  /** Ends the session; calls under way reject. */
+  close(): Promise<void>;
+}
+
+/** What the controller says of itself (IPMI 2.0 §20.1, §20.8). */
+export interface BmcIdentity {
+  /** IANA enterprise number. */
+  manufacturerId: number;
+  productId: number;
+  /** Such as `9.08`. */
+  firmware: string;
+  /** 32 hex digits as sent: vendors disagree about the byte order. */
+  guid?: string;
+}
+
+export interface BmcEndpoint {
+  /** Our own IPMI client, or the program `ipmitool` as a fallback. */
+  kind: 'ipmi' | 'ipmitool';
+  /** IPv4 or IPv6, no name: a BMC must not depend on DNS. */
+  address: string;
+  port: number;
+  username: string;
+  password: Secret;
+  /** 3: SHA-1, 17: SHA-256; both AES-CBC-128. There is no cipher suite 0 here. */
+  cipherSuite: 3 | 17;
+  /** Of the machine: a UEFI machine told to boot without the EFI bit may start in legacy mode. */
+  firmware?: 'bios' | 'uefi';
+}
+
+/** One command to a BMC, for the boot's timeline; never holds a secret. */
+export interface BmcCommandRecord {
+  /** When it was sent: after the queue, and after the session was opened if that was needed. */
+  at: Millis;
+  /** `address:port`. */
+  bmc: string;
+  /** The name in the specification, such as `Chassis Control`, with what matters of its data: `hard reset`. */
+  command: string;
+  netFn: number;
+  cmd: number;
+  /** 0 is success (IPMI 2.0 §5.2); absent when no answer came. */
+  completionCode?: number;
+  /** An error code of ours; absent on success. */
+  error?: string;
+  elapsedMs: Millis;
+}
+export type BmcCommandListener = (record: BmcCommandRecord) => void;

@@ -1,0 +1,124 @@
+import type { Clock, Millis } from '../../kernel/clock.ts';
+import { hasCode } from '../../kernel/errors.ts';
+import type { Bmc, BmcEndpoint, BmcIdentity, BootDevice, PowerState } from './bmc.ts';
+import { bmcError } from './bmc-error.ts';
+import * as commands from './ipmi/commands.ts';
+import type { Command } from './ipmi/commands.ts';
+import type { IpmiTransport } from './transport.ts';
+
+export interface IpmiBmcDeps {
+  clock: Clock;
+  transport: IpmiTransport;
+  /** How long a machine may take to reach the power state it was told. */
+  powerDeadline: Millis;
+}
+
+/** The promises of `Bmc`, kept over any way to bring IPMI requests to the controller. */
+export class IpmiBmc implements Bmc {
+  readonly #endpoint: BmcEndpoint;
+  readonly #deps: IpmiBmcDeps;
+
+  constructor(endpoint: BmcEndpoint, deps: IpmiBmcDeps) {
+    this.#endpoint = endpoint;
+    this.#deps = deps;
+  }
+
+  async power(signal: AbortSignal): Promise<PowerState> {
+    let last: PowerState = 'unknown';
+    for (let reading = 0; reading < POWER_READINGS; reading++) {
+      const now: PowerState = (await this.#send(commands.chassisStatus(), signal)) ?? 'unknown';
+      if (now === last && now !== 'unknown') return now;
+      last = now;
+    }
+    return 'unknown';
+  }
+
+  async setPower(want: 'on' | 'off' | 'reset', signal: AbortSignal): Promise<void> {
+    await this.#setPower(await this.#believedPower(signal), want, signal);
+  }
+
+  async bootOnce(device: BootDevice, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#send(commands.awaitBootFlags(), signal);
+    } catch (error) {
+      if (!hasCode(error, 'bmc.refused')) throw error; // optional, and many BMCs know parameter 5 alone
+    }
+    await this.#setBootFlags(device, signal);
+  }
+
+  async bootOnceAndReset(device: BootDevice, signal: AbortSignal): Promise<void> {
+    const now = await this.#believedPower(signal);
+    await this.bootOnce(device, signal);
+    await this.#setPower(now, 'reset', signal);
+  }
+
+  clearBootOverride(signal: AbortSignal): Promise<void> {
+    return this.#setBootFlags('none', signal);
+  }
+
+  async identity(signal: AbortSignal): Promise<BmcIdentity> {
+    const id = await this.#send(commands.deviceId(), signal);
+    if (id === undefined) throw bmcError('bmc.refused', this.#endpoint, 'tells no device id');
+    const guid = await this.#guid(signal);
+    return guid === undefined ? id : { ...id, guid };
+  }
+
+  close(): Promise<void> {
+    return this.#deps.transport.close();
+  }
+
+  async #believedPower(signal: AbortSignal): Promise<'on' | 'off'> {
+    const now = await this.power(signal);
+    if (now === 'unknown')
+      throw bmcError('bmc.power-unknown', this.#endpoint, 'gives another power state at every reading');
+    return now;
+  }
+
+  async #setPower(now: 'on' | 'off', want: 'on' | 'off' | 'reset', signal: AbortSignal): Promise<void> {
+    if (now === want) return;
+    const goal = want === 'off' ? 'off' : 'on';
+    await this.#send(commands.chassisControl(want === 'reset' && now === 'off' ? 'on' : want), signal);
+    await this.#reach(goal, signal);
+  }
+
+  async #reach(goal: 'on' | 'off', signal: AbortSignal): Promise<void> {
+    const { clock, powerDeadline } = this.#deps;
+    const deadline = clock.now() + powerDeadline;
+    while ((await this.power(signal)) !== goal) {
+      if (clock.now() >= deadline) {
+        throw bmcError('bmc.lied', this.#endpoint, `accepted power ${goal}, and its power is not ${goal}`);
+      }
+      await clock.sleepUntil(Math.min(clock.now() + POWER_POLL, deadline), signal);
+    }
+  }
+
+  async #setBootFlags(device: BootDevice | 'none', signal: AbortSignal): Promise<void> {
+    const { firmware } = this.#endpoint;
+    await this.#send(commands.setBootFlags(device, firmware), signal);
+    const read = await this.#send(commands.getBootFlags(), signal);
+    // ipmi_sim and some BMCs keep the device and forget the byte with the valid and EFI bits, yet obey: that byte is
+    // held against a BMC only when it shows that it keeps it.
+    const wrongMode = read?.valid === true && device !== 'none' && read.efi !== (firmware === 'uefi');
+    if (read?.device !== device || wrongMode) {
+      const told = read?.device ?? 'nothing';
+      throw bmcError('bmc.lied', this.#endpoint, `accepted boot device ${device}, and tells ${told} back`, { read });
+    }
+  }
+
+  async #guid(signal: AbortSignal): Promise<string | undefined> {
+    try {
+      return await this.#send(commands.systemGuid(), signal);
+    } catch (error) {
+      if (hasCode(error, 'bmc.refused')) return undefined;
+      throw error;
+    }
+  }
+
+  async #send<T>({ request, decode }: Command<T>, signal: AbortSignal): Promise<T> {
+    return decode(await this.#deps.transport.request(request, signal));
+  }
+}
+
+// Two that agree are believed; a BMC that has not managed two in six readings is in no state to be obeyed.
+const POWER_READINGS = 6;
+const POWER_POLL: Millis = 250;
