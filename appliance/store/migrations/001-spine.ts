@@ -9,12 +9,12 @@ export async function up(db: Kysely<unknown>): Promise<void> {
 const statements = [
   // — Tenants —
   `create table tenants (
-    id text primary key,
+    id text not null primary key,
     name text not null unique,
     created_at bigint not null
   )`,
   `create table quotas (
-    tenant_id text primary key references tenants (id),
+    tenant_id text not null primary key references tenants (id),
     max_servers integer not null,
     max_cores integer not null,
     max_memory_mib bigint not null,
@@ -25,7 +25,7 @@ const statements = [
     used_disk_gib bigint not null default 0 check (used_disk_gib >= 0)
   )`,
   `create table api_keys (
-    id text primary key,
+    id text not null primary key,
     tenant_id text references tenants (id),
     role text not null check (role in ('operator', 'member')),
     name text not null,
@@ -34,18 +34,18 @@ const statements = [
     revoked_at bigint,
     check ((role = 'operator') = (tenant_id is null))
   )`,
-  `create table sealed_keys (name text primary key, sealed text not null)`,
+  `create table sealed_keys (name text not null primary key, sealed text not null)`,
 
   // — Inventory —
-  `create table regions (id text primary key, name text not null unique)`,
+  `create table regions (id text not null primary key, name text not null unique)`,
   `create table racks (
-    id text primary key,
+    id text not null primary key,
     region_id text not null references regions (id),
     name text not null,
     unique (region_id, name)
   )`,
   `create table flavors (
-    id text primary key,
+    id text not null primary key,
     name text not null unique,
     cores integer not null,
     memory_mib bigint not null,
@@ -53,7 +53,7 @@ const statements = [
     nics text not null check (nics in ('same', 'separate'))
   )`,
   `create table images (
-    id text primary key,
+    id text not null primary key,
     name text not null,
     version text not null,
     sha256 text not null,
@@ -67,7 +67,7 @@ const statements = [
     unique (name, version)
   )`,
   `create table machines (
-    id text primary key,
+    id text not null primary key,
     name text not null unique,
     rack_id text not null references racks (id),
     state text not null,
@@ -94,7 +94,7 @@ const statements = [
   )`,
   `create index machines_by_state on machines (state, rack_id)`,
   `create table machine_nics (
-    mac text primary key,
+    mac text not null primary key,
     machine_id text not null references machines (id),
     name text,
     role text not null,
@@ -113,7 +113,7 @@ const statements = [
 
   // — Network —
   `create table subnets (
-    id text primary key,
+    id text not null primary key,
     region_id text not null references regions (id),
     role text not null,
     family integer not null check (family in (4, 6)),
@@ -151,7 +151,7 @@ const statements = [
 
   // — Requests —
   `create table requests (
-    id text primary key,
+    id text not null primary key,
     tenant_id text not null references tenants (id),
     project text not null,
     provider text not null,
@@ -174,7 +174,7 @@ const statements = [
   `create unique index requests_by_idempotency_key on requests (tenant_id, idempotency_key) where idempotency_key is not null`,
   `create index requests_by_tenant on requests (tenant_id, created_at)`,
   `create table attempts (
-    id text primary key,
+    id text not null primary key,
     request_id text not null references requests (id),
     tenant_id text not null references tenants (id),
     number integer not null,
@@ -188,13 +188,13 @@ const statements = [
     unique (request_id, number)
   )`,
   `create table allocations (
-    machine_id text primary key references machines (id),
+    machine_id text not null primary key references machines (id),
     attempt_id text not null unique references attempts (id),
     tenant_id text not null references tenants (id),
     claimed_at bigint not null
   )`,
   `create table agents (
-    attempt_id text primary key references attempts (id),
+    attempt_id text not null primary key references attempts (id),
     request_id text not null references requests (id),
     machine_id text not null references machines (id),
     tenant_id text not null references tenants (id),
@@ -209,13 +209,13 @@ const statements = [
 
   // — Boot —
   `create table install_plans (
-    digest text primary key,
+    digest text not null primary key,
     tenant_id text not null references tenants (id),
     body text not null,
     created_at bigint not null
   )`,
   `create table boot_orders (
-    id text primary key,
+    id text not null primary key,
     machine_id text not null references machines (id),
     generation integer not null,
     verb text not null check (verb in ('inspect', 'wait', 'install', 'wipe', 'local-disk')),
@@ -231,7 +231,7 @@ const statements = [
   )`,
   `create unique index boot_orders_one_live on boot_orders (machine_id) where state in ('pending', 'claimed')`,
   `create table boot_sessions (
-    id text primary key,
+    id text not null primary key,
     machine_id text not null references machines (id),
     order_id text not null references boot_orders (id),
     generation integer not null,
@@ -247,7 +247,7 @@ const statements = [
   )`,
   `create unique index boot_sessions_one_live on boot_sessions (machine_id) where ended_at is null`,
   `create table timeline (
-    id text primary key,
+    id text not null primary key,
     machine_id text not null,
     session_id text,
     at bigint not null,
@@ -260,7 +260,7 @@ const statements = [
 
   // — Sagas —
   `create table sagas (
-    id text primary key,
+    id text not null primary key,
     name text not null,
     version integer not null,
     tenant_id text references tenants (id),
@@ -315,7 +315,7 @@ const statements = [
 
   // — Events —
   `create table events (
-    id text primary key,
+    id text not null primary key,
     position bigint unique,
     type text not null,
     key text not null,
@@ -326,7 +326,7 @@ const statements = [
   )`,
   `create index events_unpositioned on events (id) where position is null`,
   `create index events_by_key on events (key, type, position)`,
-  `create table event_positions (id integer primary key check (id = 1), last bigint not null)`,
+  `create table event_positions (id integer not null primary key check (id = 1), last bigint not null)`,
   `insert into event_positions (id, last) values (1, 0)`,
-  `create table cursors (consumer text primary key, position bigint not null)`,
+  `create table cursors (consumer text not null primary key, position bigint not null)`,
 ];

@@ -1,0 +1,99 @@
+import type { Kysely, Transaction } from 'kysely';
+
+import type { Clock, Millis } from '../kernel/clock.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import type { Log } from '../kernel/log.ts';
+import { up as spine } from './migrations/001-spine.ts';
+import type { Database } from './schema.ts';
+
+/** One step forward; there is none back. A released migration is never edited. */
+export interface Migration {
+  /** Counts from 1, without gaps. */
+  number: number;
+  name: string;
+  up(db: Kysely<unknown>): Promise<void>;
+}
+
+export const migrations: readonly Migration[] = [{ number: 1, name: 'spine', up: spine }];
+
+export interface MigrateOptions {
+  /** Until the transaction ends nobody else migrates. */
+  lockSchema: (tx: Transaction<Database>) => Promise<void>;
+  clock: Clock;
+  log: Log;
+}
+
+/** Applies what is missing, each in a transaction of its own; `store.newer-schema` when the database knows more than we. */
+export async function migrate(
+  writer: Kysely<Database>,
+  { lockSchema, clock, log }: MigrateOptions,
+  steps: readonly Migration[] = migrations,
+): Promise<void> {
+  const next = async (tx: Transaction<Database>) => {
+    await lockSchema(tx);
+    const records = tx as unknown as Kysely<MigrationTables>;
+    await createRecords(records);
+    const version = await latest(records);
+    refuseNewer(version, steps.length);
+    const step = steps[version];
+    if (step === undefined) return undefined;
+    await step.up(tx as unknown as Kysely<unknown>);
+    await records
+      .insertInto('schema_migrations')
+      .values({ number: step.number, name: step.name, applied_at: clock.now() })
+      .execute();
+    return step;
+  };
+  for (;;) {
+    const applied = await writer.transaction().execute(next);
+    if (applied === undefined) return;
+    log.info({ number: applied.number, name: applied.name }, 'schema migrated');
+  }
+}
+
+/** For those who only read: `store.older-schema` and `store.newer-schema` unless the schema is the one we know. */
+export async function requireCurrentSchema(
+  reader: Kysely<Database>,
+  steps: readonly Migration[] = migrations,
+): Promise<void> {
+  const tables = await reader.introspection.getTables();
+  const known = tables.some(({ name }) => name === 'schema_migrations');
+  const version = known ? await latest(reader as unknown as Kysely<MigrationTables>) : 0;
+  refuseNewer(version, steps.length);
+  if (version < steps.length) {
+    throw new RackstartError(
+      'store.older-schema',
+      `The database has schema ${version}, this program reads schema ${steps.length}.`,
+    );
+  }
+}
+
+interface MigrationTables {
+  schema_migrations: { number: number; name: string; applied_at: Millis };
+}
+
+async function createRecords(db: Kysely<MigrationTables>): Promise<void> {
+  await db.schema
+    .createTable('schema_migrations')
+    .ifNotExists()
+    .addColumn('number', 'integer', (column) => column.notNull().primaryKey())
+    .addColumn('name', 'text', (column) => column.notNull())
+    .addColumn('applied_at', 'bigint', (column) => column.notNull())
+    .execute();
+}
+
+async function latest(db: Kysely<MigrationTables>): Promise<number> {
+  const row = await db
+    .selectFrom('schema_migrations')
+    .select(({ fn }) => fn.max('number').as('version'))
+    .executeTakeFirst();
+  return row?.version ?? 0;
+}
+
+function refuseNewer(version: number, known: number): void {
+  if (version <= known) return;
+  throw new RackstartError(
+    'store.newer-schema',
+    `The database has schema ${version}, this program knows schemas up to ${known}.`,
+  );
+}
