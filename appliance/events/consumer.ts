@@ -1,0 +1,84 @@
+import { SECOND } from '../kernel/clock.ts';
+import type { Clock, Millis } from '../kernel/clock.ts';
+import { asRackstartError } from '../kernel/errors.ts';
+import type { Log } from '../kernel/log.ts';
+import type { Service } from '../kernel/service.ts';
+import type { Store } from '../store/store.ts';
+import { Doorbell } from './doorbell.ts';
+import type { Cursor, EventLog, EventRecord } from './event-log.ts';
+
+/** Takes a batch, oldest first. What throws gets the same events again: deliveries must tolerate repetition. */
+export type Deliver = (events: readonly EventRecord[], signal: AbortSignal) => Promise<void>;
+
+export interface ConsumerOptions {
+  /** Names its cursor in the database: for ever, once it has run. */
+  name: string;
+  deliver: Deliver;
+  /** Where a consumer begins that never ran before; 0, the beginning of the log, unless told. */
+  from?: Cursor;
+  batch?: number;
+  /** How long after a failed delivery it tries again, and how often it looks unasked. */
+  period?: Millis;
+}
+
+/** Reads the event log from a cursor of its own that outlives the process: each event is delivered at least once. */
+export class Consumer implements Service {
+  readonly name: string;
+  readonly #deps: { store: Store; events: EventLog; clock: Clock; log: Log };
+  readonly #options: Required<ConsumerOptions>;
+
+  constructor(deps: { store: Store; events: EventLog; clock: Clock; log: Log }, options: ConsumerOptions) {
+    this.name = options.name;
+    this.#deps = deps;
+    this.#options = { from: 0, batch: 100, period: 5 * SECOND, ...options };
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { events, clock, log } = this.#deps;
+    const bell = new Doorbell();
+    const silence = events.nudge(() => bell.ring());
+    while (!signal.aborted) {
+      try {
+        await this.#deliverAll(signal);
+      } catch (error) {
+        const { code, message } = asRackstartError(error);
+        log.warn({ consumer: this.name, code, reason: message }, 'delivery failed');
+      }
+      await bell.wait(clock, clock.now() + this.#options.period, signal);
+    }
+    silence();
+  }
+
+  async #deliverAll(signal: AbortSignal): Promise<void> {
+    const { batch, deliver } = this.#options;
+    let cursor = await this.#cursor();
+    while (!signal.aborted) {
+      const events = await this.#deps.events.read(cursor, batch);
+      const last = events.at(-1);
+      if (last === undefined) return;
+      await deliver(events, signal);
+      await this.#advance(last.position);
+      cursor = last.position;
+    }
+  }
+
+  async #cursor(): Promise<Cursor> {
+    const { read } = this.#deps.store;
+    const row = await read
+      .selectFrom('cursors')
+      .select('position')
+      .where('consumer', '=', this.name)
+      .executeTakeFirst();
+    return row?.position ?? this.#options.from;
+  }
+
+  #advance(position: Cursor): Promise<void> {
+    return this.#deps.store.transaction(async (tx) => {
+      await tx
+        .insertInto('cursors')
+        .values({ consumer: this.name, position })
+        .onConflict((conflict) => conflict.column('consumer').doUpdateSet({ position }))
+        .execute();
+    });
+  }
+}

@@ -1,0 +1,113 @@
+import type { Clock, Millis } from '../kernel/clock.ts';
+import type { Ids } from '../kernel/ids.ts';
+import type { Store, Tx } from '../store/store.ts';
+import type { EventMap, EventType } from './catalogue.ts';
+import type { Sequencer } from './sequencer.ts';
+
+/** A place in the log: everything up to and including this position has been read. 0 is before the first event. */
+export type Cursor = number;
+
+export interface NewEvent<T extends EventType> {
+  /** The id that waits match on; which one it is says the catalogue. */
+  key: string;
+  tenantId?: string | undefined;
+  /** Who did it: an API key id, `saga`, `ramdisk`, … */
+  actor: string;
+  data: EventMap[T];
+}
+
+export interface EventOf<T extends EventType> {
+  position: Cursor;
+  id: string;
+  type: T;
+  key: string;
+  tenantId: string | undefined;
+  at: Millis;
+  actor: string;
+  data: EventMap[T];
+}
+
+/** One event as it was appended; `type` tells the shape of `data`. */
+export type EventRecord = { [T in EventType]: EventOf<T> }[EventType];
+
+/** An event of this type and key that comes after `since`. */
+export interface Occurrence {
+  type: EventType;
+  key: string;
+  since: Cursor;
+}
+
+/**
+ * What happened, in an order every reader agrees on: an event is appended in the transaction of the change it tells, and
+ * gets its position after that has committed, without gaps. A reader that has seen a position has seen all before it.
+ */
+export interface EventLog {
+  append<T extends EventType>(tx: Tx, type: T, event: NewEvent<T>): Promise<void>;
+  /** The events after a cursor, oldest first. */
+  read(after: Cursor, limit: number): Promise<EventRecord[]>;
+  /**
+   * The last position given. Take it before looking at a state that an event would change: what changes it afterwards
+   * has a greater position, so that a wait `since` here misses nothing.
+   */
+  position(): Promise<Cursor>;
+  /**
+   * Which of these have happened. No position is given from here until the transaction ends: who finds nothing and
+   * leaves a note of what it waits for in the same transaction is found by the reader of the next event.
+   */
+  happened(tx: Tx, occurrences: readonly Occurrence[]): Promise<Occurrence[]>;
+  /** Calls `listener` whenever there may be more to read, until the returned function is called. */
+  nudge(listener: () => void): () => void;
+}
+
+export function createEventLog(deps: { store: Store; clock: Clock; ids: Ids; sequencer: Sequencer }): EventLog {
+  const { store, clock, ids, sequencer } = deps;
+  return {
+    async append(tx, type, { key, tenantId, actor, data }) {
+      const event = { id: ids.next('event'), type, key, tenant_id: tenantId ?? null, at: clock.now(), actor };
+      await tx
+        .insertInto('events')
+        .values({ ...event, position: null, data: JSON.stringify(data) })
+        .execute();
+      tx.afterCommit(() => sequencer.ring());
+    },
+
+    async read(after, limit) {
+      const rows = await store.read
+        .selectFrom('events')
+        .selectAll()
+        .where('position', '>', after)
+        .orderBy('position')
+        .limit(limit)
+        .execute();
+      return rows.map(({ tenant_id, data, ...row }) => {
+        return { ...row, tenantId: tenant_id ?? undefined, data: JSON.parse(data) as unknown } as EventRecord;
+      });
+    },
+
+    async position() {
+      return (await store.read.selectFrom('event_positions').select('last').executeTakeFirstOrThrow()).last;
+    },
+
+    async happened(tx, occurrences) {
+      // Excludes the sequencer, which updates this row, but not others who ask the same. SQLite has one writer anyway.
+      const lock = tx.selectFrom('event_positions').select('last');
+      const { last } = await (store.dialect === 'postgres' ? lock.forShare() : lock).executeTakeFirstOrThrow();
+      const found: Occurrence[] = [];
+      for (const occurrence of occurrences) {
+        if (occurrence.since >= last) continue;
+        const event = await tx
+          .selectFrom('events')
+          .select('id')
+          .where('key', '=', occurrence.key)
+          .where('type', '=', occurrence.type)
+          .where('position', '>', occurrence.since)
+          .limit(1)
+          .executeTakeFirst();
+        if (event !== undefined) found.push(occurrence);
+      }
+      return found;
+    },
+
+    nudge: (listener) => sequencer.nudge(listener),
+  };
+}

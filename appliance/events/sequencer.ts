@@ -1,0 +1,103 @@
+import { sql } from 'kysely';
+
+import { SECOND } from '../kernel/clock.ts';
+import type { Clock, Millis } from '../kernel/clock.ts';
+import { asRackstartError } from '../kernel/errors.ts';
+import type { Log } from '../kernel/log.ts';
+import type { Service } from '../kernel/service.ts';
+import type { Store } from '../store/store.ts';
+import { Doorbell } from './doorbell.ts';
+
+/**
+ * Gives events their positions. An id from a sequence would be given before the commit: PostgreSQL then shows 8 before
+ * 7, and a reader whose cursor stands at 8 never sees 7. So positions are given afterwards, under the lock of one row.
+ *
+ * It works at once when rung, and every `period` for the events of a process that ended before it came to that; what
+ * another process positioned is told to the listeners then, too.
+ */
+export class Sequencer implements Service {
+  readonly name = 'event-sequencer';
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #period: Millis;
+  readonly #bell = new Doorbell();
+  readonly #listeners = new Set<() => void>();
+  #told = 0;
+
+  constructor(deps: { store: Store; clock: Clock; log: Log }, { period = SECOND }: { period?: Millis } = {}) {
+    this.#store = deps.store;
+    this.#clock = deps.clock;
+    this.#log = deps.log;
+    this.#period = period;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.sequence();
+      } catch (error) {
+        const { code, message } = asRackstartError(error);
+        this.#log.warn({ code, reason: message }, 'events wait for their positions');
+      }
+      await this.#bell.wait(this.#clock, this.#clock.now() + this.#period, signal);
+    }
+  }
+
+  /** There is something to position. */
+  ring(): void {
+    this.#bell.ring();
+  }
+
+  nudge(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** Positions every committed event, then nudges the listeners if the log has grown since they were last told. */
+  async sequence(): Promise<void> {
+    while (await this.#anyWaits()) await this.#positionSome();
+    const { last } = await this.#store.read.selectFrom('event_positions').select('last').executeTakeFirstOrThrow();
+    if (last === this.#told) return;
+    this.#told = last;
+    for (const listener of this.#listeners) listener();
+  }
+
+  async #anyWaits(): Promise<boolean> {
+    const waiting = this.#store.read.selectFrom('events').select('id').where('position', 'is', null).limit(1);
+    return (await waiting.executeTakeFirst()) !== undefined;
+  }
+
+  #positionSome(): Promise<void> {
+    return this.#store.transaction(async (tx) => {
+      // Reading in the writing takes the row's lock first: all that committed before is seen by the next statement.
+      const { last } = await tx
+        .updateTable('event_positions')
+        .set((row) => ({ last: row.ref('last') }))
+        .returning('last')
+        .executeTakeFirstOrThrow();
+      const positioned = await tx
+        .with('numbered', (db) =>
+          db
+            .selectFrom('events')
+            .select(['id', sql<number>`row_number() over (order by id)`.as('number')])
+            .where('position', 'is', null)
+            .orderBy('id')
+            .limit(BATCH),
+        )
+        .updateTable('events')
+        .from('numbered')
+        .set((row) => ({ position: sql<number>`${row.ref('numbered.number')} + ${last}` }))
+        .whereRef('events.id', '=', 'numbered.id')
+        .executeTakeFirst();
+      const count = Number(positioned.numUpdatedRows);
+      await tx
+        .updateTable('event_positions')
+        .set({ last: last + count })
+        .execute();
+    });
+  }
+}
+
+// A short lock: appenders are not held up by it, but others who give positions are.
+const BATCH = 500;

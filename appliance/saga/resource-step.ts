@@ -1,0 +1,139 @@
+import type { ResourceRow } from '../store/schema.ts';
+import { isTransient } from './retry.ts';
+import { insertResource, resourcesOf, setResource } from './resource-log.ts';
+import { Refs } from './resource-plan.ts';
+import type { Planned, ResourcePlan } from './resource-plan.ts';
+import { done } from './step.ts';
+import type { Step, StepContext, StepResult, WaitFor } from './step.ts';
+
+/**
+ * A step made from a plan of resources; its output holds their refs by name. What doesn't depend on each other is made
+ * side by side, and so is undone, dependents first.
+ *
+ * The intent is written down before each effect, so that a crash between effect and record leaves no unknown: the next
+ * run finds what was finished, makes the rest again under the same key, or the undo deletes it.
+ */
+export function resourceStep<In, Deps>(
+  plan: (input: In) => ResourcePlan<Deps>,
+): Step<In, Readonly<Record<string, unknown>>, Deps> {
+  return {
+    run: (input, ctx) => create(plan(input), ctx),
+    undo: (input, _output, ctx) => remove(plan(input), ctx),
+  };
+}
+
+async function create<Deps>(
+  plan: ResourcePlan<Deps>,
+  ctx: StepContext<Deps>,
+): Promise<StepResult<Readonly<Record<string, unknown>>>> {
+  const rows = await resourcesOf(ctx.read, ctx.sagaId);
+  const earlier = new Map(
+    rows.filter(({ step }) => step !== ctx.step).map(({ name, ref }) => [name, parse(ref)] as const),
+  );
+  const created = new Map<string, unknown>();
+  const visible = (resource: Planned<Deps>) => {
+    const names = ancestors(plan, resource);
+    return new Refs(new Map([...earlier, ...[...created].filter(([name]) => names.has(name))]));
+  };
+
+  const waits = await inOrder(
+    plan.resources,
+    ({ after }) => after,
+    async (resource) => {
+      const row = rows.find(({ name }) => name === resource.name);
+      const result = await createOne(resource, row, () => resource.spec(visible(resource)), ctx);
+      if (result.kind === 'done') created.set(resource.name, result.output);
+      return result;
+    },
+  );
+  return waits ?? done(Object.fromEntries(created));
+}
+
+async function createOne<Deps>(
+  { name, resource }: Planned<Deps>,
+  row: ResourceRow | undefined,
+  spec: () => unknown,
+  ctx: StepContext<Deps>,
+): Promise<StepResult<unknown>> {
+  if (row?.state === 'created') return done(parse(row.ref));
+  const { sagaId, step, tenantId } = ctx;
+  const key = row?.key ?? `${sagaId}/${name}`;
+  if (row === undefined) {
+    await ctx.transaction((tx) => insertResource(tx, { sagaId, step, name, key, tenantId, now: ctx.clock.now() }));
+  }
+  // After a wait that ended in order, nothing was finished unseen: it is asked to go on without looking first.
+  const found = row === undefined || ctx.waited ? undefined : await resource.find(key, ctx);
+  const result = found === undefined ? await resource.create(key, spec(), ctx) : done(found);
+  if (result.kind === 'wait') return result;
+  const ref = JSON.stringify(result.output) as string | undefined;
+  await ctx.transaction((tx) => setResource(tx, { sagaId: ctx.sagaId, name }, { state: 'created', ref: ref ?? null }));
+  return done(parse(ref ?? null));
+}
+
+async function remove<Deps>(plan: ResourcePlan<Deps>, ctx: StepContext<Deps>): Promise<StepResult<void>> {
+  const rows = (await resourcesOf(ctx.read, ctx.sagaId)).filter(({ step }) => step === ctx.step);
+  const dependents = ({ name }: Planned<Deps>) =>
+    plan.resources.filter(({ after }) => after.includes(name)).map((other) => other.name);
+
+  const waits = await inOrder(plan.resources.toReversed(), dependents, async ({ name, resource }) => {
+    const row = rows.find((other) => other.name === name);
+    if (row === undefined || row.state === 'deleted') return done();
+    if (row.state !== 'deleting')
+      await ctx.transaction((tx) => setResource(tx, { sagaId: ctx.sagaId, name }, { state: 'deleting' }));
+    const result = await resource.delete(row.key, parse(row.ref), ctx);
+    if (result.kind === 'done') {
+      const end = { state: 'deleted', ended_at: ctx.clock.now() } as const;
+      await ctx.transaction((tx) => setResource(tx, { sagaId: ctx.sagaId, name }, end));
+    }
+    return result;
+  });
+  return waits ?? done();
+}
+
+/**
+ * Runs `work` for every resource, each as soon as those it depends on are done; a dependent of one that waits or failed
+ * is left out. Undefined when all are done, else all their waits as one. The first error, when what runs has settled.
+ */
+async function inOrder<Deps>(
+  resources: readonly Planned<Deps>[],
+  dependencies: (resource: Planned<Deps>) => readonly string[],
+  work: (resource: Planned<Deps>) => Promise<StepResult<unknown>>,
+): Promise<(StepResult<never> & { kind: 'wait' }) | undefined> {
+  const waits: { recheckAt: number; on?: readonly WaitFor[] }[] = [];
+  const runs = new Map<string, Promise<boolean>>();
+  for (const resource of resources) {
+    // A plan is sorted: what a resource depends on runs already.
+    const before = Promise.allSettled(dependencies(resource).flatMap((name) => runs.get(name) ?? []));
+    const run = before.then(async (settled) => {
+      if (!settled.every((one) => one.status === 'fulfilled' && one.value)) return false;
+      const result = await work(resource);
+      if (result.kind === 'wait') waits.push(result);
+      return result.kind === 'done';
+    });
+    runs.set(resource.name, run);
+  }
+  const settled = await Promise.allSettled(runs.values());
+  const failures = settled.filter((one) => one.status === 'rejected').map(({ reason }) => reason as unknown);
+  // One that no retry can help ends the step now; its neighbours' may be but transient.
+  if (failures.length > 0) throw failures.find((error) => !isTransient(error)) ?? failures[0];
+  if (waits.length === 0) return undefined;
+  return {
+    kind: 'wait',
+    recheckAt: Math.min(...waits.map(({ recheckAt }) => recheckAt)),
+    on: waits.flatMap(({ on = [] }) => on),
+  };
+}
+
+function ancestors<Deps>(plan: ResourcePlan<Deps>, { after }: Planned<Deps>): Set<string> {
+  const names = new Set<string>();
+  const add = (name: string) => {
+    names.add(name);
+    plan.resources.find((other) => other.name === name)?.after.forEach(add);
+  };
+  after.forEach(add);
+  return names;
+}
+
+function parse(json: string | null): unknown {
+  return json === null ? undefined : (JSON.parse(json) as unknown);
+}

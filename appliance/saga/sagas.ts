@@ -1,0 +1,79 @@
+import type { Clock } from '../kernel/clock.ts';
+import type { Ids } from '../kernel/ids.ts';
+import type { Tx } from '../store/store.ts';
+import * as log from './saga-log.ts';
+import type { SagaDefinition } from './saga.ts';
+import type { Reason } from './step.ts';
+
+export interface StartOptions<Params> {
+  subject: string;
+  tenantId?: string | undefined;
+  params: Params;
+}
+
+/**
+ * What others ask of sagas, each in the caller's own transaction; the runner hears of it after the commit.
+ */
+export class Sagas {
+  readonly #clock: Clock;
+  readonly #ids: Ids;
+  readonly #listeners = new Set<(sagaId: string) => void>();
+
+  constructor(deps: { clock: Clock; ids: Ids }) {
+    this.#clock = deps.clock;
+    this.#ids = deps.ids;
+  }
+
+  /** The new saga's id. Its first step starts as soon as a runner hears of it. */
+  async start<Params, Deps>(
+    tx: Tx,
+    definition: SagaDefinition<Params, Deps>,
+    { subject, tenantId, params }: StartOptions<Params>,
+  ): Promise<string> {
+    const id = this.#ids.next('saga');
+    const { name, version } = definition;
+    await log.insertSaga(tx, { id, name, version, subject, tenantId, params, now: this.#clock.now() });
+    this.#tell(tx, id);
+    return id;
+  }
+
+  /**
+   * Cancel and deprovision: a saga that runs or has completed shall be undone. The reason is noted; the runner turns the
+   * saga back at once, or, when a step is at work, aborts its signal and lets it settle first.
+   *
+   * False, and nothing changes, when the saga is on its way back already, or has been: the first reason stays.
+   */
+  async turnBack(tx: Tx, sagaId: string, reason: Reason): Promise<boolean> {
+    const noted = await log.noteReason(tx, sagaId, reason, this.#clock.now());
+    if (noted) this.#tell(tx, sagaId);
+    return noted;
+  }
+
+  /** An operator has repaired what was in the way: undo goes on with the step that failed. False when it isn't stuck. */
+  retryStuck(tx: Tx, sagaId: string): Promise<boolean> {
+    return this.#unstick(tx, sagaId, 'undoing');
+  }
+
+  /** An operator takes care of what is left over: undo goes on behind the step that failed. False when it isn't stuck. */
+  skipStuck(tx: Tx, sagaId: string): Promise<boolean> {
+    return this.#unstick(tx, sagaId, 'skipped');
+  }
+
+  /** Calls `listener` with the id of a saga that wants attention, until the returned function is called. */
+  nudge(listener: (sagaId: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  async #unstick(tx: Tx, sagaId: string, stepState: 'undoing' | 'skipped'): Promise<boolean> {
+    const unstuck = await log.unstick(tx, sagaId, stepState, this.#clock.now());
+    if (unstuck) this.#tell(tx, sagaId);
+    return unstuck;
+  }
+
+  #tell(tx: Tx, sagaId: string): void {
+    tx.afterCommit(() => {
+      for (const listener of this.#listeners) listener(sagaId);
+    });
+  }
+}
