@@ -88,6 +88,11 @@ const catalogue = {
     transient: true,
     hint: 'The server does not answer on port 22; check its network.',
   },
+  'saga.fenced': {
+    status: 409,
+    transient: false,
+    hint: 'Another owner has taken this saga over; nothing was written.',
+  },
   'saga.stuck': { status: 500, transient: false, hint: 'Undo failed; repair what is named, then retry or skip it.' },
   cancelled: { status: 409, transient: false, hint: 'The request was cancelled; order again if it was a mistake.' },
   internal: { status: 500, transient: false, hint: 'This is a defect: report it with the log around this time.' },
