@@ -1,3 +1,4 @@
+import { RackstartError } from '../kernel/errors.ts';
 import type { ResourceRow } from '../store/schema.ts';
 import { isTransient } from './retry.ts';
 import { insertResource, resourcesOf, setResource } from './resource-log.ts';
@@ -72,6 +73,9 @@ async function createOne<Deps>(
 
 async function remove<Deps>(plan: ResourcePlan<Deps>, ctx: StepContext<Deps>): Promise<StepResult<void>> {
   const rows = (await resourcesOf(ctx.read, ctx.sagaId)).filter(({ step }) => step === ctx.step);
+  const unplanned = rows.find(({ name }) => !plan.resources.some((planned) => planned.name === name));
+  // Leaving it out would be forgetting an effect.
+  if (unplanned !== undefined) throw new RackstartError('internal', `no plan for the resource ${unplanned.name}`);
   const dependents = ({ name }: Planned<Deps>) =>
     plan.resources.filter(({ after }) => after.includes(name)).map((other) => other.name);
 

@@ -71,7 +71,8 @@ class SagaBuilder<Params, Deps, Done = {}> {
   all<Outs extends Record<string, unknown>>(steps: {
     readonly [Name in keyof Outs]: Step<SagaInput<Params, Done>, Outs[Name], Deps>;
   }): SagaBuilder<Params, Deps, Done & Outs> {
-    return this.#with(Object.entries(steps).map(([name, step]) => ({ name, step: step })));
+    const stage: [string, unknown][] = Object.entries(steps);
+    return this.#with(stage.map(([name, step]) => ({ name, step: step as NamedStep<Params, Deps>['step'] })));
   }
 
   build(): SagaDefinition<Params, Deps> {
