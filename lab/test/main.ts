@@ -1,0 +1,81 @@
+/**
+ * The test run: `node lab/test/main.ts [--fast] [FILTER]`. Checks and test files go two at a time, then the machine flows
+ * one after another; `--fast` leaves those out, and a FILTER (part of a path) runs only matching files, without checks.
+ */
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { checks } from './checks.ts';
+import { machineFlows, testFiles } from './files.ts';
+import type { Job, Outcome } from './outcome.ts';
+import { postgresMissing, startPostgres } from './postgres.ts';
+import { isGood, line, summary } from './report.ts';
+import type { Finished } from './report.ts';
+import { runTestFile } from './test-file.ts';
+
+const root = join(import.meta.dirname, '../..');
+const FILE_MS = 60_000;
+const FLOW_MS = 6 * 60_000;
+const ALL_FLOWS_MS = 12 * 60_000;
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({ options: { fast: { type: 'boolean' } }, allowPositionals: true });
+  const filter = positionals[0];
+  const wanted = (file: string) => filter === undefined || file.includes(filter);
+  const files = testFiles(root).filter(wanted);
+  const flows = values.fast === true ? [] : machineFlows(root).filter(wanted);
+
+  const started = performance.now();
+  const postgres = files.length > 0 && postgresMissing() === undefined ? await startPostgres() : undefined;
+  const env: Record<string, string> = postgres === undefined ? {} : { RACKSTART_TEST_POSTGRES: postgres.url };
+  const jobs = [...(filter === undefined ? checks(root) : []), ...files.map((file) => fileJob(file, FILE_MS, env))];
+  try {
+    const finished = [...(await runJobs(jobs, 2)), ...(await runFlows(flows))];
+    if (files.length + flows.length === 0) console.log(`No test matches ${filter ?? 'at all'}.`);
+    console.log(`\n${summary(finished, performance.now() - started)}`);
+    return isGood(finished) && files.length + flows.length > 0 ? 0 : 1;
+  } finally {
+    await postgres?.stop();
+  }
+}
+
+function fileJob(file: string, withinMs: number, env: Readonly<Record<string, string>>): Job {
+  return { title: file, run: () => runTestFile({ root, file, withinMs, env }) };
+}
+
+/** Runs every job, `width` at a time in their order, and tells of each as it finishes. */
+async function runJobs(jobs: readonly Job[], width: number): Promise<Finished[]> {
+  const finished: Finished[] = [];
+  const queue = jobs.values(); // one iterator shared by all lanes
+  const lane = async () => {
+    for (const job of queue) finished.push(await runJob(job));
+  };
+  await Promise.all(Array.from({ length: width }, lane));
+  return finished;
+}
+
+async function runJob(job: Job): Promise<Finished> {
+  const started = performance.now();
+  const outcome = await job.run();
+  const finished = { title: job.title, outcome, ms: performance.now() - started };
+  console.log(line(finished));
+  return finished;
+}
+
+/** Machine flows share a budget of time: what no time is left for has failed. */
+async function runFlows(flows: readonly string[]): Promise<Finished[]> {
+  const end = performance.now() + ALL_FLOWS_MS;
+  const finished: Finished[] = [];
+  for (const flow of flows) {
+    const left = Math.min(FLOW_MS, end - performance.now());
+    finished.push(await runJob(left > 0 ? fileJob(flow, left, {}) : { title: flow, run: noTimeLeft }));
+  }
+  return finished;
+}
+
+async function noTimeLeft(): Promise<Outcome> {
+  const title = `not started: the flows before it took all of ${ALL_FLOWS_MS / 60_000} min`;
+  return { passed: 0, failures: [{ title, diagnostics: '' }], skipped: [] };
+}

@@ -1,0 +1,76 @@
+import { spawn } from 'node:child_process';
+import type { Readable } from 'node:stream';
+
+import { onAbruptEnd } from '../process/abrupt-end.ts';
+import { signalPid } from '../process/pid.ts';
+import type { Failure, Outcome } from './outcome.ts';
+import { tallyTap } from './tap-tally.ts';
+
+export interface TestFileOptions {
+  root: string;
+  /** Relative to `root`. */
+  file: string;
+  withinMs: number;
+  /** Added to this process's own environment. */
+  env: Readonly<Record<string, string>>;
+  /** Between asking a late file to end and killing it; 5,000 when left out. */
+  graceMs?: number;
+}
+
+/**
+ * Runs one test file under this Node. That it crashes, is late or writes no plan is a failure beside those it tells. What
+ * it started and forgot is killed with it, unless that left its process group.
+ */
+export async function runTestFile({ root, file, withinMs, env, graceMs = 5_000 }: TestFileOptions): Promise<Outcome> {
+  const child = spawn(process.execPath, [file], {
+    cwd: root,
+    // tap's own limit, 30 s in all, would come first.
+    env: { ...process.env, TAP_TIMEOUT: String(Math.ceil(withinMs / 1_000) + 1), ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true, // leads a process group
+  });
+  const group = -child.pid!;
+  const cancel = onAbruptEnd(() => signalPid(group, 'SIGTERM'));
+  const output = lastOf(child.stdout);
+  const complaints = lastOf(child.stderr);
+
+  let late = false;
+  const deadline = setTimeout(() => {
+    late = true;
+    signalPid(group, 'SIGTERM');
+  }, withinMs);
+  const lastResort = setTimeout(() => signalPid(group, 'SIGKILL'), withinMs + graceMs);
+  const verdict = new Promise<string | undefined>((resolve) => {
+    child.once('exit', (code, signal) => {
+      signalPid(group, 'SIGKILL');
+      if (late) resolve(`not finished after ${withinMs / 1_000} s`);
+      else if (signal !== null) resolve(`ended by ${signal}`);
+      else resolve(code === 0 ? undefined : `exit code ${code}`);
+    });
+  });
+
+  const tally = await tallyTap(child.stdout);
+  const ending = await verdict;
+  clearTimeout(deadline);
+  clearTimeout(lastResort);
+  cancel();
+
+  const failures: Failure[] = [...tally.failures];
+  const { planned } = tally;
+  // With a plan and a failed test, a non-zero exit code is only tap's way of saying so.
+  if (ending !== undefined && !(planned && failures.length > 0 && ending.startsWith('exit code'))) {
+    failures.push({ title: ending, diagnostics: planned ? '' : output() });
+  } else if (!planned) {
+    failures.push({ title: 'no TAP plan (1..N) in its output', diagnostics: output() });
+  }
+  return { passed: tally.passed, failures, skipped: tally.skipped, output: complaints() };
+}
+
+/** Reads a stream and keeps its last 20,000 characters. */
+function lastOf(stream: Readable): () => string {
+  let kept = '';
+  stream.setEncoding('utf8').on('data', (text: string) => {
+    kept = (kept + text).slice(-20_000);
+  });
+  return () => kept.trim();
+}
