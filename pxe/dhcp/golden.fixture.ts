@@ -3,7 +3,10 @@ import { addresses, messageType, option } from './options.ts';
 import type { DhcpPacket } from './packet.ts';
 import { encodePacket } from './packet.ts';
 
-/** What real clients send, option by option in their order, as recorded on the wire. */
+/**
+ * What real clients send. Classes, architectures, user classes and UUIDs are as measured against QEMU's firmware; the
+ * parameter lists are those of the clients' sources.
+ */
 export const firmware = {
   /** iPXE as the option ROM of a NIC on a BIOS machine, and undionly.kpxe. */
   ipxeBios: {
@@ -59,7 +62,7 @@ export const firmware = {
   /** systemd-networkd names itself by IAID and DUID (RFC 4361). */
   networkd: {
     61: 'ffb5ef3a3c00020000ab11d1c9b0ecf8c2a4a1',
-    55: '0103060c0f1a1c2a3637777988',
+    55: '01030c0f061a21792a',
     57: '05c0',
     12: text('stranger'),
   },

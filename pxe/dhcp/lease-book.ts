@@ -1,11 +1,15 @@
 import type { Mac } from '../boot-client.ts';
 
-/** Where a client lives on the network of the interface it asked through. */
-export interface Binding {
-  readonly address: string;
+/** What every client of a network is told. */
+export interface NetworkParameters {
   readonly prefixLength: number;
   readonly gateway?: string;
   readonly dns: readonly string[];
+}
+
+/** Where a client lives on the network of the interface it asked through. */
+export interface Binding extends NetworkParameters {
+  readonly address: string;
   /** Seconds. */
   readonly leaseTime: number;
   /** True for a known machine: the binding was there before the packet and outlives it. */
@@ -29,11 +33,15 @@ export type Bound = { kind: 'bound'; binding: Binding } | { kind: 'elsewhere' } 
  * lease is durable before the promise resolves. Errors: `address.pool-empty`; no live lease is ever stolen.
  */
 export interface LeaseBook {
-  /** For a DISCOVER (or an INFORM, which binds nothing). */
-  offer(client: LeaseClient): Promise<Binding>;
+  /** For a DISCOVER. Undefined when the network serves known machines alone and this is none. */
+  offer(client: LeaseClient): Promise<Binding | undefined>;
   /** For a REQUEST of `address`. */
   bind(client: LeaseClient, address: string): Promise<Bound>;
+  /** The client chose another server: what it was offered, and has not bound, is free. */
+  withdraw(client: LeaseClient): Promise<void>;
   release(client: LeaseClient, address: string): Promise<void>;
   /** The client saw somebody else use it: the address rests. */
   decline(client: LeaseClient, address: string): Promise<void>;
+  /** For an INFORM, which binds nothing. */
+  parameters(): Promise<NetworkParameters>;
 }
