@@ -1,0 +1,205 @@
+import { test } from 'tap';
+
+import type { BootEvent, BootSession, BootState } from './boot-session.ts';
+import { advanceBoot, bootSessionDiagram, hasEnded, openBootSession, stagesWithTimeline } from './boot-session.ts';
+import type { reportStages } from './boot-plan.ts';
+import type { TimelineEntry } from './timeline.ts';
+
+const report = (
+  stage: (typeof reportStages)[number],
+  status: 'started' | 'progress' | 'done' | 'failed',
+  facts: Record<string, string> = {},
+): BootEvent => ({ type: 'report', stage, status, facts });
+
+const install: [BootEvent, BootState][] = [
+  [{ type: 'firmware-address' }, 'addressed'],
+  [{ type: 'loader' }, 'loader'],
+  [{ type: 'ipxe-address' }, 'loader'],
+  [{ type: 'script', askedAt: 3900 }, 'scripted'],
+  [{ type: 'kernel' }, 'loading'],
+  [{ type: 'initrd' }, 'loading'],
+  [{ type: 'claim' }, 'claimed'],
+  [report('disk', 'done'), 'claimed'],
+  [report('image', 'started'), 'imaging'],
+  [report('image', 'progress'), 'imaging'],
+  [report('image', 'done', { bytes: '5' }), 'growing'],
+  [report('grow', 'done'), 'injecting'],
+  [report('inject', 'done'), 'injecting'],
+  [report('kexec', 'started'), 'handed-off'],
+  [{ type: 'phone-home', uptime: 12, started: 11.5 }, 'booted'],
+  [{ type: 'verified' }, 'done'],
+];
+
+/** One event a second, the first at second 1. */
+function run(events: readonly BootEvent[]): BootSession {
+  return events.reduce((session, event, index) => {
+    const next = advanceBoot(session, event, (index + 1) * 1000);
+    if (next.unexpected) throw new Error(`unexpected ${event.type} in ${session.state}`);
+    return next.session;
+  }, openBootSession(0));
+}
+
+const upTo = (state: BootState) =>
+  run(install.slice(0, install.findIndex(([, to]) => to === state) + 1).map(([e]) => e));
+
+test('an install goes through its states in order', (t) => {
+  let session = openBootSession(0);
+  for (const [index, [event, state]] of install.entries()) {
+    const next = advanceBoot(session, event, index * 1000);
+    t.notOk(next.unexpected);
+    t.equal(next.session.state, state);
+    session = next.session;
+  }
+  t.ok(hasEnded(session.state));
+  t.end();
+});
+
+test('each stage begins where the one before it ended', (t) => {
+  const { stages } = run(install.map(([event]) => event));
+  t.strictSame(stages, {
+    dhcp: { startedAt: 0, endedAt: 1000 },
+    loader: { startedAt: 1000, endedAt: 3900 },
+    script: { startedAt: 3900, endedAt: 4000 },
+    ramdisk: { startedAt: 4000, endedAt: 7000 },
+    image: { startedAt: 7000, endedAt: 11000, facts: { bytes: '5' } },
+    grow: { startedAt: 11000, endedAt: 12000, facts: {} },
+    inject: { startedAt: 12000, endedAt: 13000, facts: {} },
+    kexec: { startedAt: 13000, endedAt: 14000, facts: {} },
+    boot: { startedAt: 14000, endedAt: 14500 },
+    'phone-home': { startedAt: 14500, endedAt: 15000 },
+  });
+  t.end();
+});
+
+test('an iPXE ROM has nothing to load', (t) => {
+  const { stages } = run([{ type: 'ipxe-address' }, { type: 'script' }]);
+  t.strictSame(stages.loader, { startedAt: 1000, endedAt: 1000 });
+  t.strictSame(stages.script, { startedAt: 1000, endedAt: 2000 });
+  t.strictSame(stages.ramdisk, { startedAt: 2000 }, 'and the ramdisk is on its way');
+  t.end();
+});
+
+test('the timeline adds what no row was written for', (t) => {
+  const session = [{ type: 'script' }, { type: 'claim' }].reduce<BootSession>(
+    (before, event, index) => advanceBoot(before, event as BootEvent, 5000 + index * 4000).session,
+    openBootSession(1000),
+  );
+  t.strictSame(
+    session.stages.dhcp,
+    { startedAt: 1000, endedAt: 5000 },
+    'alone it knows only when the script was asked for',
+  );
+  const entry = (at: number, source: TimelineEntry['source'], name: string, detail: object = {}): TimelineEntry => ({
+    at,
+    source,
+    name,
+    detail: { ...detail },
+  });
+  t.strictSame(
+    stagesWithTimeline(session, [
+      entry(1500, 'bmc', 'power-on'),
+      entry(2000, 'dhcp', 'offer', { boot: 'snponly.efi' }),
+      entry(2100, 'dhcp', 'ack', { boot: 'snponly.efi' }),
+      entry(2200, 'tftp', 'read'),
+      entry(4000, 'dhcp', 'ack', { boot: 'script' }),
+      entry(5010, 'http', 'script', { ms: 20 }),
+    ]),
+    {
+      dhcp: { startedAt: 1000, endedAt: 2100 },
+      loader: { startedAt: 2100, endedAt: 4990 },
+      script: { startedAt: 4990, endedAt: 5010 },
+      ramdisk: { startedAt: 5010, endedAt: 9000 },
+    },
+  );
+  t.strictSame(stagesWithTimeline(session, []), session.stages, 'nothing seen, nothing changed');
+  t.end();
+});
+
+test('the same event twice is no surprise and moves no time', (t) => {
+  for (const [index, [event]] of install.entries()) {
+    const once = run(install.slice(0, index + 1).map(([e]) => e));
+    if (hasEnded(once.state)) continue;
+    const twice = advanceBoot(once, event, 99_000);
+    t.notOk(twice.unexpected, event.type);
+    t.strictSame(twice.session, once, event.type);
+  }
+  t.end();
+});
+
+test('an unexpected event is told of and changes nothing', (t) => {
+  const cases: [BootSession, BootEvent][] = [
+    [openBootSession(0), { type: 'claim' }],
+    [openBootSession(0), report('image', 'done')],
+    [upTo('imaging'), { type: 'firmware-address' }],
+    [upTo('imaging'), report('grow', 'done')],
+    [upTo('claimed'), { type: 'phone-home', uptime: NaN, started: -1 }],
+    [upTo('done'), report('inject', 'failed')],
+    [upTo('done'), { type: 'revoked', reason: 'late' }],
+  ];
+  for (const [session, event] of cases) {
+    t.strictSame(
+      advanceBoot(session, event, 99_000),
+      { session, unexpected: true },
+      `${event.type} in ${session.state}`,
+    );
+  }
+  t.end();
+});
+
+test('a stage that failed ends the session with its reason', (t) => {
+  const failed = advanceBoot(
+    upTo('imaging'),
+    report('image', 'failed', { code: 'image.digest', reason: 'not it' }),
+    99_000,
+  );
+  t.equal(failed.session.state, 'failed');
+  t.equal(failed.session.reason, 'image: image.digest: not it');
+  t.match(failed.session.stages.image, { endedAt: 99_000, facts: { reason: 'not it' } });
+  t.end();
+});
+
+test('inspection and wipe end a session of their own', (t) => {
+  const claimed = upTo('claimed');
+  for (const stage of ['inspect', 'wipe'] as const) {
+    const begun = advanceBoot(claimed, report(stage, 'started'), 8000).session;
+    t.equal(begun.state, stage === 'inspect' ? 'inspecting' : 'wiping');
+    const over = advanceBoot(begun, report(stage, 'done'), 9000).session;
+    t.equal(over.state, 'done');
+    t.match(over.stages[stage], { startedAt: 7000, endedAt: 9000 });
+    t.notOk(over.stages.image);
+  }
+  t.end();
+});
+
+test('a second claimant, a revoked order and a late stage end any live session', (t) => {
+  for (const [, state] of install.slice(0, -1)) {
+    for (const type of ['cut-off', 'revoked', 'late'] as const) {
+      const { session, unexpected } = advanceBoot(upTo(state), { type, reason: 'why' }, 99_000);
+      t.notOk(unexpected);
+      t.ok(hasEnded(session.state));
+      t.equal(session.reason, 'why');
+    }
+  }
+  t.end();
+});
+
+test('a clock that stepped back makes no negative stage', (t) => {
+  const claimed = upTo('claimed');
+  const { session } = advanceBoot(claimed, report('image', 'done'), 10);
+  t.strictSame(session.stages.image, { startedAt: 7000, endedAt: 7000, facts: {} });
+  t.end();
+});
+
+test('the diagram shows the arrows that the table runs', (t) => {
+  const arrows = [...bootSessionDiagram().matchAll(/^ {2}([a-z_]+) --> ([a-z_]+): (.+)$/gm)];
+  const shown = new Set(arrows.map(([, from, to]) => `${from ?? ''} ${to ?? ''}`));
+  let session = openBootSession(0);
+  for (const [event] of install) {
+    const next = advanceBoot(session, event, 0).session;
+    if (next.state !== session.state) t.ok(shown.has(`${session.state} ${next.state}`.replaceAll('-', '_')));
+    session = next;
+  }
+  t.match(bootSessionDiagram(), '  injecting --> handed_off: kexec-started\n');
+  t.match(bootSessionDiagram(), /^stateDiagram-v2\n {2}\[\*\] --> opened\n/);
+  t.end();
+});

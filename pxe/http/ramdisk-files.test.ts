@@ -1,0 +1,29 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { test } from 'tap';
+
+import { newcArchive } from './newc.ts';
+import { loadRamdisk } from './ramdisk-files.ts';
+
+test("the appliance's CA follows the built initrd, which is otherwise as it was built", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'rs-ramdisk-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  writeFileSync(join(directory, 'vmlinuz'), 'kernel');
+  writeFileSync(join(directory, 'initrd'), 'built');
+  const { kernel, initrd } = await loadRamdisk(directory, 'PEM');
+  t.equal(kernel.bytes.toString(), 'kernel');
+  t.equal(kernel.sha256, createHash('sha256').update('kernel').digest('hex'));
+  const pinned = newcArchive([
+    { path: 'etc', mode: 0o755 },
+    { path: 'etc/rackstart', mode: 0o755 },
+    { path: 'etc/rackstart/ca.pem', mode: 0o644, content: Buffer.from('PEM') },
+  ]);
+  t.same(initrd.bytes, Buffer.concat([Buffer.from('built\0\0\0'), pinned]));
+});
+
+test('a ramdisk that was never built is named', async (t) => {
+  await t.rejects(loadRamdisk('/nonexistent', 'PEM'), { code: 'host.missing', message: /build the ramdisk/ });
+});
