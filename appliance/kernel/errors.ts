@@ -50,6 +50,11 @@ const catalogue = {
     hint: 'Read the timeline of this boot for the last thing the machine did.',
   },
   'boot.stage-failed': { status: 500, transient: false, hint: 'Read the agent log of this boot.' },
+  'boot.disk-rule': {
+    status: 409,
+    transient: false,
+    hint: "Correct the machine's disk rule so that it matches exactly one disk.",
+  },
   'boot.protocol': {
     status: 426,
     transient: false,

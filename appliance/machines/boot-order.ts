@@ -1,3 +1,4 @@
+import { openBootSession } from '../../pxe/boot-session.ts';
 import type { Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Ids } from '../kernel/ids.ts';
@@ -43,6 +44,7 @@ export async function placeOrder(
   const { generation } = machine;
   const orderId = ids.next('ord');
   const sessionId = ids.next('boot');
+  const session = openBootSession(at);
   await tx
     .insertInto('boot_orders')
     .values({
@@ -66,15 +68,16 @@ export async function placeOrder(
       machine_id: machineId,
       order_id: orderId,
       generation,
-      state: 'opened',
+      state: session.state,
       opened_at: at,
       window_until: windowUntil,
+      powered_at: null,
       nonce_hash: null,
       claimed_at: null,
       seen_at: at,
       ended_at: null,
       end_reason: null,
-      stages: '{}',
+      stages: JSON.stringify(session.stages),
     })
     .execute();
   return { orderId, sessionId, generation };

@@ -263,6 +263,8 @@ export interface BootSessionRow {
   opened_at: Millis;
   /** Tokens are accepted until then. */
   window_until: Millis;
+  /** When the BMC had taken the command that started this boot: null after a crash in between. */
+  powered_at: Millis | null;
   /** SHA-256 of the claimant's nonce, hex. */
   nonce_hash: string | null;
   claimed_at: Millis | null;
@@ -270,7 +272,7 @@ export interface BootSessionRow {
   seen_at: Millis;
   ended_at: Millis | null;
   end_reason: string | null;
-  /** JSON object: stage name → { startedAt, endedAt?, facts }. */
+  /** JSON: `BootStages` of pxe/boot-session. */
   stages: Json;
 }
 

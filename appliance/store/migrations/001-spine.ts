@@ -238,6 +238,7 @@ const statements = [
     state text not null,
     opened_at bigint not null,
     window_until bigint not null,
+    powered_at bigint,
     nonce_hash text,
     claimed_at bigint,
     seen_at bigint not null,

@@ -1,0 +1,60 @@
+import { RackstartError } from '../kernel/errors.ts';
+import type { Secret } from '../kernel/secret.ts';
+import type { MachineRow } from '../store/schema.ts';
+import type { Reader } from '../store/store.ts';
+import type { Bmc, BmcCommandRecord, BmcEndpoint } from './bmc/bmc.ts';
+
+export interface BmcFleetDeps {
+  readonly read: Reader;
+  /** Opens the password that was sealed for this machine. */
+  readonly unseal: (machineId: string, sealed: string) => Secret;
+  readonly connect: (endpoint: BmcEndpoint, onCommand: (record: BmcCommandRecord) => void) => Bmc;
+  /** Every command, for the machine's timeline. */
+  readonly onCommand: (machineId: string, record: BmcCommandRecord) => void;
+}
+
+/** One Bmc per machine, kept: it holds the session, the queue and the rate limit. A changed endpoint gets a new one. */
+export class BmcFleet {
+  readonly #deps: BmcFleetDeps;
+  readonly #bmcs = new Map<string, { bmc: Bmc; endpoint: string }>();
+
+  constructor(deps: BmcFleetDeps) {
+    this.#deps = deps;
+  }
+
+  /** Errors: `not-found`, `key.mismatch` when the password was sealed under an unknown master key. */
+  async of(machineId: string): Promise<Bmc> {
+    const { read, unseal, connect, onCommand } = this.#deps;
+    const machine = await read.selectFrom('machines').selectAll().where('id', '=', machineId).executeTakeFirst();
+    if (machine === undefined) throw new RackstartError('not-found', `There is no machine ${machineId}.`);
+    const known = this.#bmcs.get(machineId);
+    const endpoint = endpointKey(machine);
+    if (known?.endpoint === endpoint) return known.bmc;
+    const bmc = connect(
+      {
+        kind: machine.bmc_kind,
+        address: machine.bmc_address,
+        port: machine.bmc_port,
+        username: machine.bmc_username,
+        password: unseal(machineId, machine.bmc_password),
+        cipherSuite: machine.bmc_cipher_suite,
+        ...(machine.firmware === null ? {} : { firmware: machine.firmware }),
+      },
+      (record) => onCommand(machineId, record),
+    );
+    this.#bmcs.set(machineId, { bmc, endpoint });
+    await known?.bmc.close();
+    return bmc;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#bmcs.values()].map(({ bmc }) => bmc.close()));
+    this.#bmcs.clear();
+  }
+}
+
+// All that decides whom we talk to, and how; the sealed password stands for the password.
+function endpointKey(machine: MachineRow): string {
+  const { bmc_kind, bmc_address, bmc_port, bmc_username, bmc_password, bmc_cipher_suite, firmware } = machine;
+  return JSON.stringify([bmc_kind, bmc_address, bmc_port, bmc_username, bmc_password, bmc_cipher_suite, firmware]);
+}

@@ -1,0 +1,261 @@
+import { createHash } from 'node:crypto';
+
+import type { BootClient, Mac } from '../../pxe/boot-client.ts';
+import type {
+  BootDecision,
+  BootDirector,
+  Claim,
+  ClaimGrant,
+  Inspection,
+  OrderLines,
+  RamdiskBoot,
+  Report,
+  SystemFile,
+} from '../../pxe/boot-plan.ts';
+import { deriveToken, isToken, tokenId } from '../../pxe/http/token.ts';
+import type { EventLog } from '../events/event-log.ts';
+import { SECOND } from '../kernel/clock.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import type { Secret } from '../kernel/secret.ts';
+import { parseCidr } from '../network/address-range.ts';
+import type { Store, Tx } from '../store/store.ts';
+import { claimOrder, consumeOrder, revokeOrders } from './boot-order.ts';
+import type { Boot } from './boot-records.ts';
+import { agentCredential } from './agent-desk.ts';
+import { bootOf, isOpen, openBoot, openBootOf, recordBoot } from './boot-records.ts';
+import { readPlan } from './install-plan.ts';
+import { recordInspection } from './inspection.ts';
+import { orderLines } from './order-lines.ts';
+import { checkProtocol } from './protocol.ts';
+
+export interface BootDirectorDeps {
+  readonly store: Store;
+  readonly events: EventLog;
+  /** From which every token is derived; 32 bytes. */
+  readonly tokenKey: Uint8Array;
+  readonly clock: Clock;
+  /** Where images are fetched from, `http://10.77.0.1:8080/images`. */
+  readonly imagesUrl: string;
+}
+
+const PATIENCE = 25 * SECOND;
+
+/** Decides every hop of a boot from one row: the machine's open boot session and the order behind it. */
+export class StoreBootDirector implements BootDirector {
+  readonly #deps: BootDirectorDeps;
+
+  constructor(deps: BootDirectorDeps) {
+    this.#deps = deps;
+  }
+
+  async decide(client: BootClient): Promise<BootDecision> {
+    const { store, tokenKey, clock } = this.#deps;
+    const machine = await store.read
+      .selectFrom('machine_nics')
+      .innerJoin('machines', 'machines.id', 'machine_nics.machine_id')
+      .select(['machines.id', 'machines.smbios_uuid'])
+      .where('machine_nics.mac', '=', client.mac)
+      .executeTakeFirst();
+    if (machine === undefined) return { verb: 'ignore', why: 'unknown MAC' };
+    const stranger = client.uuid !== undefined && machine.smbios_uuid !== null && client.uuid !== machine.smbios_uuid;
+    if (stranger) return { verb: 'ignore', why: 'another SMBIOS UUID than the one inspected' };
+    const boot = await openBoot(store.read, machine.id);
+    if (boot === undefined || boot.order.state !== 'pending') return { verb: 'local-disk', why: 'no order' };
+    if (!isOpen(boot, clock.now())) return { verb: 'local-disk', why: 'the boot window has closed' };
+    if (boot.order.verb === 'local-disk') return { verb: 'local-disk', why: 'ordered' };
+    return { verb: boot.order.verb, sessionId: boot.id, scriptToken: deriveToken(tokenKey, 'script', boot) };
+  }
+
+  async script(mac: Mac, token: Secret): Promise<RamdiskBoot> {
+    const { store, tokenKey, clock } = this.#deps;
+    const boot = await openBootOf(store.read, mac);
+    if (!boot || !isToken(token, tokenKey, 'script', boot) || !isOpen(boot, clock.now())) throw refused();
+    const reservation = await store.read
+      .selectFrom('addresses')
+      .innerJoin('subnets', 'subnets.id', 'addresses.subnet_id')
+      .select(['addresses.address', 'subnets.cidr', 'subnets.gateway'])
+      .where('holder_kind', '=', 'nic')
+      .where('holder_id', '=', mac)
+      .executeTakeFirst();
+    if (reservation === undefined) throw new RackstartError('internal', `NIC ${mac} has no reservation.`);
+    await store.transaction((tx) => recordBoot(tx, boot.id, { type: 'script' }, clock.now()));
+    const { address, cidr, gateway } = reservation;
+    return {
+      sessionId: boot.id,
+      claimToken: deriveToken(tokenKey, 'claim', boot),
+      address: `${address}/${String(parseCidr(cidr).prefixLength)}`,
+      ...(gateway === null ? {} : { gateway }),
+    };
+  }
+
+  async claim(claim: Claim): Promise<ClaimGrant> {
+    const { store, clock, tokenKey } = this.#deps;
+    checkProtocol(claim.protocol);
+    const nonceHash = createHash('sha256').update(claim.nonce).digest('hex');
+    // What the claim leads to is one transaction; a refusal that cuts the boot off must commit too, and is thrown after it.
+    const outcome = await store.transaction(async (tx): Promise<Boot | RackstartError> => {
+      const boot = await this.#claimed(tx, claim);
+      if (boot.nonce_hash === nonceHash) return boot;
+      if (boot.nonce_hash !== null) return this.#cutOff(tx, boot, claim);
+      const at = clock.now();
+      if (!(await claimOrder(tx, boot.order, at)))
+        return new RackstartError('boot.stale', 'This order was taken back.');
+      await tx
+        .updateTable('boot_sessions')
+        .set({ nonce_hash: nonceHash, claimed_at: at })
+        .where('id', '=', boot.id)
+        .execute();
+      await recordBoot(tx, boot.id, { type: 'claim' }, at);
+      await this.#deps.events.append(tx, 'boot.claimed', { ...about(boot), data: of(boot) });
+      return { ...boot, nonce_hash: nonceHash };
+    });
+    if (outcome instanceof RackstartError) throw outcome;
+    return {
+      sessionId: outcome.id,
+      bearer: deriveToken(tokenKey, 'bearer', { ...outcome, nonce: nonceHash }),
+      order: await this.#lines(outcome),
+    };
+  }
+
+  async report(bearer: Secret, report: Report): Promise<void> {
+    const { store, clock, events } = this.#deps;
+    await store.transaction(async (tx) => {
+      const boot = await this.#bearing(tx, bearer);
+      if (report.generation !== boot.generation) throw stale();
+      const { stage, status, facts } = report;
+      await recordBoot(tx, boot.id, { type: 'report', stage, status, facts }, clock.now());
+      if (status === 'progress') return;
+      if (stage === boot.order.verb && status === 'done') await consumeOrder(tx, boot.order.id, clock.now());
+      if (stage === 'inject' && status === 'done') await keepHostKey(tx, boot, facts['host_key']);
+      await events.append(tx, 'boot.stage', { ...about(boot), data: { ...of(boot), stage, status, facts } });
+      if (stage === 'kexec' && status === 'started') {
+        await events.append(tx, 'boot.handoff', { ...about(boot), data: of(boot) });
+      }
+    });
+  }
+
+  async log(bearer: Secret, text: string): Promise<void> {
+    const { store, clock } = this.#deps;
+    await store.transaction(async (tx) => {
+      const boot = await this.#bearing(tx, bearer);
+      const entry = { machine_id: boot.machine_id, session_id: boot.id, at: clock.now(), source: 'ramdisk' } as const;
+      await tx
+        .insertInto('timeline')
+        .values({ ...entry, id: `log_${boot.id}`, name: 'log', detail: JSON.stringify({ text }) })
+        .onConflict((conflict) => conflict.column('id').doUpdateSet({ detail: JSON.stringify({ text }) }))
+        .execute();
+    });
+  }
+
+  async inspection(bearer: Secret, inspection: Inspection): Promise<void> {
+    const { store, clock } = this.#deps;
+    await store.transaction(async (tx) => {
+      const boot = await this.#bearing(tx, bearer);
+      if (boot.order.verb !== 'inspect') throw stale();
+      await recordInspection(tx, boot.machine_id, inspection, clock.now());
+    });
+  }
+
+  async files(bearer: Secret): Promise<readonly SystemFile[]> {
+    const { store, tokenKey } = this.#deps;
+    const { order } = await this.#bearing(store.read, bearer);
+    if (order.plan_digest === null || order.attempt_id === null) throw stale();
+    const { files } = await readPlan(store.read, order.plan_digest);
+    const credential = `Authorization: Bearer ${agentCredential(tokenKey, order.attempt_id).reveal()}\n`;
+    return [...files, { path: 'etc/rackstart/agent.header', mode: 0o600, content: credential }];
+  }
+
+  async next(bearer: Secret, _generation: number, signal: AbortSignal): Promise<OrderLines | undefined> {
+    const { store, clock, events } = this.#deps;
+    const until = clock.now() + PATIENCE;
+    // A session has one order; what may come is its end, told by any event of the log.
+    for (;;) {
+      await this.#bearing(store.read, bearer);
+      if (clock.now() >= until) return undefined;
+      await nudgedOr(events, clock, until, signal);
+    }
+  }
+
+  async #claimed(tx: Tx, claim: Claim): Promise<Boot> {
+    const { tokenKey, clock } = this.#deps;
+    const boot = await openBootOf(tx, claim.mac);
+    if (!boot || !isToken(claim.token, tokenKey, 'claim', boot) || !isOpen(boot, clock.now())) throw refused();
+    const { smbios_uuid: known } = await tx
+      .selectFrom('machines')
+      .select('smbios_uuid')
+      .where('id', '=', boot.machine_id)
+      .executeTakeFirstOrThrow();
+    if (known !== null && known !== claim.uuid.toLowerCase()) {
+      throw new RackstartError('boot.mismatch', 'The machine that claims is not the one that was ordered to boot.');
+    }
+    return boot;
+  }
+
+  async #cutOff(tx: Tx, boot: Boot, { from }: Claim): Promise<RackstartError> {
+    const { clock, events } = this.#deps;
+    const message = `The boot of machine ${boot.machine_id} was claimed a second time, from ${from}.`;
+    await revokeOrders(tx, boot.machine_id, 'cut-off', clock.now());
+    await events.append(tx, 'boot.cut-off', { ...about(boot), data: { ...of(boot), reason: message } });
+    const data = { subject: boot.machine_id, code: 'boot.claim-conflict', message };
+    await events.append(tx, 'alert.raised', { ...about(boot), data });
+    return new RackstartError('boot.claim-conflict', message);
+  }
+
+  async #bearing(read: Store['read'], bearer: Secret): Promise<Boot> {
+    const { tokenKey } = this.#deps;
+    const sessionId = tokenId(bearer);
+    const boot = sessionId === undefined ? undefined : await bootOf(read, sessionId);
+    if (!boot?.nonce_hash || !isToken(bearer, tokenKey, 'bearer', { ...boot, nonce: boot.nonce_hash })) throw refused();
+    if (boot.ended_at !== null) throw stale();
+    return boot;
+  }
+
+  async #lines(boot: Boot): Promise<OrderLines> {
+    const { store, imagesUrl } = this.#deps;
+    const { plan_digest } = boot.order;
+    const plan = plan_digest === null ? undefined : await readPlan(store.read, plan_digest);
+    return orderLines(boot, plan, imagesUrl);
+  }
+}
+
+async function nudgedOr(events: EventLog, clock: Clock, until: number, signal: AbortSignal): Promise<void> {
+  const woken = new AbortController();
+  const ignore = events.nudge(() => woken.abort());
+  try {
+    await clock.sleepUntil(until, AbortSignal.any([signal, woken.signal]));
+  } catch (error) {
+    if (!woken.signal.aborted || signal.aborted) throw error;
+  } finally {
+    ignore();
+  }
+}
+
+// Made by our own ramdisk in the booted machine: the one key by which the server is known from here on.
+async function keepHostKey(tx: Tx, { order }: Boot, hostKey: string | undefined): Promise<void> {
+  if (order.attempt_id === null) return;
+  if (hostKey === undefined || !/^ssh-ed25519 [A-Za-z0-9+/]{68}$/.test(hostKey)) {
+    throw new RackstartError('request.invalid', 'The report names no ed25519 host key.', {
+      fields: [{ field: '/host_key', message: 'must be `ssh-ed25519` and 68 base64 characters' }],
+    });
+  }
+  await tx.updateTable('agents').set({ host_key: hostKey }).where('attempt_id', '=', order.attempt_id).execute();
+}
+
+function refused(): RackstartError {
+  return new RackstartError('boot.token-refused', 'This token opens nothing now.');
+}
+
+function stale(): RackstartError {
+  return new RackstartError('boot.stale', 'This boot was ended or replaced.');
+}
+
+function of(boot: Boot) {
+  const { machine_id: machineId, id: sessionId, generation } = boot;
+  const attemptId = boot.order.attempt_id;
+  return { machineId, sessionId, generation, ...(attemptId === null ? {} : { attemptId }) };
+}
+
+function about(boot: Boot) {
+  return { key: boot.machine_id, tenantId: boot.order.tenant_id ?? undefined, actor: 'ramdisk' };
+}

@@ -1,0 +1,146 @@
+import type { BootStages } from '../../pxe/boot-session.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { Millis } from '../kernel/clock.ts';
+import type { ErrorCode } from '../kernel/errors.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import type { Ids } from '../kernel/ids.ts';
+import { done, wait } from '../saga/step.ts';
+import type { StepContext, StepResult } from '../saga/step.ts';
+import type { BootSessionRow } from '../store/schema.ts';
+import type { Reader } from '../store/store.ts';
+import type { BmcFleet } from './bmc-fleet.ts';
+import type { OrderRequest } from './boot-order.ts';
+import { markDiskDirty, placeOrder, revokeOrders } from './boot-order.ts';
+
+export interface BootDriveDeps {
+  readonly events: EventLog;
+  readonly fleet: BmcFleet;
+  readonly ids: Ids;
+  /** How long a boot's tokens live after our BMC command. */
+  readonly bootWindow: Millis;
+  /** How long a booting machine may be silent. */
+  readonly stageDeadline: Millis;
+}
+
+/** A boot that did what it was ordered to: for an install, the kexec into the new system has begun. */
+export interface Booted {
+  readonly machineId: string;
+  readonly sessionId: string;
+}
+
+// Somebody who keeps claiming our boots is not fended off by booting for ever.
+const MOST_BOOTS = 3;
+
+type Ctx = StepContext<unknown>;
+
+/**
+ * Makes a machine carry out an order, through as many runs as it takes: places the order, sets the boot device right before
+ * the reset (BMCs forget it after 60 s), then follows what the machine reports. A boot whose reset was never recorded, because
+ * we crashed, starts over under a new generation; so does one that was cut off.
+ *
+ * Errors: those of the BMC; `boot.stage-late`, `boot.claim-conflict`; the code that the ramdisk gave for its failure.
+ */
+export async function driveBoot(order: OrderRequest, deps: BootDriveDeps, ctx: Ctx): Promise<StepResult<Booted>> {
+  const since = await deps.events.position();
+  const { machineId } = order;
+  const boots = await bootsOf(ctx.read, order, ctx.startedAt);
+  const boot = boots.at(-1);
+  if (boot === undefined || boot.powered_at === null || boot.end_reason === 'cut-off') {
+    if (boots.length >= MOST_BOOTS) {
+      const message = `Somebody else kept claiming the boot of machine ${machineId}.`;
+      throw new RackstartError('boot.claim-conflict', message, { details: { machineId, boots: boots.length } });
+    }
+    await startBoot(order, deps, ctx);
+    return wait(ctx.clock.now() + deps.stageDeadline, ...bootEvents(machineId, since));
+  }
+  if (boot.state === 'failed') throw failureOf(boot);
+  if (hasDone(boot, order)) return done({ machineId, sessionId: boot.id });
+
+  const late = boot.seen_at + deps.stageDeadline;
+  if (ctx.clock.now() < late) return wait(late, ...bootEvents(machineId, since));
+  throw new RackstartError('boot.stage-late', `Machine ${machineId} fell silent: its boot stands at ${boot.state}.`, {
+    details: { machineId, sessionId: boot.id, state: boot.state, silentForMs: ctx.clock.now() - boot.seen_at },
+  });
+}
+
+async function startBoot(order: OrderRequest, deps: BootDriveDeps, ctx: Ctx): Promise<void> {
+  const bmc = await deps.fleet.of(order.machineId);
+  const at = ctx.clock.now();
+  const { sessionId } = await ctx.transaction((tx) =>
+    placeOrder(tx, deps.ids, order, { at, windowUntil: at + deps.bootWindow }),
+  );
+  await bmc.bootOnceAndReset('pxe', ctx.signal);
+  const powered = ctx.clock.now();
+  await ctx.transaction((tx) =>
+    tx
+      .updateTable('boot_sessions')
+      .set({ powered_at: powered, seen_at: powered })
+      .where('id', '=', sessionId)
+      .execute(),
+  );
+}
+
+/**
+ * Takes a machine out of whatever it is doing, in the one order that leaves no way back in: orders and tokens are revoked, the
+ * power goes off and is read off twice, the boot override is cleared, and a disk that an install may have touched counts as
+ * dirty. Repeatable. Errors: those of the BMC.
+ */
+export async function stopMachine(machineId: string, deps: Pick<BootDriveDeps, 'fleet'>, ctx: Ctx): Promise<void> {
+  await ctx.transaction((tx) => revokeOrders(tx, machineId, 'revoked', ctx.clock.now()));
+  const bmc = await deps.fleet.of(machineId);
+  await bmc.setPower('off', ctx.signal);
+  await bmc.clearBootOverride(ctx.signal);
+  await ctx.transaction(async (tx) => {
+    const install = await tx
+      .selectFrom('boot_orders')
+      .innerJoin('allocations', 'allocations.attempt_id', 'boot_orders.attempt_id')
+      .select('boot_orders.id')
+      .where('allocations.machine_id', '=', machineId)
+      .where('boot_orders.state', '=', 'consumed')
+      .executeTakeFirst();
+    if (install !== undefined) await markDiskDirty(tx, machineId, ctx.clock.now());
+  });
+}
+
+/** The boots made for this order by this step, oldest first. */
+async function bootsOf(read: Reader, order: OrderRequest, since: Millis): Promise<BootSessionRow[]> {
+  return read
+    .selectFrom('boot_sessions')
+    .innerJoin('boot_orders', 'boot_orders.id', 'boot_sessions.order_id')
+    .selectAll('boot_sessions')
+    .where('boot_orders.machine_id', '=', order.machineId)
+    .where('boot_orders.verb', '=', order.verb)
+    .where('boot_orders.created_at', '>=', since)
+    .$if(order.verb === 'install', (query) =>
+      query.where('boot_orders.attempt_id', '=', order.verb === 'install' ? order.attemptId : ''),
+    )
+    .orderBy('boot_sessions.generation')
+    .execute();
+}
+
+function bootEvents(machineId: string, since: number) {
+  const types = ['boot.stage', 'boot.handoff', 'boot.cut-off'] as const;
+  return types.map((type) => ({ type, key: machineId, since }));
+}
+
+function hasDone({ state }: BootSessionRow, { verb }: OrderRequest): boolean {
+  return verb === 'install' ? ['handed-off', 'booted', 'done'].includes(state) : state === 'done';
+}
+
+/** What the ramdisk may blame; anything else it says is `boot.stage-failed`. */
+const reportable: readonly ErrorCode[] = ['image.digest', 'image.invalid', 'boot.stage-failed', 'boot.disk-rule'];
+
+function failureOf(boot: BootSessionRow): RackstartError {
+  const [stage, facts] = lastStage(boot);
+  const said = facts['code'] as ErrorCode;
+  const code = reportable.includes(said) ? said : 'boot.stage-failed';
+  const reason = facts['reason'] ?? 'the ramdisk gave no reason';
+  return new RackstartError(code, `Stage ${stage} failed: ${reason}`, {
+    details: { machineId: boot.machine_id, sessionId: boot.id, stage, ...facts },
+  });
+}
+
+function lastStage({ stages }: BootSessionRow): [stage: string, facts: Readonly<Record<string, string>>] {
+  const [name, times] = Object.entries(JSON.parse(stages) as BootStages).at(-1) ?? ['unknown', undefined];
+  return [name, times?.facts ?? {}];
+}

@@ -1,0 +1,53 @@
+import type { Inspection } from '../../pxe/boot-plan.ts';
+import type { Millis } from '../kernel/clock.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import type { Tx } from '../store/store.ts';
+
+/**
+ * Writes down what the ramdisk read. The SMBIOS UUID is what later boots must match: once known it doesn't change by itself.
+ * NICs that enrolment didn't name come in as customer-facing; a NIC of another machine is refused.
+ *
+ * Errors: `boot.mismatch`.
+ */
+export async function recordInspection(tx: Tx, machineId: string, seen: Inspection, at: Millis): Promise<void> {
+  const uuid = seen.uuid.toLowerCase();
+  const other = await tx
+    .selectFrom('machines')
+    .select('name')
+    .where('smbios_uuid', '=', uuid)
+    .where('id', '!=', machineId)
+    .executeTakeFirst();
+  if (other !== undefined) throw new RackstartError('boot.mismatch', `Machine ${other.name} has this SMBIOS UUID.`);
+  await tx
+    .updateTable('machines')
+    .set({
+      cores: seen.cores,
+      memory_mib: seen.memoryMib,
+      smbios_uuid: uuid,
+      vendor: seen.vendor,
+      model: seen.model,
+      serial: seen.serial,
+      firmware: seen.firmware,
+      updated_at: at,
+    })
+    .where('id', '=', machineId)
+    .execute();
+  await tx.deleteFrom('machine_disks').where('machine_id', '=', machineId).execute();
+  if (seen.disks.length > 0) {
+    await tx
+      .insertInto('machine_disks')
+      .values(seen.disks.map((disk) => ({ machine_id: machineId, ...disk })))
+      .execute();
+  }
+  for (const { mac, name, speedMbps } of seen.nics) {
+    const nic = await tx
+      .insertInto('machine_nics')
+      .values({ mac, machine_id: machineId, name, role: 'customer', speed_mbps: speedMbps ?? null })
+      .onConflict((conflict) => conflict.column('mac').doUpdateSet({ name, speed_mbps: speedMbps ?? null }))
+      .returning('machine_id')
+      .executeTakeFirstOrThrow();
+    if (nic.machine_id !== machineId) {
+      throw new RackstartError('boot.mismatch', `The NIC ${mac} belongs to machine ${nic.machine_id}.`);
+    }
+  }
+}

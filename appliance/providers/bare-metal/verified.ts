@@ -1,0 +1,116 @@
+import type { EventType } from '../../events/catalogue.ts';
+import type { EventLog } from '../../events/event-log.ts';
+import { SECOND } from '../../kernel/clock.ts';
+import type { Millis } from '../../kernel/clock.ts';
+import { RackstartError, hasCode } from '../../kernel/errors.ts';
+import { concludeBoot } from '../../machines/boot-records.ts';
+import { moveMachine } from '../../machines/machine-states.ts';
+import type { Resource } from '../../saga/resource-plan.ts';
+import { done, wait } from '../../saga/step.ts';
+import type { StepContext } from '../../saga/step.ts';
+import type { AgentRow } from '../../store/schema.ts';
+import { probeSsh } from '../ssh-probe.ts';
+import type { ServerSpec } from '../provider.ts';
+import type { Holding } from './holding.ts';
+
+export interface VerifyDeps {
+  readonly events: EventLog;
+  /** From the handoff to the last proof. */
+  readonly deadline: Millis;
+}
+
+const SSH_POLL = 2 * SECOND;
+const SSH_TIMEOUT = 10 * SECOND;
+
+/** A proof holds nothing, so there is nothing to give back. */
+const nothingHeld = {
+  find: () => Promise.resolve(undefined),
+  delete: () => Promise.resolve(done()),
+};
+
+/** The installed system's agent has said that it runs, with the host key that the ramdisk reported. */
+export function phonedHome(deps: VerifyDeps): Resource<ServerSpec, { at: Millis }, undefined> {
+  return awaitAgent(deps, 'agent.phoned-home', (agent) => agent.phoned_home_at, 'phoned home');
+}
+
+export function heartbeatSeen(deps: VerifyDeps): Resource<ServerSpec, { at: Millis }, undefined> {
+  return awaitAgent(deps, 'agent.heartbeat-received', (agent) => agent.heartbeat_at, 'sent a heartbeat');
+}
+
+function awaitAgent(
+  { events, deadline }: VerifyDeps,
+  type: EventType,
+  seen: (agent: AgentRow) => Millis | null,
+  what: string,
+): Resource<ServerSpec, { at: Millis }, undefined> {
+  return {
+    ...nothingHeld,
+    async create(_key, { attemptId, hostname }, ctx) {
+      const since = await events.position();
+      const at = seen(await agentOf(ctx, attemptId));
+      if (at !== null) return done({ at });
+      const late = ctx.startedAt + deadline;
+      if (ctx.clock.now() < late) return wait(late, { type, key: attemptId, since });
+      throw new RackstartError('boot.stage-late', `The agent on ${hostname} has not ${what}.`, {
+        details: { attemptId, waitedMs: ctx.clock.now() - ctx.startedAt },
+      });
+    },
+  };
+}
+
+export interface SshProof {
+  readonly address: string;
+  readonly hostKey: string;
+  readonly at: Millis;
+}
+
+/**
+ * SSH answers at the server's first address with the host key that our own ramdisk reported, and would let the tenant in.
+ * Tried every two seconds within the deadline; a wrong host key ends it at once.
+ */
+export function sshAccepted({
+  deadline,
+}: VerifyDeps): Resource<{ spec: ServerSpec; holding: Holding }, SshProof, undefined> {
+  return {
+    ...nothingHeld,
+    async create(_key, { spec, holding }, ctx) {
+      const { host_key: hostKey } = await agentOf(ctx, spec.attemptId);
+      const [first] = holding.addresses;
+      const [publicKey] = spec.sshKeys;
+      if (hostKey === null || first === undefined || publicKey === undefined) {
+        throw new RackstartError('internal', 'Verification began before host key, address and SSH key were known.');
+      }
+      const target = { host: first.address, port: 22, username: 'root', hostKey, publicKey };
+      try {
+        await probeSsh(target, SSH_TIMEOUT, ctx.signal);
+        return done({ address: first.address, hostKey, at: ctx.clock.now() });
+      } catch (error) {
+        const soon = ctx.clock.now() + SSH_POLL;
+        const mayCome = hasCode(error, 'ssh.unreachable') || hasCode(error, 'ssh.key-refused');
+        if (mayCome && soon < ctx.startedAt + deadline) return wait(soon);
+        throw error;
+      }
+    },
+  };
+}
+
+/** The last act: from here on the machine is a server. Its way back is the release of what it holds. */
+export function handedOver({ events }: VerifyDeps): Resource<Holding, { machineId: string }, undefined> {
+  return {
+    ...nothingHeld,
+    async create(_key, { machineId }, ctx) {
+      const at = ctx.clock.now();
+      await ctx.transaction(async (tx) => {
+        await moveMachine(tx, events, { machineId, to: 'deployed', actor: 'saga', at });
+        await concludeBoot(tx, ctx.subject, at);
+      });
+      return done({ machineId });
+    },
+  };
+}
+
+async function agentOf(ctx: StepContext<undefined>, attemptId: string): Promise<AgentRow> {
+  const agent = await ctx.read.selectFrom('agents').selectAll().where('attempt_id', '=', attemptId).executeTakeFirst();
+  if (agent === undefined) throw new RackstartError('internal', `Attempt ${attemptId} has no agent.`);
+  return agent;
+}

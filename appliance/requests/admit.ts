@@ -1,0 +1,165 @@
+import { createHash } from 'node:crypto';
+
+import type { EventLog } from '../events/event-log.ts';
+import type { Clock } from '../kernel/clock.ts';
+import type { FieldError } from '../kernel/errors.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import type { Ids } from '../kernel/ids.ts';
+import type { ServerSpec } from '../providers/provider.ts';
+import type { Sagas } from '../saga/sagas.ts';
+import type { FlavorRow, ImageRow, RegionRow } from '../store/schema.ts';
+import type { Reader, Store, Tx } from '../store/store.ts';
+import { reserveQuota } from '../tenants/quota.ts';
+import type { ProvisionSaga } from './provision.ts';
+import { quotaShape } from './provision.ts';
+import type { ServerOrder } from './server-order.ts';
+
+export interface AdmitDeps {
+  readonly store: Store;
+  readonly events: EventLog;
+  readonly sagas: Sagas;
+  readonly provision: ProvisionSaga;
+  readonly clock: Clock;
+  readonly ids: Ids;
+}
+
+export interface Admission {
+  readonly tenantId: string;
+  /** The API key that asks. */
+  readonly actor: string;
+  /** The same key with the same order gets the same request; with another order it is refused. */
+  readonly idempotencyKey?: string;
+}
+
+/**
+ * Takes a server order in, or refuses it whole: names resolved, quota reserved, request, first attempt and saga written in one
+ * transaction. Returns the request's id.
+ *
+ * Errors: `request.invalid` with one complaint a field, `quota.exceeded`, `idempotency.reused`.
+ */
+export function admitServer(deps: AdmitDeps, order: ServerOrder, admission: Admission): Promise<string> {
+  const digest = createHash('sha256').update(JSON.stringify(order)).digest('hex');
+  return deps.store.transaction(async (tx) => {
+    const known = await findByIdempotencyKey(tx, admission, digest);
+    return known ?? write(tx, deps, order, admission, digest);
+  });
+}
+
+async function findByIdempotencyKey(tx: Tx, admission: Admission, digest: string): Promise<string | undefined> {
+  if (admission.idempotencyKey === undefined) return undefined;
+  const request = await tx
+    .selectFrom('requests')
+    .select(['id', 'idempotency_digest'])
+    .where('tenant_id', '=', admission.tenantId)
+    .where('idempotency_key', '=', admission.idempotencyKey)
+    .executeTakeFirst();
+  if (request !== undefined && request.idempotency_digest !== digest) {
+    throw new RackstartError('idempotency.reused', 'This Idempotency-Key came with a different order before.');
+  }
+  return request?.id;
+}
+
+async function write(
+  tx: Tx,
+  deps: AdmitDeps,
+  order: ServerOrder,
+  { tenantId, actor, idempotencyKey }: Admission,
+  digest: string,
+): Promise<string> {
+  const { events, sagas, provision, clock, ids } = deps;
+  const { region, flavor, image } = await resolve(tx, order);
+  await reserveQuota(tx, tenantId, quotaShape(flavor));
+
+  const at = clock.now();
+  const requestId = ids.next('srv');
+  const attemptId = ids.next('att');
+  const { hostname, sshKeys, userData } = order;
+  await tx
+    .insertInto('requests')
+    .values({
+      id: requestId,
+      tenant_id: tenantId,
+      project: order.project ?? 'default',
+      provider: 'bare-metal',
+      hostname,
+      region_id: region.id,
+      flavor_id: flavor.id,
+      image_id: image.id,
+      params: JSON.stringify({ sshKeys, userData }),
+      state: 'queued',
+      connection: null,
+      failure: null,
+      idempotency_key: idempotencyKey ?? null,
+      idempotency_digest: idempotencyKey === undefined ? null : digest,
+      created_by: actor,
+      created_at: at,
+      updated_at: at,
+      completed_at: null,
+      ended_at: null,
+    })
+    .execute();
+  const spec: ServerSpec = {
+    requestId,
+    attemptId,
+    tenantId,
+    hostname,
+    regionId: region.id,
+    flavor,
+    image,
+    sshKeys,
+    ...(userData === undefined ? {} : { userData }),
+  };
+  const sagaId = await sagas.start(tx, provision, { subject: attemptId, tenantId, params: spec });
+  await tx
+    .insertInto('attempts')
+    .values({
+      id: attemptId,
+      request_id: requestId,
+      tenant_id: tenantId,
+      number: 1,
+      saga_id: sagaId,
+      machine_id: null,
+      path: 'cold',
+      outcome: 'running',
+      failure: null,
+      created_at: at,
+      ended_at: null,
+    })
+    .execute();
+  const about = { key: requestId, tenantId, actor };
+  await events.append(tx, 'request.state-changed', { ...about, data: { requestId, from: null, to: 'queued' } });
+  await events.append(tx, 'provisioning.started', { ...about, data: { requestId, tenantId, attemptId, attempt: 1 } });
+  return requestId;
+}
+
+async function resolve(
+  read: Reader,
+  order: ServerOrder,
+): Promise<{ region: RegionRow; flavor: FlavorRow; image: ImageRow }> {
+  const region = await read.selectFrom('regions').selectAll().where('name', '=', order.region).executeTakeFirst();
+  const flavor = await read.selectFrom('flavors').selectAll().where('name', '=', order.flavor).executeTakeFirst();
+  const image = await findImage(read, order.image);
+  if (region && flavor && image) return { region, flavor, image };
+  const unknown: [string, unknown][] = [
+    ['region', region],
+    ['flavor', flavor],
+    ['image', image],
+  ];
+  const fields: FieldError[] = unknown
+    .filter(([, found]) => found === undefined)
+    .map(([name]) => ({ field: `/${name}`, message: `There is no such ${name}.` }));
+  throw new RackstartError('request.invalid', 'The order names things that do not exist.', { fields });
+}
+
+async function findImage(read: Reader, reference: string): Promise<ImageRow | undefined> {
+  const [name = '', version] = reference.split(':');
+  return read
+    .selectFrom('images')
+    .selectAll()
+    .where('name', '=', name)
+    .$if(version !== undefined, (query) => query.where('version', '=', version ?? ''))
+    .orderBy('created_at', 'desc')
+    .orderBy('id', 'desc')
+    .limit(1)
+    .executeTakeFirst();
+}

@@ -1,0 +1,177 @@
+import type { EventLog } from '../events/event-log.ts';
+import type { Clock } from '../kernel/clock.ts';
+import type { Provider, ProvisionStep, ServerSpec } from '../providers/provider.ts';
+import { resourceStep } from '../saga/resource-step.ts';
+import { saga } from '../saga/saga.ts';
+import type { SagaDefinition, SagaFacts, SagaListener } from '../saga/saga.ts';
+import type { Reason } from '../saga/step.ts';
+import type { FlavorRow } from '../store/schema.ts';
+import type { Tx } from '../store/store.ts';
+import type { QuotaShape } from '../tenants/quota.ts';
+import { freeQuota } from '../tenants/quota.ts';
+import { findRequest, moveRequest } from './request-records.ts';
+import type { RequestState } from './request-states.ts';
+
+export type ProvisionSaga = SagaDefinition<ServerSpec, undefined>;
+
+/** The four steps of every request; the provider says what each is made of. Undone, it is the release. */
+export function provisionSaga(provider: Provider): ProvisionSaga {
+  const resources = (step: ProvisionStep) =>
+    resourceStep(({ params }: { params: ServerSpec }) => provider.plan(params)[step]);
+  return saga<ServerSpec, undefined>('provision', 1)
+    .step('allocate', resources('allocate'))
+    .step('configure', resources('configure'))
+    .step('activate', resources('activate'))
+    .step('verify', resources('verify'))
+    .build();
+}
+
+/** What a request of this flavor counts for, from its admission to its end. */
+export function quotaShape(flavor: FlavorRow): QuotaShape {
+  return { cores: flavor.cores, memoryMib: flavor.memory_mib, diskGib: flavor.disk_gib };
+}
+
+const stateOfStep: Readonly<Record<string, RequestState>> = {
+  allocate: 'allocating',
+  configure: 'configuring',
+  activate: 'activating',
+  verify: 'verifying',
+};
+
+type Facts = SagaFacts<ServerSpec>;
+
+/** Keeps the request in step with its saga: each state and its event in the transaction that moves the saga. */
+export class ProvisionListener implements SagaListener<ServerSpec> {
+  readonly #events: EventLog;
+  readonly #provider: Provider;
+  readonly #clock: Clock;
+
+  constructor(deps: { events: EventLog; provider: Provider; clock: Clock }) {
+    this.#events = deps.events;
+    this.#provider = deps.provider;
+    this.#clock = deps.clock;
+  }
+
+  async stepStarted(tx: Tx, { params }: Facts, step: string): Promise<void> {
+    const to = stateOfStep[step];
+    if (to !== undefined) await this.#move(tx, params, to);
+  }
+
+  async stepDone(tx: Tx, facts: Facts, step: string): Promise<void> {
+    const { startedAt } = await tx
+      .selectFrom('saga_steps')
+      .select('started_at as startedAt')
+      .where('saga_id', '=', facts.id)
+      .where('name', '=', step)
+      .executeTakeFirstOrThrow();
+    const data = { ...attemptOf(facts.params), step, startedAt, endedAt: this.#clock.now() };
+    await this.#events.append(tx, 'provisioning.step-completed', { ...about(facts.params), data });
+    if (step === 'allocate') await this.#tellAllocated(tx, facts);
+  }
+
+  async completed(tx: Tx, facts: Facts): Promise<void> {
+    const { params } = facts;
+    const at = this.#clock.now();
+    const connection = this.#provider.connection(await refsOf(tx, facts.id));
+    await this.#move(tx, params, 'completed', { connection: JSON.stringify(connection), completed_at: at });
+    await tx.updateTable('attempts').set({ outcome: 'succeeded' }).where('id', '=', params.attemptId).execute();
+    const { requestId, tenantId, hostname } = params;
+    const { created_at: startedAt } = await findRequest(tx, requestId);
+    await this.#events.append(tx, 'service.activated', {
+      ...about(params),
+      data: { requestId, tenantId, hostname, addresses: connection.addresses },
+    });
+    await this.#events.append(tx, 'provisioning.completed', {
+      ...about(params),
+      data: { ...attemptOf(params), startedAt, endedAt: at },
+    });
+  }
+
+  async turnedBack(tx: Tx, { params }: Facts, reason: Reason): Promise<void> {
+    const request = await findRequest(tx, params.requestId);
+    if (request.completed_at === null) {
+      const failed = reason.code !== 'cancelled';
+      const failure = JSON.stringify(reason);
+      await tx
+        .updateTable('attempts')
+        .set({ outcome: failed ? 'failed' : 'cancelled', failure })
+        .where('id', '=', params.attemptId)
+        .execute();
+      if (failed) {
+        await this.#move(tx, params, 'failed', { failure });
+        const { code, message } = reason;
+        const data = { ...attemptOf(params), code, message };
+        await this.#events.append(tx, 'provisioning.failed', { ...about(params), data });
+        await this.#events.append(tx, 'alert.raised', {
+          ...about(params),
+          data: { subject: params.requestId, code, message },
+        });
+      }
+    }
+    await this.#move(tx, params, 'rolling-back');
+  }
+
+  async undone(tx: Tx, { id, params }: Facts, reason: Reason): Promise<void> {
+    const { requestId, tenantId } = params;
+    const to = this.#clock.now();
+    const request = await findRequest(tx, requestId);
+    const completed = request.completed_at !== null;
+    // The move is refused when it was made before: the quota is given back once.
+    const moved = await this.#move(tx, params, completed ? 'deprovisioned' : 'rolled-back', { ended_at: to });
+    if (!moved) return;
+    await freeQuota(tx, tenantId, quotaShape(params.flavor));
+    await tx.updateTable('attempts').set({ ended_at: to }).where('id', '=', params.attemptId).execute();
+    const data = { requestId, tenantId, reason: reason.message, from: request.created_at, to };
+    if (completed) {
+      await this.#events.append(tx, 'service.deprovisioned', { ...about(params), data });
+    } else {
+      const held = Object.keys(await refsOf(tx, id));
+      await this.#events.append(tx, 'provisioning.rolled-back', { ...about(params), data: { ...data, held } });
+    }
+  }
+
+  async stuck(tx: Tx, { id, name, params }: Facts, step: string, { code, message }: Reason): Promise<void> {
+    const subject = params.requestId;
+    await this.#events.append(tx, 'saga.stuck', {
+      ...about(params),
+      data: { sagaId: id, saga: name, subject, step, code, message },
+    });
+    await this.#events.append(tx, 'alert.raised', { ...about(params), data: { subject, code, message } });
+  }
+
+  #move(
+    tx: Tx,
+    { requestId }: ServerSpec,
+    to: RequestState,
+    set?: Parameters<typeof moveRequest>[2]['set'],
+  ): Promise<boolean> {
+    const at = this.#clock.now();
+    return moveRequest(tx, this.#events, { requestId, to, actor: 'saga', at, ...(set === undefined ? {} : { set }) });
+  }
+
+  async #tellAllocated(tx: Tx, { id, params }: Facts): Promise<void> {
+    for (const resource of Object.keys(await refsOf(tx, id))) {
+      const data = { ...attemptOf(params), resource, id: `${id}/${resource}` };
+      await this.#events.append(tx, 'resource.allocated', { ...about(params), data });
+    }
+  }
+}
+
+function about({ requestId, tenantId }: ServerSpec) {
+  return { key: requestId, tenantId, actor: 'saga' };
+}
+
+function attemptOf({ requestId, tenantId, attemptId }: ServerSpec) {
+  return { requestId, tenantId, attemptId };
+}
+
+/** What the saga's resources turned out to be, by name, released ones included. */
+async function refsOf(tx: Tx, sagaId: string): Promise<Record<string, unknown>> {
+  const rows = await tx
+    .selectFrom('resources')
+    .select(['name', 'ref'])
+    .where('saga_id', '=', sagaId)
+    .where('ref', 'is not', null)
+    .execute();
+  return Object.fromEntries(rows.map(({ name, ref }) => [name, JSON.parse(ref ?? 'null') as unknown]));
+}

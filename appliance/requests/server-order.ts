@@ -1,0 +1,13 @@
+/** What a caller asks for, checked for form; names still to be resolved. */
+export interface ServerOrder {
+  readonly hostname: string;
+  readonly region: string;
+  readonly flavor: string;
+  /** `name` for its newest version, or `name:version`. */
+  readonly image: string;
+  /** OpenSSH public keys, one at least. */
+  readonly sshKeys: readonly string[];
+  /** Cloud-init user data, passed on as it is. */
+  readonly userData?: string;
+  readonly project?: string;
+}

@@ -1,0 +1,62 @@
+import { examine, invariantCount } from './doctor.ts';
+import { eachStore } from './test-stores.ts';
+
+eachStore('a fresh database is healthy, and every invariant was looked at', async (t, store) => {
+  t.same(await examine(store.read), []);
+  t.ok(invariantCount() >= 15);
+});
+
+eachStore('what is held by nobody is found and named', async (t, store) => {
+  await store.transaction(async (tx) => {
+    await tx.insertInto('tenants').values({ id: 'ten_1', name: 'one', created_at: 0 }).execute();
+    await tx
+      .insertInto('quotas')
+      .values({
+        tenant_id: 'ten_1',
+        max_servers: 1,
+        max_cores: 1,
+        max_memory_mib: 1,
+        max_disk_gib: 1,
+        used_servers: 1,
+        used_cores: 0,
+        used_memory_mib: 0,
+        used_disk_gib: 0,
+      })
+      .execute();
+    await tx.insertInto('regions').values({ id: 'reg_1', name: 'lab' }).execute();
+    await tx
+      .insertInto('subnets')
+      .values({
+        id: 'sub_1',
+        region_id: 'reg_1',
+        role: 'both',
+        family: 4,
+        cidr: '10.0.0.0/24',
+        gateway: null,
+        dns: '[]',
+        server_first: '10.0.0.10',
+        server_last: '10.0.0.20',
+        reserved_first: null,
+        reserved_last: null,
+        lease_first: null,
+        lease_last: null,
+      })
+      .execute();
+    await tx
+      .insertInto('addresses')
+      .values({
+        subnet_id: 'sub_1',
+        address: '10.0.0.10',
+        holder_kind: 'attempt',
+        holder_id: 'att_gone',
+        tenant_id: 'ten_1',
+        held_at: 0,
+      })
+      .execute();
+  });
+  t.same(
+    (await examine(store.read)).map(({ subject }) => subject).sort(),
+    ['10.0.0.10', 'ten_1'],
+    'the ownerless address and the quota that nobody uses',
+  );
+});

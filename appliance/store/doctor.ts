@@ -1,0 +1,79 @@
+import { sql } from 'kysely';
+
+import type { Reader } from './store.ts';
+
+/** One invariant that doesn't hold: which, and for what. */
+export interface Finding {
+  readonly invariant: string;
+  readonly subject: string;
+}
+
+/**
+ * What must be true between any two transactions, whatever was killed when. Each query returns the subjects for which its
+ * invariant does not hold; a healthy database returns nothing.
+ */
+export async function examine(read: Reader): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const [invariant, query] of Object.entries(invariants)) {
+    const rows = await read
+      .selectFrom(sql<{ subject: string }>`(${sql.raw(query)})`.as('broken'))
+      .select('subject')
+      .execute();
+    findings.push(...rows.map(({ subject }) => ({ invariant, subject })));
+  }
+  return findings;
+}
+
+/** How many invariants `examine` knows, for people who want to see that it looked. */
+export const invariantCount = (): number => Object.keys(invariants).length;
+
+const liveAttempt = `select id from attempts where ended_at is null`;
+const liveRequest = `select id from requests where ended_at is null`;
+
+const invariants: Readonly<Record<string, string>> = {
+  'a held machine belongs to an attempt that has not ended': `select machine_id as subject from allocations where attempt_id not in (${liveAttempt})`,
+  'a machine is deploying or deployed exactly while it is held': `
+    select m.id as subject from machines m left join allocations a on a.machine_id = m.id
+    where (a.machine_id is null and m.state in ('deploying', 'deployed'))
+       or (a.machine_id is not null and m.state not in ('deploying', 'deployed', 'quarantined'))`,
+  "a server's address belongs to an attempt that has not ended": `select address as subject from addresses where holder_kind = 'attempt' and holder_id not in (${liveAttempt})`,
+  "a reserved address belongs to a known machine's NIC": `select address as subject from addresses where holder_kind = 'nic' and holder_id not in (select mac from machine_nics)`,
+  'an address set aside belongs to a quarantined machine': `
+    select address as subject from addresses
+    where holder_kind = 'set-aside' and holder_id not in (select id from machines where state = 'quarantined')`,
+  'an address is not leased to a stranger while it is held': `
+    select l.address as subject from leases l
+    join addresses a on a.subnet_id = l.subnet_id and a.address = l.address`,
+  'a live boot order belongs to a machine that is being worked on': `
+    select o.id as subject from boot_orders o join machines m on m.id = o.machine_id
+    where o.state in ('pending', 'claimed') and m.state not in ('deploying', 'inspecting', 'releasing', 'warming', 'ready')`,
+  'a live install order belongs to an attempt that has not ended': `
+    select id as subject from boot_orders
+    where state in ('pending', 'claimed') and verb = 'install' and attempt_id not in (${liveAttempt})`,
+  'an open boot session belongs to a machine that is being worked on': `
+    select s.id as subject from boot_sessions s join machines m on m.id = s.machine_id
+    where s.ended_at is null
+      and m.state not in ('deploying', 'deployed', 'inspecting', 'releasing', 'warming', 'ready')`,
+  'a request that has not ended has an attempt that has not': `select id as subject from requests where ended_at is null and id not in
+       (select request_id from attempts where ended_at is null)`,
+  'an attempt ends with its request or before': `
+    select id as subject from attempts where ended_at is null and request_id not in (${liveRequest})`,
+  "an agent's credential dies with its attempt": `select attempt_id as subject from agents where revoked_at is null and attempt_id not in (${liveAttempt})`,
+  'a saga that has ended holds no lease and waits for nothing': `
+    select id as subject from sagas where state in ('completed', 'undone', 'stuck') and reason is null and wake_at is not null
+    union select saga_id as subject from saga_waits
+      where saga_id in (select id from sagas where state in ('completed', 'undone'))`,
+  'an undone saga holds no resource': `
+    select r.saga_id as subject from resources r join sagas s on s.id = r.saga_id
+    where s.state = 'undone' and r.state <> 'deleted'`,
+  'a request that has ended has a saga that has ended': `
+    select a.saga_id as subject from attempts a join sagas s on s.id = a.saga_id
+    where a.ended_at is not null and s.state in ('running', 'undoing')`,
+  'the quota in use is what requests that have not ended were admitted for': `
+    select q.tenant_id as subject from quotas q left join (
+      select r.tenant_id, count(*) as servers, sum(f.cores) as cores, sum(f.memory_mib) as memory, sum(f.disk_gib) as disk
+      from requests r join flavors f on f.id = r.flavor_id where r.ended_at is null group by r.tenant_id
+    ) used on used.tenant_id = q.tenant_id
+    where q.used_servers <> coalesce(used.servers, 0) or q.used_cores <> coalesce(used.cores, 0)
+       or q.used_memory_mib <> coalesce(used.memory, 0) or q.used_disk_gib <> coalesce(used.disk, 0)`,
+};

@@ -1,0 +1,169 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { createZstdDecompress } from 'node:zlib';
+
+import type { Clock } from '../appliance/kernel/clock.ts';
+import { RackstartError } from '../appliance/kernel/errors.ts';
+import type { Ids } from '../appliance/kernel/ids.ts';
+import type { ImageRow } from '../appliance/store/schema.ts';
+import type { Reader, Store } from '../appliance/store/store.ts';
+
+export interface NewImage {
+  readonly name: string;
+  readonly version: string;
+  /** Of the compressed file, hex: mandatory, and checked. */
+  readonly sha256: string;
+  readonly rootPartition: number;
+  readonly kernelArgs: string;
+}
+
+export interface ImageStoreDeps {
+  readonly directory: string;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly ids: Ids;
+}
+
+/** Larger than any disk image should be, and small enough that a bomb ends before the disk does. */
+const MOST_BYTES = 64 * 1024 ** 3;
+
+/** Images by the digest of their compressed file: what is in the directory under a name is what the name says. */
+export class ImageStore {
+  readonly #deps: ImageStoreDeps;
+
+  constructor(deps: ImageStoreDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Takes in a raw disk image compressed with zstd. Nothing is left behind unless the digest is right and the whole stream
+   * decompresses. Errors: `image.digest`, `image.invalid`, `state.conflict` when name and version are taken.
+   */
+  async add(image: NewImage, content: Readable): Promise<ImageRow> {
+    const { directory, ids } = this.#deps;
+    await mkdir(directory, { recursive: true });
+    const staged = join(directory, `${ids.next('incoming')}.tmp`);
+    try {
+      const { sha256, bytes } = await writeHashed(content, staged);
+      if (sha256 !== image.sha256.toLowerCase()) {
+        throw new RackstartError('image.digest', `The image arrived with SHA-256 ${sha256}, not ${image.sha256}.`);
+      }
+      const rawBytes = await decompressedBytes(staged);
+      await rename(staged, this.#file(sha256));
+      await syncDirectory(directory);
+      return await this.#register(image, { sha256, bytes, rawBytes });
+    } finally {
+      await rm(staged, { force: true });
+    }
+  }
+
+  list(): Promise<ImageRow[]> {
+    return images(this.#deps.store.read);
+  }
+
+  /** Where the image of this digest lies; undefined when there is none. */
+  async find(sha256: string): Promise<{ path: string; bytes: number } | undefined> {
+    if (!/^[0-9a-f]{64}$/.test(sha256)) return undefined;
+    const path = this.#file(sha256);
+    const file = await stat(path).catch(() => undefined);
+    return file && { path, bytes: file.size };
+  }
+
+  #file(sha256: string): string {
+    return join(this.#deps.directory, `${sha256}.zst`);
+  }
+
+  #register(
+    { name, version, rootPartition, kernelArgs }: NewImage,
+    { sha256, bytes, rawBytes }: { sha256: string; bytes: number; rawBytes: number },
+  ): Promise<ImageRow> {
+    const { store, ids, clock } = this.#deps;
+    const row: ImageRow = {
+      id: ids.next('img'),
+      name,
+      version,
+      sha256,
+      bytes,
+      raw_bytes: rawBytes,
+      format: 'raw+zstd',
+      root_partition: rootPartition,
+      root_fs: 'ext4',
+      kernel_args: kernelArgs,
+      created_at: clock.now(),
+    };
+    return store.transaction(async (tx) => {
+      const { numInsertedOrUpdatedRows } = await tx
+        .insertInto('images')
+        .values(row)
+        .onConflict((conflict) => conflict.columns(['name', 'version']).doNothing())
+        .executeTakeFirst();
+      if (numInsertedOrUpdatedRows === 1n) return row;
+      const known = await tx
+        .selectFrom('images')
+        .selectAll()
+        .where('name', '=', name)
+        .where('version', '=', version)
+        .executeTakeFirstOrThrow();
+      if (known.sha256 === sha256) return known;
+      throw new RackstartError('state.conflict', `Image ${name}:${version} exists with other contents.`);
+    });
+  }
+}
+
+function images(read: Reader): Promise<ImageRow[]> {
+  return read.selectFrom('images').selectAll().orderBy('name').orderBy('created_at').execute();
+}
+
+async function writeHashed(content: Readable, path: string): Promise<{ sha256: string; bytes: number }> {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  await pipeline(
+    content,
+    async function* (chunks: AsyncIterable<Buffer>) {
+      for await (const chunk of chunks) {
+        hash.update(chunk);
+        bytes += chunk.length;
+        if (bytes > MOST_BYTES) throw tooLarge();
+        yield chunk;
+      }
+    },
+    createWriteStream(path, { flush: true }),
+  );
+  return { sha256: hash.digest('hex'), bytes };
+}
+
+async function decompressedBytes(path: string): Promise<number> {
+  let bytes = 0;
+  const count = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      done(bytes > MOST_BYTES ? tooLarge() : null);
+    },
+  });
+  try {
+    await pipeline(createReadStream(path), createZstdDecompress(), count);
+  } catch (cause) {
+    if (cause instanceof RackstartError) throw cause;
+    throw new RackstartError('image.invalid', 'The image is no whole zstd stream.', { cause });
+  }
+  return bytes;
+}
+
+function tooLarge(): RackstartError {
+  return new RackstartError('image.invalid', `Images over ${String(MOST_BYTES / 1024 ** 3)} GiB are not taken.`);
+}
+
+// A rename is durable once its directory is.
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
