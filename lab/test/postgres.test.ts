@@ -1,4 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import pg from 'pg';
 import { test } from 'tap';
 
@@ -35,7 +37,9 @@ test('two servers run side by side, and each ends with its process', { skip }, a
     console.log('url', (await startPostgres()).url);
     setTimeout(() => {}, 60_000);`;
   const argv = [process.execPath, '--input-type=module', '--eval', program];
-  const other = await startProcess({ argv, logFile: t.testdir({}) + '/log' });
+  const folder = mkdtempSync(join(tmpdir(), 'rs-postgres-test-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const other = await startProcess({ argv, logFile: join(folder, 'log') });
   const url = new URL((await other.line(/^url (.+)$/m, 30_000))[1]!);
   t.not(url.href, postgres.url);
   const directory = url.searchParams.get('host')!;
