@@ -23,10 +23,13 @@ export interface TftpEvent {
   readonly at: Millis;
   readonly address: string;
   readonly port: number;
-  /** As the client named it: hostile text. */
+  /** As the client named it, with `?` for what cannot be printed. */
   readonly file: string;
   /** Acknowledged so far. */
   readonly bytes: number;
+  /** What was negotiated; only with `started`. */
+  readonly blockSize?: number;
+  readonly windowSize?: number;
   readonly reason?: string;
 }
 
@@ -90,7 +93,7 @@ export class TftpServer implements Service {
     const packet = peer.port === 0 ? undefined : parsePacket(bytes);
     if (packet?.kind !== 'read' && packet?.kind !== 'write') return;
     const refuse = (code: TftpErrorCode, reason: string) => {
-      this.#tell('refused', peer, packet.file, 0, reason);
+      this.#tell('refused', peer, packet.file, 0, { reason });
       transmit(socket, [encodeError(code, reason)], peer);
     };
     if (packet.kind === 'write') {
@@ -111,7 +114,7 @@ export class TftpServer implements Service {
     if (this.#isRepeated(bytes, peer)) return;
     // Silence, not an error: firmware asks again after some seconds, and gives up at an error.
     if (!this.#hasRoom(peer)) {
-      this.#tell('refused', peer, packet.file, 0, 'too many transfers');
+      this.#tell('refused', peer, packet.file, 0, { reason: 'too many transfers' });
       return;
     }
     this.#start(endpoint, packet, data, bytes, peer, signal);
@@ -146,14 +149,16 @@ export class TftpServer implements Service {
       this.#options.log.error({ error, address: peer.address }, 'a TFTP transfer got no socket');
       return;
     }
-    const transfer = new Transfer(data, negotiate(packet.options, data.length, this.#limits));
+    const negotiated = negotiate(packet.options, data.length, this.#limits);
+    const transfer = new Transfer(data, negotiated);
     const active: ActiveTransfer = { transfer, request: Buffer.from(request), peer };
     this.#active.add(active);
-    this.#tell('started', peer, packet.file, 0);
-    void this.#serve(active, socket, signal).then(({ kind, reason }) => {
+    const { blockSize, windowSize } = negotiated;
+    this.#tell('started', peer, packet.file, 0, { blockSize, windowSize });
+    void this.#serve(active, socket, signal).then(({ kind, ...more }) => {
       this.#active.delete(active);
       socket.close();
-      this.#tell(kind, peer, packet.file, transfer.bytesAcknowledged, reason);
+      this.#tell(kind, peer, packet.file, transfer.bytesAcknowledged, more);
     });
   }
 
@@ -196,12 +201,11 @@ export class TftpServer implements Service {
     return { kind: 'lost' };
   }
 
-  #tell(kind: TftpEvent['kind'], peer: RemoteInfo, file: string, bytes: number, reason?: string): void {
+  #tell(kind: TftpEvent['kind'], peer: RemoteInfo, file: string, bytes: number, more: Partial<TftpEvent> = {}): void {
     const { clock, log, onEvent } = this.#options;
-    const { address, port } = peer;
-    const fields = { address, port, file: printable(file), bytes, ...(reason === undefined ? {} : { reason }) };
-    log.info(fields, `tftp ${kind}`);
-    onEvent?.({ kind, at: clock.now(), ...fields });
+    const event = { address: peer.address, port: peer.port, file: printable(file), bytes, ...more };
+    log.info(event, `tftp ${kind}`);
+    onEvent?.({ kind, at: clock.now(), ...event });
   }
 }
 
