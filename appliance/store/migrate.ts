@@ -34,7 +34,7 @@ export async function migrate(
     const records = tx as unknown as Kysely<MigrationTables>;
     await createRecords(records);
     const version = await latest(records);
-    refuseNewer(version, steps.length);
+    requireKnownSchema(version, steps);
     const step = steps[version];
     if (step === undefined) return undefined;
     await step.up(tx as unknown as Kysely<unknown>);
@@ -59,13 +59,22 @@ export async function requireCurrentSchema(
   const tables = await reader.introspection.getTables();
   const known = tables.some(({ name }) => name === 'schema_migrations');
   const version = known ? await latest(reader as unknown as Kysely<MigrationTables>) : 0;
-  refuseNewer(version, steps.length);
+  requireKnownSchema(version, steps);
   if (version < steps.length) {
     throw new RackstartError(
       'store.older-schema',
       `The database has schema ${version}, this program reads schema ${steps.length}.`,
     );
   }
+}
+
+/** `store.newer-schema` unless this program knows the schema of that number. */
+export function requireKnownSchema(version: number, steps: readonly Migration[] = migrations): void {
+  if (version <= steps.length) return;
+  throw new RackstartError(
+    'store.newer-schema',
+    `The database has schema ${version}, this program knows schemas up to ${steps.length}.`,
+  );
 }
 
 interface MigrationTables {
@@ -88,12 +97,4 @@ async function latest(db: Kysely<MigrationTables>): Promise<number> {
     .select(({ fn }) => fn.max('number').as('version'))
     .executeTakeFirst();
   return row?.version ?? 0;
-}
-
-function refuseNewer(version: number, known: number): void {
-  if (version <= known) return;
-  throw new RackstartError(
-    'store.newer-schema',
-    `The database has schema ${version}, this program knows schemas up to ${known}.`,
-  );
 }

@@ -2,6 +2,7 @@ import { realpathSync } from 'node:fs';
 import SqliteFile from 'better-sqlite3';
 
 import { RackstartError } from '../kernel/errors.ts';
+import { createPrivateFile } from './private-file.ts';
 
 /** Held until `close`; the operating system releases it when the process ends, however it ends. */
 export interface SqliteLock {
@@ -15,6 +16,7 @@ export interface SqliteLock {
  */
 export function lockSqlite(path: string): SqliteLock {
   const file = realpathSync(path); // two names of one file are one lock
+  createPrivateFile(`${file}.lock`); // whoever may read it could hold it
   const lock = new SqliteFile(`${file}.lock`, { timeout: 0 });
   try {
     lock.exec('begin exclusive');

@@ -1,4 +1,4 @@
-import { closeSync, existsSync, openSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import SqliteFile from 'better-sqlite3';
 import { Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely';
@@ -6,6 +6,7 @@ import type { CompiledQuery, DatabaseConnection, Dialect, Driver, QueryResult } 
 
 import { RackstartError } from '../kernel/errors.ts';
 import type { Engine, OpenMode } from './engine.ts';
+import { createPrivateFile } from './private-file.ts';
 import type { Database } from './schema.ts';
 import { lockSqlite } from './sqlite-lock.ts';
 
@@ -17,8 +18,8 @@ export function openSqlite(path: string, mode: OpenMode): Engine {
   if (mode === 'read' && !existsSync(path))
     throw new RackstartError('config.invalid', `There is no database at ${path}.`);
   if (!existsSync(dirname(path))) throw new RackstartError('config.invalid', `There is no directory for ${path}.`);
-  // Only we may read it: it holds key hashes and sealed BMC passwords. WAL files inherit the mode.
-  if (mode === 'write') closeSync(openSync(path, 'a', 0o600));
+  // It holds key hashes and sealed BMC passwords; its WAL files inherit the mode.
+  if (mode === 'write') createPrivateFile(path);
   if (!statSync(path).isFile()) throw new RackstartError('config.invalid', `${path} is not a file.`);
 
   const open: { close(): unknown }[] = [];
@@ -48,7 +49,7 @@ export function openSqlite(path: string, mode: OpenMode): Engine {
     if (isSqliteError(error) && error.code === 'SQLITE_NOTADB') {
       throw new RackstartError('config.invalid', `${path} is not a SQLite database.`, { cause: error });
     }
-    throw translate(error);
+    throw translateSqliteError(error);
   }
 }
 
@@ -154,15 +155,16 @@ class SqliteStoreConnection implements DatabaseConnection {
       if (statement.reader) return { rows: statement.all(...parameters) };
       return { rows: [], numAffectedRows: BigInt(statement.run(...parameters).changes) };
     } catch (error) {
-      throw translate(error);
+      throw translateSqliteError(error);
     }
   }
 }
 
-// https://www.sqlite.org/rescode.html: what an operator repairs outside. Anything else (constraints) surfaces as itself.
+// https://www.sqlite.org/rescode.html: those that lie outside of the database and us.
 const OUTSIDE = /^SQLITE_(BUSY|CANTOPEN|FULL|IOERR|LOCKED|PERM|PROTOCOL|READONLY)/;
 
-function translate(error: unknown): unknown {
+/** As the store promises its errors: what an operator repairs outside is `store.unavailable`, all else stays itself. */
+export function translateSqliteError(error: unknown): unknown {
   if (!isSqliteError(error) || !OUTSIDE.test(error.code)) return error;
   return new RackstartError('store.unavailable', `SQLite: ${error.message}.`, {
     cause: error,

@@ -15,11 +15,21 @@ export type Tx = Transaction<Database> & {
  * One query language on SQLite and PostgreSQL. A transaction is a closure that may run more than once (serialisation
  * failure, deadlock), so invariants are constraints and conditional updates that hold under READ COMMITTED too.
  *
- * Errors: `store.unavailable` when the database can't be reached or written; nothing was changed then.
+ * A statement that fails ends its transaction on both, also when its error is caught: the rest of the closure fails alike
+ * and nothing is committed. Where a taken key is expected, use `onConflict` or a conditional update instead.
+ *
+ * Numbers are numbers (`bigint` columns, counts, sums); booleans don't exist: compare in SQL, keep text or 0 and 1.
+ *
+ * Errors: `store.unavailable` when the database can't be reached or written; nothing was changed then, and no effect of
+ * `afterCommit` ran. One exception, on PostgreSQL: when the connection broke during the COMMIT itself, `details.commit` is
+ * 'unknown', and the caller reads again to learn what holds. Constraint violations surface as the driver's own errors; see
+ * `isUniqueViolation`.
  */
 export interface Store {
   readonly dialect: 'sqlite' | 'postgres';
   readonly read: Reader;
+  /** Refused (`internal`) inside another transaction, where it would wait for itself. */
   transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
+  /** Waits for the transactions that run; later ones are refused. */
   close(): Promise<void>;
 }

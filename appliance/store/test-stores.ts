@@ -10,7 +10,6 @@ import { silentLog } from '../kernel/log.ts';
 import { ManualClock } from '../kernel/manual-clock.ts';
 import { openStore } from './open.ts';
 import type { Store } from './store.ts';
-import { startPostgres } from './test-postgres.ts';
 
 export interface StoreTestContext {
   clock: ManualClock;
@@ -27,16 +26,22 @@ export type StoreTest = (t: Test, store: Store, context: StoreTestContext) => Pr
  * started for this process; where none can run its variant is skipped.
  */
 export function eachStore(name: string, work: StoreTest): void {
-  void tap.test(`${name} (sqlite)`, async (t) => {
+  sqliteStore(`${name} (sqlite)`, work);
+  postgresStore(`${name} (postgres)`, work);
+}
+
+/** For what one database alone does. */
+export function sqliteStore(name: string, work: StoreTest): void {
+  void tap.test(name, async (t) => {
     await withStore(t, sqliteUrl(t), work);
   });
-  void tap.test(`${name} (postgres)`, async (t) => {
+}
+
+export function postgresStore(name: string, work: StoreTest): void {
+  void tap.test(name, async (t) => {
     const databases = await testDatabases();
-    if (typeof databases === 'string') {
-      t.plan(0, databases);
-      return;
-    }
-    await withStore(t, await databases.create(t), work);
+    if (typeof databases === 'string') t.plan(0, databases);
+    else await withStore(t, await databases.create(t), work);
   });
 }
 
@@ -59,6 +64,8 @@ async function withStore(t: Test, url: string, work: StoreTest): Promise<void> {
 interface TestDatabases {
   /** The URL of a fresh database with the current schema; dropped when the test ends. */
   create(t: Test): Promise<string>;
+  /** The URL of a fresh database without any table. */
+  createEmpty(t: Test): Promise<string>;
 }
 
 // One server and one migrated template for all tests of this process: cloning a template is what makes a test cheap.
@@ -74,29 +81,37 @@ async function startDatabases(): Promise<TestDatabases | string> {
   const server = await findServer();
   if (typeof server === 'string') return server;
   const prefix = `rs_${process.pid}_${randomBytes(4).toString('hex')}`;
-  const template = `${prefix}_template`;
   const admin = new pg.Pool({ connectionString: server.url, max: 2 });
+  admin.on('error', () => undefined); // the server may be quicker to end than the connection
+  const dropping: Promise<unknown>[] = [];
   let count = 0;
+
+  const drop = (name: string) => dropping.push(admin.query(`drop database ${name} with (force)`));
+  const create = async (template: string) => {
+    const name = `${prefix}_${(count += 1)}`;
+    await admin.query(`create database ${name} template ${template}`);
+    return name;
+  };
+  const createFor = async (t: Test, template: string) => {
+    const name = await create(template);
+    t.teardown(() => void drop(name)); // while the next test runs
+    return databaseUrl(server.url, name);
+  };
+
+  const template = await create('template0');
   tap.teardown(async () => {
-    await admin.query(`drop database if exists ${template} with (force)`);
+    drop(template);
+    await Promise.all(dropping);
     await admin.end();
     await server.stop();
   });
-  await admin.query(`create database ${template}`);
   const migrated = await openStore({
     url: databaseUrl(server.url, template),
     clock: new ManualClock(),
     log: silentLog,
   });
   await migrated.close();
-  return {
-    async create(t) {
-      const name = `${prefix}_${(count += 1)}`;
-      await admin.query(`create database ${name} template ${template}`);
-      t.teardown(() => admin.query(`drop database ${name} with (force)`));
-      return databaseUrl(server.url, name);
-    },
-  };
+  return { create: (t) => createFor(t, template), createEmpty: (t) => createFor(t, 'template0') };
 }
 
 function databaseUrl(server: string, name: string): string {
@@ -105,8 +120,15 @@ function databaseUrl(server: string, name: string): string {
   return url.href;
 }
 
-async function findServer(): Promise<{ url: string; stop(): Promise<void> } | string> {
+interface Server {
+  url: string;
+  stop(): Promise<void>;
+}
+
+// Imported late: most of those who import this file have a server already.
+async function findServer(): Promise<Server | string> {
   const url = process.env['RACKSTART_TEST_POSTGRES'];
   if (url !== undefined) return { url, stop: async () => undefined };
-  return startPostgres();
+  const { postgresMissing, startPostgres } = await import('../../lab/test/postgres.ts');
+  return postgresMissing() ?? (await startPostgres());
 }

@@ -1,0 +1,105 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { sql } from 'kysely';
+import { test } from 'tap';
+
+import { silentLog } from '../kernel/log.ts';
+import { ManualClock } from '../kernel/manual-clock.ts';
+import { openStore } from './open.ts';
+import { sqliteStore, sqliteUrl } from './test-stores.ts';
+
+const clock = new ManualClock();
+const log = silentLog;
+
+sqliteStore('a second daemon on one file is refused, by whichever name it comes', async (t, store, { url }) => {
+  const path = url.slice('sqlite:'.length);
+  symlinkSync(path, `${path}.alias`);
+  for (const name of [url, `${url}.alias`]) {
+    await t.rejects(openStore({ url: name, clock, log }), {
+      code: 'store.locked',
+      message: path,
+      details: { file: path },
+    });
+  }
+  await store.close();
+  const next = await openStore({ url, clock, log });
+  await next.close();
+});
+
+test('a daemon that was killed leaves its file to the next one', async (t) => {
+  const url = sqliteUrl(t);
+  const program = `
+    import { openStore } from ${JSON.stringify(`${import.meta.dirname}/open.ts`)};
+    import { systemClock } from ${JSON.stringify(`${import.meta.dirname}/../kernel/clock.ts`)};
+    import { silentLog } from ${JSON.stringify(`${import.meta.dirname}/../kernel/log.ts`)};
+    const store = await openStore({ url: ${JSON.stringify(url)}, clock: systemClock, log: silentLog });
+    await store.transaction((tx) => tx.insertInto('cursors').values({ consumer: 'a', position: 7 }).execute());
+    process.stdout.write('open');
+    process.stdin.resume();`;
+  const daemon = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  t.teardown(() => daemon.kill('SIGKILL'));
+  const ended = once(daemon, 'exit');
+  await once(daemon.stdout, 'data');
+  await t.rejects(openStore({ url, clock, log }), { code: 'store.locked' });
+  daemon.kill('SIGKILL');
+  await ended;
+  const next = await openStore({ url, clock, log });
+  t.same(await next.read.selectFrom('cursors').select('position').execute(), [{ position: 7 }]);
+  await next.close();
+});
+
+sqliteStore('a full disk changes nothing, and writing works again once there is room', async (t, store) => {
+  const fill = async (pages: number) =>
+    store.transaction(async (tx) => {
+      await sql.raw(`pragma max_page_count = ${pages}`).execute(tx);
+      await tx.insertInto('regions').values({ id: 'r1', name: 'north' }).execute();
+      await tx
+        .insertInto('cursors')
+        .values({ consumer: 'x'.repeat(1_000_000), position: 0 })
+        .execute();
+    });
+  await t.rejects(fill(1), { code: 'store.unavailable', details: { sqlite: 'SQLITE_FULL' } });
+  t.same(await store.read.selectFrom('regions').select('id').execute(), []);
+  await fill(1_000_000);
+  t.same(await store.read.selectFrom('regions').select('id').execute(), [{ id: 'r1' }]);
+});
+
+sqliteStore('commits are on the disk, and the file is nobody else’s to read', async (t, store, { url }) => {
+  const settings = await store.transaction(async (tx) => [
+    (await sql`pragma journal_mode`.execute(tx)).rows,
+    (await sql`pragma synchronous`.execute(tx)).rows,
+    (await sql`pragma foreign_keys`.execute(tx)).rows,
+  ]);
+  t.same(settings, [[{ journal_mode: 'wal' }], [{ synchronous: 2 }], [{ foreign_keys: 1 }]]);
+  const path = url.slice('sqlite:'.length);
+  for (const file of [path, `${path}-wal`]) t.equal(statSync(file).mode & 0o077, 0, file);
+});
+
+test('what is not a database is refused and left as it is', async (t) => {
+  const url = sqliteUrl(t);
+  const path = url.slice('sqlite:'.length);
+  await t.rejects(openStore({ url, clock, log, mode: 'read' }), { code: 'config.invalid' });
+  await t.rejects(openStore({ url: `${url}/below`, clock, log }), { code: 'config.invalid' });
+  writeFileSync(path, 'Dear diary, '.repeat(1_000));
+  await t.rejects(openStore({ url, clock, log }), { code: 'config.invalid' });
+  t.equal(statSync(path).size, 12_000);
+});
+
+for (const url of [
+  '',
+  'mysql://host/db',
+  'sqlite:',
+  'sqlite::memory:',
+  '/var/lib/rackstart.db',
+  'postgres://host',
+  'postgres://:hush@',
+]) {
+  test(`the URL "${url}" is refused`, async (t) => {
+    const error: unknown = await openStore({ url, clock, log }).catch((reason: unknown) => reason);
+    t.match(error, { code: 'config.invalid' });
+    t.notMatch(String(error), /hush/);
+  });
+}
