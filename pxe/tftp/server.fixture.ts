@@ -43,6 +43,13 @@ export function startServer(
   return {
     port: sockets[0]?.address().port ?? 0,
     events,
+    /** As if a packet had come from an address and port that no test can send from. */
+    forge(text: string, address: string, port: number) {
+      sockets[0]?.emit('message', Buffer.from(text, 'latin1'), { address, port, family: 'IPv4', size: text.length });
+    },
+    async nextEvent() {
+      await once(told, 'event');
+    },
     async event(kind: TftpEvent['kind']): Promise<TftpEvent> {
       for (;;) {
         const event = events.find((each) => each.kind === kind);

@@ -1,0 +1,191 @@
+import type { RemoteInfo } from 'node:dgram';
+import { EventEmitter, once } from 'node:events';
+
+import { test, type Test } from 'tap';
+
+import { SECOND } from '../../appliance/kernel/clock.ts';
+import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
+import { openDeviceSocket } from '../../appliance/kernel/native-socket.ts';
+import { bareName } from './server.ts';
+import { content, startServer } from './server.fixture.ts';
+
+const FILES = new Map([['loader.efi', content(5 * 512 + 10)]]);
+
+test('a path is taken for its last part, and trailing bytes of a DHCP packet are cut off', (t) => {
+  t.equal(bareName('loader.efi'), 'loader.efi');
+  t.equal(bareName('/loader.efi'), 'loader.efi');
+  t.equal(bareName('//boot/x64/loader.efi'), 'loader.efi');
+  t.equal(bareName('\\Boot\\x64\\loader.efi'), 'loader.efi');
+  t.equal(bareName('loader.efi\xff'), 'loader.efi');
+  t.equal(bareName('loader.efi\xffa/b\x0fc'), 'loader.efi');
+  t.equal(bareName('/etc/passwd/'), '');
+  t.end();
+});
+
+test('a transfer has a port of its own, and its peer alone moves it', async (t) => {
+  const server = startServer(t, FILES);
+  const client = peer(t);
+  client.send(read('/loader.efi'), server.port);
+  const first = await client.next();
+  t.equal(first.text, '\0\x03\0\x01' + FILES.get('loader.efi')!.toString('latin1', 0, 512));
+  t.not(first.port, server.port);
+
+  for (const stranger of [peer(t), peer(t, '127.0.0.2')]) {
+    stranger.send('\0\x05\0\0stop', first.port);
+    stranger.send('\0\x04\0\x01', first.port);
+    t.match(await stranger.next(), { text: /^\0\x05\0\x05/, port: first.port }, 'unknown transfer, said once');
+  }
+  for (let block = 1; block <= 6; block++) {
+    client.send(`\0\x04\0${String.fromCharCode(block)}`, first.port);
+    if (block < 6) t.equal((await client.next()).text.slice(0, 4), `\0\x03\0${String.fromCharCode(block + 1)}`);
+  }
+  t.match(await server.event('done'), { file: '/loader.efi', bytes: 5 * 512 + 10 });
+});
+
+test('a repeated request starts no second transfer, and silence is answered again and again, then given up', async (t) => {
+  const clock = new ManualClock();
+  const server = startServer(t, FILES, { clock });
+  const client = peer(t);
+  client.send(read('loader.efi', 'tsize', '0'), server.port);
+  const first = await client.next();
+  t.equal(first.text, '\0\x06tsize\x002570\0');
+  client.send(read('loader.efi', 'tsize', '0'), server.port);
+  client.send(read('absent'), server.port);
+  t.equal((await client.next()).text, '\0\x05\0\x01no such file\0', 'the repeated request came before this one');
+  t.equal(server.events.filter(({ kind }) => kind === 'started').length, 1);
+
+  for (const wait of [1, 2, 4, 8, 16]) {
+    await clock.advance(wait * SECOND);
+    t.same(await client.next(), first, `the same after ${wait} s`);
+  }
+  await clock.advance(16 * SECOND);
+  t.match(await server.event('lost'), { bytes: 0 });
+});
+
+test("a client's error ends its transfer", async (t) => {
+  const server = startServer(t, FILES);
+  const client = peer(t);
+  client.send(read('loader.efi', 'tsize', '0'), server.port);
+  client.send('\0\x05\0\x08size\x01 known\0', (await client.next()).port);
+  t.match(await server.event('stopped'), { reason: 'size? known' });
+});
+
+test('transfers are limited, for each address and in all; who comes too late may ask again', async (t) => {
+  const server = startServer(t, FILES, { limits: { transfers: 3, transfersPerAddress: 2 } });
+  const ask = async (address: string) => {
+    const client = peer(t, address);
+    client.send(read('loader.efi'), server.port);
+    const first = await client.next();
+    return { client, end: () => client.send('\0\x05\0\0', first.port) };
+  };
+  const one = await ask('127.0.0.1');
+  await ask('127.0.0.1');
+  const late = peer(t, '127.0.0.1');
+  late.send(read('loader.efi'), server.port);
+  await server.event('refused');
+  await ask('127.0.0.2');
+  const later = peer(t, '127.0.0.3');
+  later.send(read('loader.efi'), server.port);
+  while (server.events.filter(({ kind }) => kind === 'refused').length < 2) await server.nextEvent();
+
+  one.end();
+  await server.event('stopped');
+  late.send(read('loader.efi'), server.port);
+  t.equal((await late.next()).text.slice(0, 4), '\0\x03\0\x01', 'no error came before: firmware would give up');
+  t.equal(later.waiting(), 0);
+});
+
+test('a request from port 0 is not answered, and nothing else than a request is', async (t) => {
+  const server = startServer(t, FILES);
+  const client = peer(t);
+  server.forge(read('loader.efi'), '127.0.0.1', 0);
+  for (const text of ['\0\x03\0\x01data', '\0\x04\0\x01', '\0\x05\0\0', '\0\x06tsize\x001\0', '\0\x01', '']) {
+    client.send(text, server.port);
+  }
+  client.send(read('loader.efi'), server.port);
+  t.equal((await client.next()).text.slice(0, 4), '\0\x03\0\x01', 'the first answer is to the request');
+  t.match(server.events, [{ kind: 'started', port: /[1-9]/ }]);
+  t.equal(server.events.length, 1);
+});
+
+test('a service that ends takes its transfers with it', async (t) => {
+  const server = startServer(t, FILES);
+  const client = peer(t);
+  client.send(read('loader.efi'), server.port);
+  await client.next();
+  await server.stop();
+  t.match(await server.event('stopped'), { reason: 'the service ends' });
+});
+
+test('thousands of mutated packets leave a transfer in flight intact', async (t) => {
+  const data = content(200 * 512 + 1);
+  const server = startServer(t, new Map([['loader.efi', data]]));
+  const client = peer(t, '127.0.0.3');
+  const strangers = [peer(t, '127.0.0.1'), peer(t, '127.0.0.2')];
+  const random = seeded(20_261_121);
+  const below = (limit: number) => Math.floor(random() * limit);
+  const seeds = [read('loader.efi', 'blksize', '1024', 'windowsize', '8'), '\0\x02f\0octet\0', '\0\x03\0\x01data'];
+  seeds.push('\0\x04\0\x01', '\0\x05\0\x01no\0', '\0\x06blksize\x00512\0', '');
+  const mutated = () => {
+    const packet = Buffer.from(seeds[below(seeds.length)]!, 'latin1');
+    for (let change = below(4); change > 0 && packet.length > 0; change--) packet[below(packet.length)] = below(256);
+    const garbage = Buffer.from(Array.from({ length: below(3) * below(700) }, () => below(256)));
+    return Buffer.concat([packet.subarray(0, below(packet.length + 1)), garbage]).toString('latin1');
+  };
+
+  client.send(read('loader.efi'), server.port);
+  const received: string[] = [];
+  for (let block = 1; block <= 201; block++) {
+    const { text, port } = await client.next();
+    if (text.charCodeAt(3) !== block) throw new Error(`block ${block} expected`);
+    received.push(text.slice(4));
+    for (const stranger of strangers) {
+      for (let packet = 0; packet < 10; packet++) stranger.send(mutated(), below(2) === 0 ? port : server.port);
+    }
+    // From the peer itself, all but what it has a right to say.
+    const own = mutated();
+    if (!own.startsWith('\0\x04') && !own.startsWith('\0\x05')) client.send(own, port);
+    client.send(`\0\x04\0${String.fromCharCode(block)}`, port);
+  }
+  await server.event('done');
+  t.equal(received.join(''), data.toString('latin1'));
+
+  const next = peer(t, '127.0.0.4');
+  next.send(read('loader.efi'), server.port);
+  t.equal((await next.next()).text.slice(0, 4), '\0\x03\0\x01', 'and the server serves on');
+});
+
+function read(file: string, ...options: string[]): string {
+  return `\0\x01${[file, 'octet', ...options].join('\0')}\0`;
+}
+
+/** A client made of nothing but a socket: text is what bytes are in Latin-1. */
+function peer(t: Test, address = '127.0.0.1') {
+  const socket = openDeviceSocket({ address, port: 0 });
+  t.teardown(() => socket.close());
+  const arrived = new EventEmitter();
+  const queue: { text: string; port: number }[] = [];
+  socket.on('message', (bytes: Buffer, { port }: RemoteInfo) => {
+    queue.push({ text: bytes.toString('latin1'), port });
+    arrived.emit('packet');
+  });
+  return {
+    send: (text: string, port: number) => socket.send(Buffer.from(text, 'latin1'), port, '127.0.0.1'),
+    waiting: () => queue.length,
+    async next() {
+      for (;;) {
+        const packet = queue.shift();
+        if (packet !== undefined) return packet;
+        await once(arrived, 'packet');
+      }
+    },
+  };
+}
+
+function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
