@@ -33,7 +33,7 @@ test('an answer that was heard before is not believed again, when its number com
   const recorded: Buffer[] = [];
   let replaying = false;
   const relay = await startUdpRelay(port, (answer) => {
-    if (replaying) return [...recorded, ...recorded.map((packet) => renumbered(packet, answer)), answer];
+    if (replaying) return [...recorded, ...recorded.map((old, index) => renumbered(old, answer, index)), answer];
     if (answer[5] === 0xc0 && recorded.length < 64) recorded.push(answer); // one for each number, and no login
     return [answer];
   });
@@ -171,9 +171,9 @@ function garbage(answer: Buffer): Buffer[] {
 }
 
 // An old answer under a number that has not come yet: only the signature tells.
-function renumbered(packet: Buffer, current: Buffer): Buffer {
-  const forged = Buffer.from(packet);
-  forged.writeUInt32LE(current.readUInt32LE(10) + 1, 10);
+function renumbered(old: Buffer, current: Buffer, index: number): Buffer {
+  const forged = Buffer.from(old);
+  forged.writeUInt32LE(current.readUInt32LE(10) + 1 + index, 10);
   return forged;
 }
 
