@@ -1,5 +1,7 @@
-import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { sql } from 'kysely';
+import { test } from 'tap';
 import type { Test } from 'tap';
 
 import { silentLog } from '../kernel/log.ts';
@@ -80,6 +82,40 @@ sqliteStore('a damaged backup is refused', async (t, store, { url }) => {
   await t.rejects(restore(sqliteUrl(t), file), { code: 'config.invalid' });
 });
 
+test('the password of a database reaches pg_dump, and no list of processes', async (t) => {
+  const directory = programs(t);
+  const record = join(directory, 'record');
+  const fake = `#!/bin/sh\necho "$PGPASSWORD" "$@" > ${record}\n`;
+  writeFileSync(join(directory, 'pg_dump'), fake, { mode: 0o755 });
+  const file = join(directory, 'target');
+  await backup('postgres://rs:h%40sh@db.example:5433/rs?sslmode=require', file);
+  const to = '--dbname=postgres://rs@db.example:5433/rs?sslmode=require';
+  t.equal(
+    readFileSync(record, 'utf8'),
+    `h@sh --format=custom --no-owner --no-privileges --file=${file}.partial ${to}\n`,
+  );
+});
+
+test('PostgreSQL’s tools are named when they are missing', async (t) => {
+  const directory = programs(t);
+  const file = join(directory, 'target');
+  await t.rejects(backup('postgres://rs@db.example/rs', file), { code: 'host.missing', message: /pg_dump/ });
+  t.same(readdirSync(directory), []);
+  writeFileSync(file, 'an archive');
+  await t.rejects(restore('postgres://rs@db.example/rs', file), { code: 'host.missing', message: /pg_restore/ });
+});
+
+/** A directory that is all there is to find programs in until the test ends. */
+function programs(t: Test): string {
+  const directory = dirname(backupFile(t));
+  const before = process.env['PATH'] ?? '';
+  process.env['PATH'] = directory;
+  t.teardown(() => {
+    process.env['PATH'] = before;
+  });
+  return directory;
+}
+
 async function fill(store: Store): Promise<void> {
   await store.transaction(async (tx) => {
     await tx
@@ -104,7 +140,7 @@ async function emptyDatabase(t: Test, store: Store): Promise<string> {
   if (store.dialect === 'sqlite') return sqliteUrl(t);
   const databases = await testDatabases();
   if (typeof databases === 'string') throw new Error(databases);
-  return databases.createEmpty(t);
+  return databases.createEmpty();
 }
 
 /** Every row of every table the two databases share. */

@@ -67,7 +67,7 @@ test('daemons that start together on one PostgreSQL database do not collide', as
     t.plan(0, databases);
     return;
   }
-  const url = await databases.createEmpty(t);
+  const url = await databases.createEmpty();
   const opening = [1, 2, 3].map(() => openStore({ url, clock: new ManualClock(), log: silentLog }));
   for (const store of await Promise.all(opening)) await store.close();
   t.pass('all three opened');
@@ -97,7 +97,7 @@ function eachEngine(name: string, work: (t: Test, engine: Engine) => Promise<voi
       t.plan(0, databases);
       return;
     }
-    const url = await databases.createEmpty(t);
+    const url = await databases.createEmpty();
     const engine = await openPostgres({ url, password: undefined }, 'write', silentLog);
     t.teardown(() => engine.close());
     await work(t, engine);
