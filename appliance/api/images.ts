@@ -1,0 +1,69 @@
+import type { Readable } from 'node:stream';
+import { Type } from 'typebox';
+
+import type { ImageStore } from '../../images/image-store.ts';
+import type { ImageRow } from '../store/schema.ts';
+import type { Api } from './api.ts';
+import { operator } from './auth.ts';
+import { Id, Name, Timestamp, iso, problems, strict } from './schemas.ts';
+
+const Image = Type.Object({
+  id: Id,
+  name: Type.String(),
+  version: Type.String(),
+  sha256: Type.String(),
+  bytes: Type.Integer(),
+  rawBytes: Type.Integer(),
+  createdAt: Timestamp,
+});
+
+const tags = ['images'];
+
+export function imageRoutes(api: Api, images: ImageStore): void {
+  // The body is the image itself: it goes to the store as it comes, never through memory.
+  api.addContentTypeParser('application/zstd', (_request, payload, done) => done(null, payload));
+
+  api.post(
+    '/images',
+    {
+      preHandler: async (request) => operator(request),
+      bodyLimit: Number.MAX_SAFE_INTEGER,
+      schema: {
+        tags,
+        summary: 'Add a raw disk image compressed with zstd',
+        consumes: ['application/zstd'],
+        querystring: Type.Object(
+          {
+            name: Name,
+            version: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }),
+            sha256: Type.String({ pattern: '^[0-9a-fA-F]{64}$', description: 'of the compressed file' }),
+            rootPartition: Type.Integer({ minimum: 1, maximum: 128 }),
+            kernelArgs: Type.String({ maxLength: 512, pattern: '^[A-Za-z0-9_=,.:/@ -]*$' }),
+          },
+          strict,
+        ),
+        response: { 201: Image, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const image = await images.add(request.query, request.body as Readable);
+      return reply.code(201).send(present(image));
+    },
+  );
+
+  api.get(
+    '/images',
+    {
+      schema: {
+        tags,
+        summary: 'List images',
+        response: { 200: Type.Object({ images: Type.Array(Image) }), ...problems },
+      },
+    },
+    async () => ({ images: (await images.list()).map(present) }),
+  );
+}
+
+function present({ id, name, version, sha256, bytes, raw_bytes, created_at }: ImageRow) {
+  return { id, name, version, sha256, bytes, rawBytes: raw_bytes, createdAt: iso(created_at) };
+}

@@ -1,0 +1,413 @@
+import { Type } from 'typebox';
+
+import type { Clock } from '../kernel/clock.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import type { Ids } from '../kernel/ids.ts';
+import type { Secret } from '../kernel/secret.ts';
+import { addressRange, parseCidr } from '../network/address-range.ts';
+import type { SubnetRow } from '../store/schema.ts';
+import type { Store, Tx } from '../store/store.ts';
+import { issueApiKey, revokeApiKey } from '../tenants/api-key.ts';
+import { defaultQuota } from '../tenants/quota.ts';
+import type { Api } from './api.ts';
+import { operator } from './auth.ts';
+import { Created, Id, IdParams, MaybeTimestamp, Name, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
+
+export interface InventoryRouteDeps {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly apiKeyHmac: Secret;
+}
+
+const IpAddress = Type.String({ anyOf: [{ format: 'ipv4' }, { format: 'ipv6' }] });
+const Range = Type.Object({ first: IpAddress, last: IpAddress }, strict);
+const operatorOnly = { preHandler: async (request: Parameters<typeof operator>[0]) => operator(request) };
+
+/** What machines and servers are described with: places, shapes, networks, tenants and their keys. */
+export function inventoryRoutes(api: Api, deps: InventoryRouteDeps): void {
+  regionRoutes(api, deps);
+  flavorRoutes(api, deps);
+  subnetRoutes(api, deps);
+  tenantRoutes(api, deps);
+  keyRoutes(api, deps);
+}
+
+function regionRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
+  const tags = ['places'];
+  api.post(
+    '/regions',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'Add a region',
+        body: Type.Object({ name: Name }, strict),
+        response: { 201: Created, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const id = ids.next('reg');
+      const row = { id, name: request.body.name };
+      await unique(store, 'name', (tx) =>
+        tx
+          .insertInto('regions')
+          .values(row)
+          .onConflict((conflict) => conflict.doNothing())
+          .executeTakeFirst(),
+      );
+      return reply.code(201).send({ id });
+    },
+  );
+  api.get(
+    '/regions',
+    {
+      schema: {
+        tags,
+        summary: 'List regions',
+        response: {
+          200: Type.Object({ regions: Type.Array(Type.Object({ id: Id, name: Type.String() })) }),
+          ...problems,
+        },
+      },
+    },
+    async () => ({ regions: await store.read.selectFrom('regions').selectAll().orderBy('name').execute() }),
+  );
+  api.post(
+    '/racks',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'Add a rack',
+        body: Type.Object({ region: Id, name: Name }, strict),
+        response: { 201: Created, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { region, name } = request.body;
+      const id = ids.next('rck');
+      await unique(store, 'name', async (tx) => {
+        await requireRegion(tx, region);
+        return tx
+          .insertInto('racks')
+          .values({ id, region_id: region, name })
+          .onConflict((conflict) => conflict.doNothing())
+          .executeTakeFirst();
+      });
+      return reply.code(201).send({ id });
+    },
+  );
+  api.get(
+    '/racks',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'List racks',
+        response: {
+          200: Type.Object({ racks: Type.Array(Type.Object({ id: Id, region: Id, name: Type.String() })) }),
+          ...problems,
+        },
+      },
+    },
+    async () => {
+      const rows = await store.read.selectFrom('racks').selectAll().orderBy('name').execute();
+      return { racks: rows.map(({ id, region_id, name }) => ({ id, region: region_id, name })) };
+    },
+  );
+}
+
+function flavorRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
+  const tags = ['flavors'];
+  const shape = {
+    name: Name,
+    cores: Type.Integer({ minimum: 1, maximum: 4096 }),
+    memoryMib: Type.Integer({ minimum: 1 }),
+    diskGib: Type.Integer({ minimum: 1 }),
+    nics: Type.Union([Type.Literal('same'), Type.Literal('separate')]),
+  };
+  api.post(
+    '/flavors',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'Add a flavor',
+        body: Type.Object(shape, strict),
+        response: { 201: Created, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { name, cores, memoryMib, diskGib, nics } = request.body;
+      const id = ids.next('flv');
+      await unique(store, 'name', (tx) =>
+        tx
+          .insertInto('flavors')
+          .values({ id, name, cores, memory_mib: memoryMib, disk_gib: diskGib, nics })
+          .onConflict((conflict) => conflict.doNothing())
+          .executeTakeFirst(),
+      );
+      return reply.code(201).send({ id });
+    },
+  );
+  api.get(
+    '/flavors',
+    {
+      schema: {
+        tags,
+        summary: 'List flavors',
+        response: { 200: Type.Object({ flavors: Type.Array(Type.Object({ id: Id, ...shape })) }), ...problems },
+      },
+    },
+    async () => {
+      const rows = await store.read.selectFrom('flavors').selectAll().orderBy('name').execute();
+      return {
+        flavors: rows.map(({ memory_mib, disk_gib, ...flavor }) => ({
+          ...flavor,
+          memoryMib: memory_mib,
+          diskGib: disk_gib,
+        })),
+      };
+    },
+  );
+}
+
+function subnetRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
+  const tags = ['networks'];
+  const body = Type.Object(
+    {
+      region: Id,
+      role: Type.Union([Type.Literal('provisioning'), Type.Literal('customer'), Type.Literal('both')]),
+      cidr: Type.String({ maxLength: 64 }),
+      gateway: Type.Optional(IpAddress),
+      dns: Type.Optional(Type.Array(IpAddress, { maxItems: 3 })),
+      servers: Range,
+      reservations: Type.Optional(Range),
+      leases: Type.Optional(Range),
+    },
+    strict,
+  );
+  api.post(
+    '/subnets',
+    {
+      ...operatorOnly,
+      schema: { tags, summary: 'Add a subnet', body, response: { 201: Created, ...problems } },
+    },
+    async (request, reply) => {
+      const { region, role, gateway, dns, servers, reservations, leases } = request.body;
+      const cidr = checked('/cidr', () => parseCidr(request.body.cidr));
+      const row: SubnetRow = {
+        id: ids.next('net'),
+        region_id: region,
+        role,
+        family: cidr.family,
+        cidr: cidr.text,
+        gateway: gateway ?? null,
+        dns: JSON.stringify(dns ?? []),
+        server_first: servers.first,
+        server_last: servers.last,
+        reserved_first: reservations?.first ?? null,
+        reserved_last: reservations?.last ?? null,
+        lease_first: leases?.first ?? null,
+        lease_last: leases?.last ?? null,
+      };
+      disjoint({ servers, reservations, leases }, (address) => cidr.contains(address));
+      await unique(store, 'cidr', async (tx) => {
+        await requireRegion(tx, region);
+        return tx
+          .insertInto('subnets')
+          .values(row)
+          .onConflict((conflict) => conflict.doNothing())
+          .executeTakeFirst();
+      });
+      return reply.code(201).send({ id: row.id });
+    },
+  );
+  api.get(
+    '/subnets',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'List subnets',
+        response: {
+          200: Type.Object({
+            subnets: Type.Array(
+              Type.Object({ id: Id, region: Id, role: Type.String(), cidr: Type.String(), held: Type.Integer() }),
+            ),
+          }),
+          ...problems,
+        },
+      },
+    },
+    async () => {
+      const rows = await store.read
+        .selectFrom('subnets')
+        .leftJoin('addresses', 'addresses.subnet_id', 'subnets.id')
+        .select(['subnets.id', 'subnets.region_id as region', 'subnets.role', 'subnets.cidr'])
+        .select(({ fn }) => fn.count<number>('addresses.address').as('held'))
+        .groupBy(['subnets.id', 'subnets.region_id', 'subnets.role', 'subnets.cidr'])
+        .orderBy('subnets.cidr')
+        .execute();
+      return { subnets: rows };
+    },
+  );
+}
+
+function tenantRoutes(api: Api, { store, ids, clock }: InventoryRouteDeps): void {
+  const tags = ['tenants'];
+  api.post(
+    '/tenants',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'Add a tenant, with the default quota',
+        body: Type.Object({ name: Name }, strict),
+        response: { 201: Created, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const id = ids.next('ten');
+      const row = { id, name: request.body.name, created_at: clock.now() };
+      await unique(store, 'name', async (tx) => {
+        const inserted = await tx
+          .insertInto('tenants')
+          .values(row)
+          .onConflict((conflict) => conflict.doNothing())
+          .executeTakeFirst();
+        const none = { used_servers: 0, used_cores: 0, used_memory_mib: 0, used_disk_gib: 0 };
+        if (inserted.numInsertedOrUpdatedRows === 1n) {
+          await tx
+            .insertInto('quotas')
+            .values({ tenant_id: id, ...defaultQuota, ...none })
+            .execute();
+        }
+        return inserted;
+      });
+      return reply.code(201).send({ id });
+    },
+  );
+}
+
+function keyRoutes(api: Api, { store, ids, clock, apiKeyHmac }: InventoryRouteDeps): void {
+  const tags = ['API keys'];
+  api.post(
+    '/api-keys',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'Issue an API key; it is shown once. Without a tenant it is an operator’s',
+        body: Type.Object({ name: Name, tenant: Type.Optional(Id) }, strict),
+        response: { 201: Type.Object({ id: Id, key: Type.String() }), ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { name, tenant } = request.body;
+      const { id, key } = await store.transaction(async (tx) => {
+        if (tenant !== undefined) await requireTenant(tx, tenant);
+        const asked = { name, ...(tenant === undefined ? {} : { tenantId: tenant }) };
+        return issueApiKey(tx, asked, { ids, hmacKey: apiKeyHmac, at: clock.now() });
+      });
+      return reply.code(201).send({ id, key: key.reveal() });
+    },
+  );
+  api.get(
+    '/api-keys',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'List API keys',
+        response: {
+          200: Type.Object({
+            keys: Type.Array(
+              Type.Object({
+                id: Id,
+                name: Type.String(),
+                role: Type.String(),
+                tenant: Type.Union([Id, Type.Null()]),
+                createdAt: Timestamp,
+                revokedAt: MaybeTimestamp,
+              }),
+            ),
+          }),
+          ...problems,
+        },
+      },
+    },
+    async () => {
+      const rows = await store.read.selectFrom('api_keys').selectAll().orderBy('created_at').execute();
+      return {
+        keys: rows.map(({ id, name, role, tenant_id, created_at, revoked_at }) => ({
+          id,
+          name,
+          role,
+          tenant: tenant_id,
+          createdAt: iso(created_at),
+          revokedAt: maybeIso(revoked_at),
+        })),
+      };
+    },
+  );
+  api.delete(
+    '/api-keys/:id',
+    {
+      ...operatorOnly,
+      schema: { tags, summary: 'Revoke an API key', params: IdParams, response: { 204: Type.Null(), ...problems } },
+    },
+    async (request, reply) => {
+      await store.transaction((tx) => revokeApiKey(tx, request.params.id, clock.now()));
+      return reply.code(204).send(null);
+    },
+  );
+}
+
+async function unique(
+  store: Store,
+  field: string,
+  insert: (tx: Tx) => Promise<{ numInsertedOrUpdatedRows?: bigint | undefined }>,
+): Promise<void> {
+  const { numInsertedOrUpdatedRows } = await store.transaction(insert);
+  if (numInsertedOrUpdatedRows !== 1n) throw invalid(`/${field}`, 'This is taken.');
+}
+
+async function requireRegion(tx: Tx, id: string): Promise<void> {
+  const region = await tx.selectFrom('regions').select('id').where('id', '=', id).executeTakeFirst();
+  if (region === undefined) throw invalid('/region', 'There is no such region.');
+}
+
+async function requireTenant(tx: Tx, id: string): Promise<void> {
+  const tenant = await tx.selectFrom('tenants').select('id').where('id', '=', id).executeTakeFirst();
+  if (tenant === undefined) throw invalid('/tenant', 'There is no such tenant.');
+}
+
+/** Ranges lie in the subnet and share no address: a lease can never be a server's address. */
+function disjoint(
+  ranges: Readonly<Record<string, { first: string; last: string } | undefined>>,
+  contains: (address: string) => boolean,
+): void {
+  const named = Object.entries(ranges).flatMap(([name, range]) => {
+    if (range === undefined) return [];
+    if (!contains(range.first) || !contains(range.last)) throw invalid(`/${name}`, 'This is not in the subnet.');
+    return [{ name, ...checked(`/${name}`, () => addressRange(range.first, range.last)) }];
+  });
+  for (const [index, a] of named.entries()) {
+    const overlap = named.slice(index + 1).find((b) => a.first <= b.last && b.first <= a.last);
+    if (overlap !== undefined) throw invalid(`/${overlap.name}`, `This overlaps with ${a.name}.`);
+  }
+}
+
+function checked<T>(field: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw error instanceof RackstartError ? invalid(field, error.message) : error;
+  }
+}
+
+function invalid(field: string, message: string): RackstartError {
+  return new RackstartError('request.invalid', message, { fields: [{ field, message }] });
+}

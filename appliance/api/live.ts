@@ -1,0 +1,99 @@
+import { Type } from 'typebox';
+import type { WebSocket } from '@fastify/websocket';
+
+import type { EventLog, EventRecord } from '../events/event-log.ts';
+import type { Api } from './api.ts';
+import { scopeOf } from './auth.ts';
+import { iso, problems, strict } from './schemas.ts';
+
+const BATCH = 100;
+// A client that does not read is cut off before it costs us memory; it comes back with its last position.
+const MOST_UNREAD_BYTES = 1024 * 1024;
+
+/**
+ * Events as they happen, over WebSocket: each message one event with its position. A client that was away says the last
+ * position it saw and misses nothing. A member sees its tenant's events, an operator all.
+ */
+export function liveRoutes(api: Api, events: EventLog): void {
+  api.get(
+    '/events',
+    {
+      schema: {
+        tags: ['events'],
+        summary: 'Read events',
+        querystring: Type.Object(
+          {
+            after: Type.Integer({ minimum: 0, default: 0 }),
+            limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
+          },
+          strict,
+        ),
+        response: {
+          200: Type.Object({ events: Type.Array(Type.Unknown()), position: Type.Integer() }),
+          ...problems,
+        },
+      },
+    },
+    async (request) => {
+      const { after, limit } = request.query;
+      const batch = await events.read(after, limit);
+      const tenantId = scopeOf(request.caller);
+      return {
+        events: batch.filter((event) => visible(event, tenantId)).map(present),
+        position: batch.at(-1)?.position ?? after,
+      };
+    },
+  );
+
+  api.get(
+    '/events/live',
+    {
+      websocket: true,
+      schema: {
+        tags: ['events'],
+        summary: 'Follow events over WebSocket',
+        querystring: Type.Object({ after: Type.Optional(Type.Integer({ minimum: 0 })) }, strict),
+      },
+    },
+    async (socket: WebSocket, request) => {
+      const from = request.query.after ?? (await events.position());
+      follow(socket, events, from, scopeOf(request.caller));
+    },
+  );
+}
+
+function follow(socket: WebSocket, events: EventLog, from: number, tenantId: string | undefined): void {
+  let cursor = from;
+  let reading = false;
+  let again = true;
+  const pump = async () => {
+    again = true;
+    if (reading) return;
+    reading = true;
+    try {
+      while (again && socket.readyState === socket.OPEN) {
+        again = false;
+        const batch = await events.read(cursor, BATCH);
+        for (const event of batch) if (visible(event, tenantId)) socket.send(JSON.stringify(present(event)));
+        cursor = batch.at(-1)?.position ?? cursor;
+        again ||= batch.length === BATCH;
+        if (socket.bufferedAmount > MOST_UNREAD_BYTES) socket.close(1013, 'read faster, or come back later');
+      }
+    } catch {
+      socket.close(1011, 'events can not be read now; come back with your last position');
+    } finally {
+      reading = false;
+    }
+  };
+  const ignore = events.nudge(() => void pump());
+  socket.on('close', ignore);
+  void pump();
+}
+
+function visible(event: EventRecord, tenantId: string | undefined): boolean {
+  return tenantId === undefined || event.tenantId === tenantId;
+}
+
+function present({ position, type, key, at, actor, data }: EventRecord) {
+  return { position, type, key, at: iso(at), actor, data };
+}

@@ -1,0 +1,308 @@
+import { Type } from 'typebox';
+
+import { parseMac } from '../../pxe/boot-client.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import type { Ids } from '../kernel/ids.ts';
+import { Secret } from '../kernel/secret.ts';
+import type { BmcFleet } from '../machines/bmc-fleet.ts';
+import type { NewMachine } from '../machines/enrol.ts';
+import { enrolMachine } from '../machines/enrol.ts';
+import type { MachineCare } from '../machines/machine-care.ts';
+import { moveMachine } from '../machines/machine-states.ts';
+import type { MachineRow } from '../store/schema.ts';
+import type { Reader, Store } from '../store/store.ts';
+import type { Api } from './api.ts';
+import { operator } from './auth.ts';
+import { Id, IdParams, Name, problems, strict } from './schemas.ts';
+
+export interface MachineRouteDeps {
+  readonly store: Store;
+  readonly events: EventLog;
+  readonly fleet: BmcFleet;
+  readonly care: MachineCare;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly seal: (machineId: string, password: Secret) => string;
+}
+
+const Role = Type.Union([Type.Literal('provisioning'), Type.Literal('customer'), Type.Literal('both')]);
+const DiskType = Type.Union([Type.Literal('nvme'), Type.Literal('ssd'), Type.Literal('hdd')]);
+
+const NewMachineBody = Type.Object(
+  {
+    name: Name,
+    rack: Id,
+    bmc: Type.Object(
+      {
+        kind: Type.Optional(Type.Union([Type.Literal('ipmi'), Type.Literal('ipmitool')])),
+        address: Type.String({ anyOf: [{ format: 'ipv4' }, { format: 'ipv6' }] }),
+        port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
+        username: Type.String({ minLength: 1, maxLength: 16 }),
+        password: Type.String({ minLength: 1, maxLength: 20 }),
+        cipherSuite: Type.Optional(Type.Union([Type.Literal(3), Type.Literal(17)])),
+      },
+      strict,
+    ),
+    nics: Type.Array(
+      Type.Object({ mac: Type.String({ pattern: '^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$' }), role: Role }, strict),
+      { minItems: 1, maxItems: 16 },
+    ),
+    disk: Type.Optional(
+      Type.Object(
+        {
+          minBytes: Type.Optional(Type.Integer({ minimum: 0 })),
+          maxBytes: Type.Optional(Type.Integer({ minimum: 0 })),
+          serial: Type.Optional(Type.String({ maxLength: 64, pattern: '^[A-Za-z0-9_.-]+$' })),
+          type: Type.Optional(DiskType),
+        },
+        strict,
+      ),
+    ),
+  },
+  strict,
+);
+
+const Machine = Type.Object({
+  id: Id,
+  name: Type.String(),
+  rack: Id,
+  state: Type.String(),
+  diskState: Type.String(),
+  quarantineReason: Type.Union([Type.String(), Type.Null()]),
+  firmware: Type.Union([Type.String(), Type.Null()]),
+  vendor: Type.Union([Type.String(), Type.Null()]),
+  model: Type.Union([Type.String(), Type.Null()]),
+  serial: Type.Union([Type.String(), Type.Null()]),
+  uuid: Type.Union([Type.String(), Type.Null()]),
+  cores: Type.Union([Type.Integer(), Type.Null()]),
+  memoryMib: Type.Union([Type.Integer(), Type.Null()]),
+  bmc: Type.Object({ kind: Type.String(), address: Type.String(), port: Type.Integer() }),
+  nics: Type.Array(
+    Type.Object({
+      mac: Type.String(),
+      name: Type.Union([Type.String(), Type.Null()]),
+      role: Type.String(),
+      address: Type.Union([Type.String(), Type.Null()]),
+    }),
+  ),
+  disks: Type.Array(
+    Type.Object({
+      name: Type.String(),
+      bytes: Type.Integer(),
+      type: Type.String(),
+      serial: Type.String(),
+      model: Type.String(),
+    }),
+  ),
+});
+
+const tags = ['machines'];
+
+/** The fleet; an operator's alone. */
+export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
+  const { store, events, fleet, care, clock } = deps;
+  const { read } = store;
+
+  api.post(
+    '/machines',
+    {
+      preHandler: async (request) => operator(request),
+      schema: {
+        tags,
+        summary: 'Enrol a machine and inspect it',
+        body: NewMachineBody,
+        response: { 202: Machine, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { name, rack, bmc, nics, disk } = request.body;
+      const machine: NewMachine = {
+        name,
+        rackId: rack,
+        bmc: {
+          kind: bmc.kind ?? 'ipmi',
+          address: bmc.address,
+          port: bmc.port ?? 623,
+          username: bmc.username,
+          password: new Secret(bmc.password),
+          cipherSuite: bmc.cipherSuite ?? 17,
+        },
+        nics: nics.map(({ mac, role }, index) => ({ mac: checkedMac(mac, index), role })),
+        diskRule: { minBytes: 0, ...disk },
+      };
+      const id = await store.transaction(async (tx) => {
+        const machineId = await enrolMachine(tx, deps, machine, { actor: request.caller.keyId, at: clock.now() });
+        await care.startInspection(tx, machineId);
+        return machineId;
+      });
+      return reply.code(202).send(await present(read, id));
+    },
+  );
+
+  api.get(
+    '/machines',
+    {
+      preHandler: async (request) => operator(request),
+      schema: {
+        tags,
+        summary: 'List machines',
+        response: { 200: Type.Object({ machines: Type.Array(Machine) }), ...problems },
+      },
+    },
+    async () => {
+      const rows = await read.selectFrom('machines').select('id').orderBy('name').execute();
+      return { machines: await Promise.all(rows.map(({ id }) => present(read, id))) };
+    },
+  );
+
+  api.get(
+    '/machines/:id',
+    {
+      preHandler: async (request) => operator(request),
+      schema: { tags, summary: 'Show a machine', params: IdParams, response: { 200: Machine, ...problems } },
+    },
+    async (request) => present(read, request.params.id),
+  );
+
+  api.get(
+    '/machines/:id/power',
+    {
+      preHandler: async (request) => operator(request),
+      schema: {
+        tags,
+        summary: 'Read the power state from the BMC, twice',
+        params: IdParams,
+        response: { 200: Type.Object({ power: Type.String() }), ...problems },
+      },
+    },
+    async (request) => ({ power: await (await fleet.of(request.params.id)).power(AbortSignal.timeout(30_000)) }),
+  );
+
+  api.post(
+    '/machines/:id/power',
+    {
+      preHandler: async (request) => operator(request),
+      schema: {
+        tags,
+        summary: 'Switch a machine that nobody holds on or off',
+        params: IdParams,
+        body: Type.Object(
+          { want: Type.Union([Type.Literal('on'), Type.Literal('off'), Type.Literal('reset')]) },
+          strict,
+        ),
+        response: { 200: Type.Object({ power: Type.String() }), ...problems },
+      },
+    },
+    async (request) => {
+      const { id } = request.params;
+      const { state } = await findMachine(read, id);
+      if (['deploying', 'inspecting', 'releasing'].includes(state)) {
+        throw new RackstartError(
+          'state.conflict',
+          `Machine ${id} is ${state}: its power is ours until that has ended.`,
+        );
+      }
+      const bmc = await fleet.of(id);
+      const signal = AbortSignal.timeout(60_000);
+      await bmc.setPower(request.body.want, signal);
+      return { power: await bmc.power(signal) };
+    },
+  );
+
+  api.post(
+    '/machines/:id/inspect',
+    {
+      preHandler: async (request) => operator(request),
+      schema: { tags, summary: 'Read the hardware again', params: IdParams, response: { 202: Machine, ...problems } },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      await findMachine(read, id);
+      await store.transaction((tx) => care.startInspection(tx, id));
+      return reply.code(202).send(await present(read, id));
+    },
+  );
+
+  api.post(
+    '/machines/:id/readmit',
+    {
+      preHandler: async (request) => operator(request),
+      schema: {
+        tags,
+        summary: 'Lift a quarantine: a dirty disk is wiped, a clean one inspected, before the machine serves again',
+        params: IdParams,
+        response: { 202: Machine, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const { state, disk_state } = await findMachine(read, id);
+      if (state !== 'quarantined') throw new RackstartError('state.conflict', `Machine ${id} is not quarantined.`);
+      // It may still answer at the addresses it was set aside with: they are free once it is proven off.
+      await (await fleet.of(id)).setPower('off', AbortSignal.timeout(60_000));
+      await store.transaction(async (tx) => {
+        await tx.deleteFrom('addresses').where('holder_kind', '=', 'set-aside').where('holder_id', '=', id).execute();
+        if (disk_state === 'dirty') {
+          await care.startWipe(tx, id);
+          return;
+        }
+        const move = { machineId: id, to: 'enrolled', actor: request.caller.keyId, at: clock.now() } as const;
+        await moveMachine(tx, events, move);
+        await care.startInspection(tx, id);
+      });
+      return reply.code(202).send(await present(read, id));
+    },
+  );
+}
+
+function checkedMac(text: string, index: number) {
+  const mac = parseMac(text);
+  if (mac !== undefined) return mac;
+  const message = 'A NIC has no multicast or zero address.';
+  throw new RackstartError('request.invalid', message, { fields: [{ field: `/nics/${String(index)}/mac`, message }] });
+}
+
+async function findMachine(read: Reader, id: string): Promise<MachineRow> {
+  const machine = await read.selectFrom('machines').selectAll().where('id', '=', id).executeTakeFirst();
+  if (machine === undefined) throw new RackstartError('not-found', `There is no machine ${id}.`);
+  return machine;
+}
+
+async function present(read: Reader, id: string) {
+  const machine = await findMachine(read, id);
+  const nics = await read
+    .selectFrom('machine_nics')
+    .leftJoin('addresses', (join) =>
+      join.onRef('addresses.holder_id', '=', 'machine_nics.mac').on('addresses.holder_kind', '=', 'nic'),
+    )
+    .select(['machine_nics.mac', 'machine_nics.name', 'machine_nics.role', 'addresses.address'])
+    .where('machine_nics.machine_id', '=', id)
+    .orderBy('machine_nics.mac')
+    .execute();
+  const disks = await read
+    .selectFrom('machine_disks')
+    .selectAll()
+    .where('machine_id', '=', id)
+    .orderBy('name')
+    .execute();
+  return {
+    id,
+    name: machine.name,
+    rack: machine.rack_id,
+    state: machine.state,
+    diskState: machine.disk_state,
+    quarantineReason: machine.quarantine_reason,
+    firmware: machine.firmware,
+    vendor: machine.vendor,
+    model: machine.model,
+    serial: machine.serial,
+    uuid: machine.smbios_uuid,
+    cores: machine.cores,
+    memoryMib: machine.memory_mib,
+    bmc: { kind: machine.bmc_kind, address: machine.bmc_address, port: machine.bmc_port },
+    nics,
+    disks: disks.map(({ machine_id: _, ...disk }) => disk),
+  };
+}

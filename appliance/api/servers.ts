@@ -1,0 +1,252 @@
+import { Type } from 'typebox';
+
+import type { AdmitDeps } from '../requests/admit.ts';
+import { admitServer } from '../requests/admit.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import { releaseServer } from '../requests/release.ts';
+import { requestStates } from '../requests/request-states.ts';
+import { serverTimeline } from '../requests/server-timeline.ts';
+import type { ServerView } from '../requests/server-view.ts';
+import { listServers, viewServer } from '../requests/server-view.ts';
+import type { Caller } from '../tenants/api-key.ts';
+import type { Api } from './api.ts';
+import { scopeOf } from './auth.ts';
+import { Hostname, Id, IdParams, MaybeTimestamp, Name, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
+
+const SshKey = Type.String({
+  minLength: 80,
+  maxLength: 16_384,
+  pattern: '^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-[a-z0-9@.-]+) [A-Za-z0-9+/]+={0,3}( [^\\r\\n]*)?$',
+  description: 'OpenSSH public key, one line.',
+});
+
+const NewServer = Type.Object(
+  {
+    hostname: Hostname,
+    region: Name,
+    flavor: Name,
+    image: Type.String({
+      pattern: '^[a-z0-9][a-z0-9.-]{0,62}(:[A-Za-z0-9._-]{1,64})?$',
+      description: 'name or name:version',
+    }),
+    sshKeys: Type.Array(SshKey, { minItems: 1, maxItems: 32, uniqueItems: true }),
+    userData: Type.Optional(Type.String({ maxLength: 65_536, description: 'cloud-init user data' })),
+    project: Type.Optional(Name),
+    tenant: Type.Optional(Id),
+  },
+  strict,
+);
+
+const Failure = Type.Object({ code: Type.String(), message: Type.String(), step: Type.Optional(Type.String()) });
+
+const Server = Type.Object({
+  id: Id,
+  tenant: Id,
+  project: Type.String(),
+  hostname: Type.String(),
+  region: Type.String(),
+  flavor: Type.String(),
+  image: Type.String(),
+  state: Type.String({ enum: Object.keys(requestStates) }),
+  status: Type.String({ description: 'pending, provisioning, active, suspended, failed or gone' }),
+  connection: Type.Union([
+    Type.Object({ username: Type.String(), addresses: Type.Array(Type.String()), hostKey: Type.String() }),
+    Type.Null(),
+  ]),
+  failure: Type.Union([Failure, Type.Null()]),
+  agent: Type.Union([
+    Type.Object({ heartbeatAt: MaybeTimestamp, metrics: Type.Record(Type.String(), Type.Number()) }),
+    Type.Null(),
+  ]),
+  attempts: Type.Array(
+    Type.Object({
+      number: Type.Integer(),
+      path: Type.String(),
+      outcome: Type.String(),
+      machine: Type.Union([Type.String(), Type.Null()]),
+      firmware: Type.Union([Type.String(), Type.Null()]),
+      steps: Type.Array(
+        Type.Object({
+          name: Type.String(),
+          state: Type.String(),
+          tries: Type.Integer(),
+          startedAt: Timestamp,
+          endedAt: MaybeTimestamp,
+        }),
+      ),
+    }),
+  ),
+  createdAt: Timestamp,
+  completedAt: MaybeTimestamp,
+  endedAt: MaybeTimestamp,
+});
+
+const Timeline = Type.Object({
+  stages: Type.Array(
+    Type.Object({
+      name: Type.String(),
+      startedAt: Timestamp,
+      endedAt: MaybeTimestamp,
+      facts: Type.Record(Type.String(), Type.String()),
+    }),
+  ),
+  entries: Type.Array(
+    Type.Object({
+      at: Timestamp,
+      source: Type.String(),
+      name: Type.String(),
+      detail: Type.Record(Type.String(), Type.Unknown()),
+    }),
+  ),
+});
+
+const tags = ['servers'];
+
+/** What callers ask for, and what became of it. A member sees its own tenant's servers, an operator all. */
+export function serverRoutes(api: Api, deps: AdmitDeps): void {
+  const { store, sagas } = deps;
+  const { read } = store;
+
+  api.post(
+    '/servers',
+    {
+      schema: {
+        tags,
+        summary: 'Order a server',
+        headers: Type.Object({ 'idempotency-key': Type.Optional(Type.String({ minLength: 1, maxLength: 255 })) }),
+        body: NewServer,
+        response: { 202: Server, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { tenant, ...order } = request.body;
+      const idempotencyKey = request.headers['idempotency-key'];
+      const id = await admitServer(deps, order, {
+        tenantId: tenantFor(request.caller, tenant),
+        actor: request.caller.keyId,
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      });
+      return reply.code(202).send(present(await viewServer(read, id)));
+    },
+  );
+
+  api.get(
+    '/servers',
+    {
+      schema: {
+        tags,
+        summary: 'List servers, newest first',
+        querystring: Type.Object({ limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }) }, strict),
+        response: { 200: Type.Object({ servers: Type.Array(Server) }), ...problems },
+      },
+    },
+    async (request) => {
+      const servers = await listServers(read, scopeOf(request.caller), request.query.limit);
+      return { servers: servers.map(present) };
+    },
+  );
+
+  api.get(
+    '/servers/:id',
+    { schema: { tags, summary: 'Show a server', params: IdParams, response: { 200: Server, ...problems } } },
+    async (request) => present(await viewServer(read, request.params.id, scopeOf(request.caller))),
+  );
+
+  api.delete(
+    '/servers/:id',
+    {
+      schema: {
+        tags,
+        summary: 'Release a server, or cancel its request',
+        params: IdParams,
+        response: { 202: Server, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const tenantId = scopeOf(request.caller);
+      await releaseServer({ store, sagas }, id, {
+        actor: request.caller.keyId,
+        ...(tenantId === undefined ? {} : { tenantId }),
+      });
+      return reply.code(202).send(present(await viewServer(read, id)));
+    },
+  );
+
+  api.get(
+    '/servers/:id/timeline',
+    {
+      schema: {
+        tags,
+        summary: 'Everything seen of a deploy, on one clock; a download',
+        params: IdParams,
+        response: { 200: Timeline, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const view = await viewServer(read, request.params.id, scopeOf(request.caller));
+      const { stages, entries } = await serverTimeline(read, view);
+      reply.header('content-disposition', `attachment; filename="${view.request.id}-timeline.json"`);
+      return {
+        stages: stages.map(({ name, startedAt, endedAt, facts }) => ({
+          name,
+          startedAt: iso(startedAt),
+          endedAt: maybeIso(endedAt ?? null),
+          facts,
+        })),
+        entries: entries.map(({ at, ...entry }) => ({ at: iso(at), ...entry })),
+      };
+    },
+  );
+}
+
+function tenantFor(caller: Caller, asked: string | undefined): string {
+  if (caller.role === 'member') {
+    if (asked === undefined || asked === caller.tenantId) return caller.tenantId;
+    throw new RackstartError('auth.forbidden', 'This key orders for its own tenant.');
+  }
+  if (asked !== undefined) return asked;
+  const message = 'An operator says for which tenant.';
+  throw new RackstartError('request.invalid', message, { fields: [{ field: '/tenant', message }] });
+}
+
+function present({ request, status, flavor, image, region, connection, failure, attempts }: ServerView) {
+  const agent = attempts.at(-1)?.agent;
+  return {
+    id: request.id,
+    tenant: request.tenant_id,
+    project: request.project,
+    hostname: request.hostname,
+    region,
+    flavor,
+    image,
+    state: request.state,
+    status,
+    connection: connection && { ...connection, addresses: [...connection.addresses] },
+    failure,
+    agent:
+      agent === undefined
+        ? null
+        : {
+            heartbeatAt: maybeIso(agent.heartbeat_at),
+            metrics: JSON.parse(agent.metrics ?? '{}') as Record<string, number>,
+          },
+    attempts: attempts.map(({ attempt, machine, steps }) => ({
+      number: attempt.number,
+      path: attempt.path,
+      outcome: attempt.outcome,
+      machine: machine?.name ?? null,
+      firmware: machine?.firmware ?? null,
+      steps: steps.map(({ name, state, tries, started_at, ended_at }) => ({
+        name,
+        state,
+        tries,
+        startedAt: iso(started_at),
+        endedAt: maybeIso(ended_at),
+      })),
+    })),
+    createdAt: iso(request.created_at),
+    completedAt: maybeIso(request.completed_at),
+    endedAt: maybeIso(request.ended_at),
+  };
+}

@@ -1,0 +1,95 @@
+import type { Connection } from '../providers/provider.ts';
+import type { Reason } from '../saga/step.ts';
+import type { AgentRow, AttemptRow, RequestRow, SagaStepRow } from '../store/schema.ts';
+import type { Reader } from '../store/store.ts';
+import { attemptsOf, findRequest } from './request-records.ts';
+import type { ServerStatus } from './request-states.ts';
+import { requestStates } from './request-states.ts';
+
+/** A server as people and programs see it: the request, how far it is, and how to reach it. */
+export interface ServerView {
+  readonly request: RequestRow;
+  readonly status: ServerStatus;
+  readonly flavor: string;
+  readonly image: string;
+  readonly region: string;
+  readonly connection: Connection | null;
+  readonly failure: Reason | null;
+  readonly attempts: readonly AttemptView[];
+}
+
+export interface AttemptView {
+  readonly attempt: AttemptRow;
+  /** The machine's name and firmware, once one was chosen. */
+  readonly machine: { readonly id: string; readonly name: string; readonly firmware: 'bios' | 'uefi' | null } | null;
+  readonly steps: readonly SagaStepRow[];
+  readonly agent: AgentRow | undefined;
+}
+
+/** Errors: `not-found`; another tenant's server is not there either. */
+export async function viewServer(read: Reader, requestId: string, tenantId?: string): Promise<ServerView> {
+  const request = await findRequest(read, requestId, tenantId);
+  const names = await read
+    .selectFrom('requests')
+    .innerJoin('flavors', 'flavors.id', 'requests.flavor_id')
+    .innerJoin('images', 'images.id', 'requests.image_id')
+    .innerJoin('regions', 'regions.id', 'requests.region_id')
+    .select(['flavors.name as flavor', 'images.name as image', 'images.version', 'regions.name as region'])
+    .where('requests.id', '=', requestId)
+    .executeTakeFirstOrThrow();
+  const attempts: AttemptView[] = [];
+  for (const attempt of await attemptsOf(read, requestId)) attempts.push(await viewAttempt(read, attempt));
+  return {
+    request,
+    status: statusOf(request),
+    flavor: names.flavor,
+    image: `${names.image}:${names.version}`,
+    region: names.region,
+    connection: parsed(request.connection) as Connection | null,
+    failure: parsed(request.failure) as Reason | null,
+    attempts,
+  };
+}
+
+/** Newest first, at most `limit`. */
+export async function listServers(read: Reader, tenantId: string | undefined, limit: number): Promise<ServerView[]> {
+  const rows = await read
+    .selectFrom('requests')
+    .select('id')
+    .$if(tenantId !== undefined, (query) => query.where('tenant_id', '=', tenantId ?? ''))
+    .orderBy('created_at', 'desc')
+    .orderBy('id', 'desc')
+    .limit(limit)
+    .execute();
+  const views: ServerView[] = [];
+  for (const { id } of rows) views.push(await viewServer(read, id));
+  return views;
+}
+
+// On the way back a server that once worked is going, not failed.
+function statusOf({ state, completed_at }: RequestRow): ServerStatus {
+  return state === 'rolling-back' && completed_at !== null ? 'gone' : requestStates[state].status;
+}
+
+async function viewAttempt(read: Reader, attempt: AttemptRow): Promise<AttemptView> {
+  const machine =
+    attempt.machine_id === null
+      ? undefined
+      : await read
+          .selectFrom('machines')
+          .select(['id', 'name', 'firmware'])
+          .where('id', '=', attempt.machine_id)
+          .executeTakeFirst();
+  const steps = await read
+    .selectFrom('saga_steps')
+    .selectAll()
+    .where('saga_id', '=', attempt.saga_id)
+    .orderBy('ordinal')
+    .execute();
+  const agent = await read.selectFrom('agents').selectAll().where('attempt_id', '=', attempt.id).executeTakeFirst();
+  return { attempt, machine: machine ?? null, steps, agent };
+}
+
+function parsed(json: string | null): unknown {
+  return json === null ? null : JSON.parse(json);
+}
