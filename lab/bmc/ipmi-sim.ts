@@ -20,12 +20,13 @@ export interface IpmiSimOptions {
   /** At most 20 bytes (IPMI 2.0 §22.30), without quotes. */
   password: string;
   /**
+   * Without it the machine is off for ever, and questions are answered from memory.
    * Absolute command line that is the machine, run through a shell as `CMD get power` (prints `power:0` or `power:1`),
    * `CMD get boot` (`boot:none|pxe|default`), `CMD set power 0|1`, `CMD set reset 1`, `CMD set boot none|pxe|default`
    * (`default` is the disk). The BMC answers nobody meanwhile: past about 1 s clients repeat the command and it runs
    * twice. Each `set boot` is preceded by a `get boot`.
    */
-  chassisControl: string;
+  chassisControl?: string;
   /** The serial console: the BMC connects to this TCP port on 127.0.0.1 for serial-over-LAN. */
   serialTcpPort?: number;
   /** Name of an existing network namespace to run in. */
@@ -75,10 +76,11 @@ async function writeFiles(options: IpmiSimOptions): Promise<SimFiles> {
 
 function refuseUnquotable({ name, username, password, chassisControl }: IpmiSimOptions): void {
   if (!/^[A-Za-z0-9-]+$/.test(name)) throw new Error(`BMC name ${name}: letters, digits and hyphens only`);
-  for (const text of [username, password, chassisControl]) {
+  for (const text of [username, password, chassisControl ?? '']) {
     if (/["\\\n]/.test(text)) throw new Error(`BMC ${name}: ipmi_sim cannot quote quotes, backslashes or newlines`);
   }
-  if (!chassisControl.startsWith('/')) throw new Error(`BMC ${name}: chassisControl must be an absolute command`);
+  if (chassisControl?.startsWith('/') === false)
+    throw new Error(`BMC ${name}: chassisControl must be an absolute command`);
 }
 
 function configuration(options: IpmiSimOptions): string {
@@ -92,7 +94,7 @@ function configuration(options: IpmiSimOptions): string {
     'allowed_auths_admin none md2 md5 straight',
     `guid ${guid}`,
     'endlan',
-    `chassis_control "${options.chassisControl}"`,
+    ...(options.chassisControl === undefined ? [] : [`chassis_control "${options.chassisControl}"`]),
     ...(options.serialTcpPort === undefined ? [] : [`sol "tcp:127.0.0.1:${options.serialTcpPort}" 115200`]),
     `user 2 true "${options.username}" "${options.password}" admin 10 none md2 md5 straight`,
     '',
