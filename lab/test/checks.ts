@@ -21,7 +21,7 @@ function check(root: string, title: string, command: () => string[]): Job {
     title,
     async run(): Promise<Outcome> {
       try {
-        await run(command(), { cwd: root, withinMs: 300_000, env: { PATH: withOwnPrograms(root) } });
+        await run(command(), { cwd: root, withinMs: 300_000, env: { PATH: withOwnPrograms(root), NO_COLOR: '1' } });
         return { passed: 1, failures: [], skipped: [] };
       } catch (error) {
         return verdict(title, error as Error);
