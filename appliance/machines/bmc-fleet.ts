@@ -1,3 +1,4 @@
+import type { Mac } from '../../pxe/boot-client.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Secret } from '../kernel/secret.ts';
 import type { MachineRow } from '../store/schema.ts';
@@ -9,8 +10,8 @@ export interface BmcFleetDeps {
   /** Opens the password that was sealed for this machine. */
   readonly unseal: (machineId: string, sealed: string) => Secret;
   readonly connect: (endpoint: BmcEndpoint, onCommand: (record: BmcCommandRecord) => void) => Bmc;
-  /** Every command, for the machine's timeline. */
-  readonly onCommand: (machineId: string, record: BmcCommandRecord) => void;
+  /** Every command, for the timeline of the machine that boots from this NIC. */
+  readonly onCommand: (mac: Mac, record: BmcCommandRecord) => void;
 }
 
 /** One Bmc per machine, kept: it holds the session, the queue and the rate limit. A changed endpoint gets a new one. */
@@ -30,6 +31,12 @@ export class BmcFleet {
     const known = this.#bmcs.get(machineId);
     const endpoint = endpointKey(machine);
     if (known?.endpoint === endpoint) return known.bmc;
+    const { mac } = await read
+      .selectFrom('machine_nics')
+      .select('mac')
+      .where('machine_id', '=', machineId)
+      .where('role', '!=', 'customer')
+      .executeTakeFirstOrThrow();
     const bmc = connect(
       {
         kind: machine.bmc_kind,
@@ -40,7 +47,7 @@ export class BmcFleet {
         cipherSuite: machine.bmc_cipher_suite,
         ...(machine.firmware === null ? {} : { firmware: machine.firmware }),
       },
-      (record) => onCommand(machineId, record),
+      (record) => onCommand(mac as Mac, record),
     );
     this.#bmcs.set(machineId, { bmc, endpoint });
     await known?.bmc.close();

@@ -20,14 +20,30 @@ export interface NewApiKey {
 // 160 bits: beyond guessing, so that a fast HMAC is the right hash for it.
 const SECRET_BYTES = 20;
 
+export interface KeyDeps {
+  readonly ids: Ids;
+  readonly hmacKey: Secret;
+  readonly at: Millis;
+}
+
 /** The key itself exists only in the answer; the database keeps its HMAC under `hmacKey`. */
-export async function issueApiKey(
+export async function issueApiKey(tx: Tx, asked: NewApiKey, deps: KeyDeps): Promise<{ id: string; key: Secret }> {
+  const key = newApiKey(deps.ids);
+  return { id: await adoptApiKey(tx, asked, key, deps), key };
+}
+
+export function newApiKey(ids: Ids): Secret {
+  return new Secret(`rackstart_${ids.random(SECRET_BYTES).toString('hex')}`);
+}
+
+/** Makes a key valid that was made elsewhere. One that is known already, revoked or not, stays as it is. */
+export async function adoptApiKey(
   tx: Tx,
   { name, tenantId }: NewApiKey,
-  { ids, hmacKey, at }: { ids: Ids; hmacKey: Secret; at: Millis },
-): Promise<{ id: string; key: Secret }> {
+  key: Secret,
+  { ids, hmacKey, at }: KeyDeps,
+): Promise<string> {
   const id = ids.next('key');
-  const key = `rackstart_${ids.random(SECRET_BYTES).toString('hex')}`;
   await tx
     .insertInto('api_keys')
     .values({
@@ -35,12 +51,13 @@ export async function issueApiKey(
       tenant_id: tenantId ?? null,
       role: tenantId === undefined ? 'operator' : 'member',
       name,
-      hmac: hmacOf(key, hmacKey),
+      hmac: hmacOf(key.reveal(), hmacKey),
       created_at: at,
       revoked_at: null,
     })
+    .onConflict((conflict) => conflict.column('hmac').doNothing())
     .execute();
-  return { id, key: new Secret(key) };
+  return id;
 }
 
 /** Errors: `auth.invalid` for a key that is unknown or revoked. */

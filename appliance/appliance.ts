@@ -1,0 +1,142 @@
+import { mkdir } from 'node:fs/promises';
+import { hostname } from 'node:os';
+
+import { ImageStore } from '../images/image-store.ts';
+import { StoreTimeline } from '../pxe/timeline-records.ts';
+import { loadSystemFiles } from '../templates/system-files.ts';
+import { ApiServer } from './api/api.ts';
+import { BootPlane } from './boot-plane.ts';
+import type { Config } from './config.ts';
+import { createEventLog } from './events/event-log.ts';
+import { Sequencer } from './events/sequencer.ts';
+import type { Clock } from './kernel/clock.ts';
+import type { Ids } from './kernel/ids.ts';
+import type { Log } from './kernel/log.ts';
+import type { Service } from './kernel/service.ts';
+import { BmcFleet } from './machines/bmc-fleet.ts';
+import { openBmc } from './machines/bmc/open-bmc.ts';
+import type { BootDriveDeps } from './machines/boot-drive.ts';
+import { MachineCare } from './machines/machine-care.ts';
+import { bareMetal } from './providers/bare-metal/bare-metal.ts';
+import { ProvisionListener, provisionSaga } from './requests/provision.ts';
+import { exponentialRetry } from './saga/retry.ts';
+import { bindSaga } from './saga/saga-drive.ts';
+import { SagaRunner } from './saga/saga-runner.ts';
+import { Sagas } from './saga/sagas.ts';
+import { dataKey, firstOperatorKey, openMasterKeys } from './start-up.ts';
+import { openStore } from './store/open.ts';
+
+export interface Surroundings {
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly log: Log;
+}
+
+export interface Running {
+  /** Where the API listens. */
+  readonly api: { readonly host: string; readonly port: number };
+}
+
+/**
+ * The whole daemon, in the order in which it starts; it ends, last started first, when `signal` aborts or any service fails.
+ * `onReady` is called once everything listens.
+ */
+export async function runAppliance(
+  config: Config,
+  { clock, ids, log }: Surroundings,
+  signal: AbortSignal,
+  onReady: (running: Running) => void,
+): Promise<void> {
+  await mkdir(config.state, { recursive: true, mode: 0o700 });
+  const masterKeys = await openMasterKeys(config.masterKey, ids, log);
+  const store = await openStore({ url: config.store, clock, log });
+  try {
+    const apiKeyHmac = await dataKey(store, masterKeys, 'api-keys', ids);
+    const tokenKey = Buffer.from((await dataKey(store, masterKeys, 'boot-tokens', ids)).reveal(), 'hex');
+    await firstOperatorKey(store, config.state, { ids, clock, hmacKey: apiKeyHmac, log });
+
+    // What happened, and what is under way.
+    const sequencer = new Sequencer({ store, clock, log });
+    const events = createEventLog({ store, clock, ids, sequencer });
+    const sagas = new Sagas({ clock, ids });
+    const timeline = new StoreTimeline({ store, clock, ids, log });
+
+    // Machines: their BMCs, and how they are made to boot what they were ordered to.
+    const fleet = new BmcFleet({
+      read: store.read,
+      unseal: (machineId, sealed) => masterKeys.open(sealed, machineId),
+      connect: (endpoint, onCommand) => openBmc(endpoint, { clock, ids, log, onCommand }),
+      onCommand: (mac, { at, command, ...detail }) => timeline.seen(mac, { at, source: 'bmc', name: command, detail }),
+    });
+    const { bootWindow, stage: stageDeadline, verify } = config.deadlines;
+    const drive: BootDriveDeps = { events, fleet, ids, bootWindow, stageDeadline };
+    const care = new MachineCare({ events, clock, sagas, drive });
+    const images = new ImageStore({ directory: config.images, store, clock, ids });
+    const plane = await BootPlane.open(config, { store, events, tokenKey, images, timeline, clock, ids, log });
+
+    // Requests: what a server is made of, and who makes it.
+    const retry = exponentialRetry(3);
+    const provider = bareMetal({
+      ...drive,
+      care,
+      retry,
+      systemFiles: loadSystemFiles(),
+      agentUrl: plane.agentUrl,
+      caPem: plane.caPem,
+      verify: { events, deadline: verify },
+    });
+    const provision = provisionSaga(provider);
+    const runner = new SagaRunner(
+      { store, events, sagas, clock, log },
+      {
+        owner: `${hostname()}-${String(process.pid)}`,
+        retry,
+        soleOwner: store.dialect === 'sqlite',
+        sagas: [
+          bindSaga(provision, undefined, new ProvisionListener({ events, provider, clock })),
+          ...care.definitions.map((definition) => bindSaga(definition, undefined, care.listener)),
+        ],
+      },
+    );
+    const seal = (machineId: string, password: Parameters<typeof masterKeys.seal>[0]) =>
+      masterKeys.seal(password, machineId, ids);
+    const api = new ApiServer(
+      { store, events, sagas, provision, fleet, care, images, clock, ids, log, apiKeyHmac, seal },
+      config.api,
+    );
+
+    void Promise.all([api.listening, plane.ready]).then(
+      ([{ address, port }]) => onReady({ api: { host: address, port } }),
+      () => undefined,
+    );
+    try {
+      await runAll([sequencer, timeline, ...plane.services, runner, api], signal, log);
+    } finally {
+      await fleet.close();
+    }
+  } finally {
+    await store.close();
+  }
+}
+
+/** Runs services side by side; when one ends, by its failure or the signal, all are told to end and waited for. */
+async function runAll(services: readonly Service[], signal: AbortSignal, log: Log): Promise<void> {
+  const ending = new AbortController();
+  const all = AbortSignal.any([signal, ending.signal]);
+  const results = await Promise.allSettled(
+    services.map(async (service) => {
+      try {
+        await service.run(all);
+        if (!all.aborted) throw new Error(`${service.name} ended by itself`);
+      } catch (error) {
+        if (all.aborted && error === all.reason) return;
+        log.error({ service: service.name, error }, 'a service failed');
+        throw error;
+      } finally {
+        ending.abort();
+      }
+    }),
+  );
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+}

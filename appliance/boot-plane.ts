@@ -1,0 +1,134 @@
+import type { ImageStore } from '../images/image-store.ts';
+import { DhcpServer } from '../pxe/dhcp/server.ts';
+import { StoreLeaseBook } from '../pxe/dhcp/records.ts';
+import type { BootCertificate } from '../pxe/http/certificate.ts';
+import { openBootCertificate } from '../pxe/http/certificate.ts';
+import { loadRamdisk } from '../pxe/http/ramdisk-files.ts';
+import { BootHttp } from '../pxe/http/server.ts';
+import { RouterAdvertiser } from '../pxe/router-advertisement.ts';
+import { loaderFor, readLoaders } from '../pxe/tftp/loaders.ts';
+import { TftpServer } from '../pxe/tftp/server.ts';
+import type { Timeline } from '../pxe/timeline.ts';
+import { loadBootScripts } from '../templates/boot-scripts.ts';
+import type { Config, ProvisioningConfig } from './config.ts';
+import type { EventLog } from './events/event-log.ts';
+import { SECOND } from './kernel/clock.ts';
+import type { Clock } from './kernel/clock.ts';
+import type { Ids } from './kernel/ids.ts';
+import type { Log } from './kernel/log.ts';
+import { openDeviceSocket } from './kernel/native-socket.ts';
+import type { Service } from './kernel/service.ts';
+import { StoreAgentDesk } from './machines/agent-desk.ts';
+import { StoreBootDirector } from './machines/boot-director.ts';
+import { parseCidr } from './network/address-range.ts';
+import type { SubnetRow } from './store/schema.ts';
+import type { Store } from './store/store.ts';
+
+export interface BootPlaneDeps {
+  readonly store: Store;
+  readonly events: EventLog;
+  readonly tokenKey: Uint8Array;
+  readonly images: ImageStore;
+  readonly timeline: Timeline;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly log: Log;
+}
+
+/** Everything that answers booting machines on one provisioning network; nothing where none is configured. */
+export class BootPlane {
+  readonly services: readonly Service[];
+  /** Resolves when HTTP listens. */
+  readonly ready: Promise<unknown>;
+  /** Where installed servers find the appliance. */
+  readonly agentUrl: string;
+  readonly caPem: string;
+
+  private constructor(services: readonly Service[], ready: Promise<unknown>, agentUrl: string, caPem: string) {
+    this.services = services;
+    this.ready = ready;
+    this.agentUrl = agentUrl;
+    this.caPem = caPem;
+  }
+
+  /** Errors: `host.missing` naming what to install or build. */
+  static async open(config: Config, deps: BootPlaneDeps): Promise<BootPlane> {
+    const { provisioning } = config;
+    const addresses = provisioning === undefined ? [] : [provisioning.address];
+    const certificate = await openBootCertificate({ directory: config.state, addresses, ids: deps.ids });
+    if (provisioning === undefined) return new BootPlane([], Promise.resolve(), '', certificate.ca);
+    const services = await networkServices(config, provisioning, certificate, deps);
+    const agentUrl = `https://${provisioning.address}:${String(provisioning.httpsPort)}`;
+    return new BootPlane(services.all, services.http.ready, agentUrl, certificate.ca);
+  }
+}
+
+async function networkServices(
+  config: Config,
+  { device, address, prefix6, httpPort, httpsPort }: ProvisioningConfig,
+  certificate: BootCertificate,
+  deps: BootPlaneDeps,
+): Promise<{ all: readonly Service[]; http: BootHttp }> {
+  const { store, events, tokenKey, images, timeline, clock, log } = deps;
+  const httpBase = `http://${address}:${String(httpPort)}`;
+  const director = new StoreBootDirector({ store, events, tokenKey, clock, imagesUrl: `${httpBase}/images` });
+  const http = new BootHttp({
+    listen: { address, httpPort, httpsPort },
+    director,
+    agents: new StoreAgentDesk({ store, events, tokenKey, clock }),
+    certificate,
+    scripts: loadBootScripts(),
+    ramdisk: await loadRamdisk(config.ramdisk, certificate.ca),
+    images: (sha256) => images.find(sha256),
+    timeline,
+    clock,
+    log,
+  });
+  const dhcp = (subnet: SubnetRow) =>
+    new DhcpServer({
+      network: { device, serverAddress: address, prefixLength: parseCidr(subnet.cidr).prefixLength },
+      openSocket: openDeviceSocket,
+      leases: new StoreLeaseBook({ store, subnetId: subnet.id, clock }),
+      director,
+      loaderFor,
+      httpBase,
+      timeline,
+      clock,
+      log,
+    });
+  const tftp = new TftpServer({ endpoints: [{ device, address }], files: await readLoaders(), clock, log });
+  const advertiser =
+    prefix6 === undefined ? [] : [new RouterAdvertiser({ links: [{ device, prefix: prefix6 }], clock, log })];
+  return { http, all: [http, tftp, onceDescribed({ store, clock, log }, address, dhcp), ...advertiser] };
+}
+
+const LOOK_EVERY = SECOND;
+
+/** A new appliance knows no subnet yet: DHCP begins when an operator has described the one that our address is in. */
+function onceDescribed(
+  { store, clock, log }: Pick<BootPlaneDeps, 'store' | 'clock' | 'log'>,
+  address: string,
+  serve: (subnet: SubnetRow) => Service,
+): Service {
+  const find = async () => {
+    const subnets = await store.read
+      .selectFrom('subnets')
+      .selectAll()
+      .where('family', '=', 4)
+      .where('role', 'in', ['provisioning', 'both'])
+      .execute();
+    return subnets.find(({ cidr }) => parseCidr(cidr).contains(address));
+  };
+  return {
+    name: 'dhcp',
+    async run(signal) {
+      let subnet = await find();
+      if (subnet === undefined) log.info({ address }, 'DHCP waits until a subnet with our address is added');
+      while (subnet === undefined) {
+        await clock.sleepUntil(clock.now() + LOOK_EVERY, signal);
+        subnet = await find();
+      }
+      await serve(subnet).run(signal);
+    },
+  };
+}
