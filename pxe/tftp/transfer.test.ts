@@ -41,6 +41,8 @@ test('an acknowledgement inside the window sends again from the lost block', (t)
   t.same(transfer.acknowledge(2, 0), [], 'a duplicate sends nothing');
   t.same(transfer.acknowledge(1, 0), [], 'an old one sends nothing');
   t.same(transfer.acknowledge(7, 0), [], 'one of a block never sent sends nothing');
+  t.equal(transfer.bytesAcknowledged, 20, 'and none of these is believed');
+  t.same(sent(transfer.acknowledge(6, 0)), ['data 7: 10', 'data 8: 10', 'data 9: 10', 'data 10: 10']);
   t.end();
 });
 
