@@ -1,4 +1,5 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 
 /** The algorithms of one session (IPMI 2.0 §22.15.2, tables 13-17 to 13-19; suite 17 is from errata 7). */
 export interface CipherSuite {
@@ -24,7 +25,7 @@ export function cipherSuite(id: 3 | 17): CipherSuite {
   return suites[id];
 }
 
-export function hmac(suite: CipherSuite, key: Buffer, ...parts: readonly Buffer[]): Buffer {
+export function hmac(suite: CipherSuite, key: Buffer | KeyObject, ...parts: readonly Buffer[]): Buffer {
   const mac = createHmac(suite.hash, key);
   for (const part of parts) mac.update(part);
   return mac.digest();

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { test } from 'tap';
 
 import { systemClock } from '../../../kernel/clock.ts';
@@ -74,6 +74,6 @@ function pair(): [SecureChannel, SecureChannel] {
 }
 
 function channelBetween(localId: number, remoteId: number): SecureChannel {
-  const keys = { k1: Buffer.alloc(32, 1), k2: Buffer.alloc(16, 2) };
+  const keys = { k1: createSecretKey(Buffer.alloc(32, 1)), k2: createSecretKey(Buffer.alloc(16, 2)) };
   return new SecureChannel(cipherSuite(17), keys, localId, remoteId, createIds(systemClock));
 }

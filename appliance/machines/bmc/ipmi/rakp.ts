@@ -2,6 +2,8 @@
  * Opening a session (IPMI 2.0 §13.17 to §13.24, §13.31): the console and the BMC agree on algorithms, prove to each
  * other that they know the user's password, and derive the session's keys. Pure: bytes in, bytes out.
  */
+import { createSecretKey } from 'node:crypto';
+
 import { hmac, sameCode } from './cipher-suite.ts';
 import type { CipherSuite } from './cipher-suite.ts';
 import type { SessionKeys } from './secure-channel.ts';
@@ -97,7 +99,7 @@ export function decodeRakp4(
   const expected = hmac(suite, sik, consoleRandom, id(bmcId), bmc.guid).subarray(0, suite.checkBytes);
   if (!sameCode(expected, message.subarray(8, 8 + suite.checkBytes))) return { refusal: WRONG_CHECK_VALUE };
   const constant = (byte: number) => hmac(suite, sik, Buffer.alloc(20, byte)); // 20 bytes with SHA-256 too
-  return { value: { k1: constant(1), k2: constant(2).subarray(0, 16) } };
+  return { value: { k1: createSecretKey(constant(1)), k2: createSecretKey(constant(2).subarray(0, 16)) } };
 }
 
 /** Status codes (§13.24) that say the login itself is wrong, and those that say "not now". */

@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 
 import type { Ids } from '../../../kernel/ids.ts';
 import { hmac, sameCode } from './cipher-suite.ts';
@@ -6,10 +7,13 @@ import type { CipherSuite } from './cipher-suite.ts';
 import { decodeSessionPacket, encodeSessionPacket, payload as payloadType, SIGNED_FROM } from './rmcp.ts';
 import { SequenceWindow } from './sequence-window.ts';
 
-/** The keys of one session: K1 signs, the first 16 bytes of K2 encrypt (IPMI 2.0 §13.32). */
+/**
+ * The keys of one session: K1 signs, the first 16 bytes of K2 encrypt (IPMI 2.0 §13.32). Key objects, because Node 24
+ * prepares raw bytes anew at each use: 9 µs against 2 µs, four times a command.
+ */
 export interface SessionKeys {
-  k1: Buffer;
-  k2: Buffer;
+  k1: KeyObject;
+  k2: KeyObject;
 }
 
 /**
