@@ -1,9 +1,10 @@
-import type { Cursor, Occurrence } from '../events/event-log.ts';
+import type { ExpressionBuilder } from 'kysely';
+
 import type { Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
-import type { SagaRow, SagaStepRow, SagaWaitRow } from '../store/schema.ts';
+import type { Database, SagaRow, SagaStepRow, SagaWaitRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
-import type { Reason } from './step.ts';
+import type { Reason, WaitFor } from './step.ts';
 
 /**
  * The log of a saga is its state: one operation a function. Those that take a `Lease` are an owner's; each of its
@@ -113,12 +114,12 @@ export async function sagasWaitingFor(
   return rows.map(({ saga_id }) => saga_id);
 }
 
-/** The sagas with a wait that is over, by the whole log: for a runner that has just started. */
-export async function sagasWithPastWaits(read: Reader): Promise<string[]> {
-  const rows = await read
+/** The waits that are over, of one saga or, for a runner that has just started, of all. */
+export function pastWaits(read: Reader, sagaId?: string): Promise<Omit<SagaWaitRow, 'since'>[]> {
+  return read
     .selectFrom('saga_waits as wait')
-    .select('wait.saga_id')
-    .distinct()
+    .select(['wait.saga_id', 'wait.step', 'wait.type', 'wait.key'])
+    .$if(sagaId !== undefined, (query) => query.where('wait.saga_id', '=', sagaId ?? ''))
     .where((where) =>
       where.exists(
         where
@@ -130,7 +131,6 @@ export async function sagasWithPastWaits(read: Reader): Promise<string[]> {
       ),
     )
     .execute();
-  return rows.map(({ saga_id }) => saga_id);
 }
 
 // — Leases —
@@ -146,25 +146,38 @@ export interface ClaimOptions {
   except: readonly string[];
 }
 
-/** Leases due sagas, the longest due first. Two owners that choose the same row: the second one's condition fails. */
-export async function claimDue(tx: Tx, { owner, now, until, limit, plans, except }: ClaimOptions): Promise<SagaRow[]> {
-  const due = tx
+/** Whether there is something to claim. */
+export async function anyDue(read: Reader, { now, plans, except }: ClaimOptions): Promise<boolean> {
+  const row = await read
     .selectFrom('sagas')
     .select('id')
-    .where('wake_at', '<=', now)
-    .where((where) => where.or([where('owner', 'is', null), where('lease_expires_at', '<=', now)]))
-    .where((where) => where.or(plans.map((plan) => where.and(plan))))
-    .$if(except.length > 0, (query) => query.where('id', 'not in', except))
-    .orderBy('wake_at')
-    .limit(limit);
+    .where(isDue({ now, plans, except }))
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+/** Leases due sagas, the longest due first. Two owners that choose the same row: the second one's condition fails. */
+export async function claimDue(tx: Tx, { owner, now, until, limit, plans, except }: ClaimOptions): Promise<SagaRow[]> {
+  const due = isDue({ now, plans, except });
+  const chosen = tx.selectFrom('sagas').select('id').where(due).orderBy('wake_at').limit(limit);
   return tx
     .updateTable('sagas')
     .set((row) => ({ owner, epoch: row('epoch', '+', 1), lease_expires_at: until }))
-    .where('id', 'in', due)
-    .where('wake_at', '<=', now)
-    .where((where) => where.or([where('owner', 'is', null), where('lease_expires_at', '<=', now)]))
+    .where('id', 'in', chosen)
+    .where(due)
     .returningAll()
     .execute();
+}
+
+function isDue({ now, plans, except }: Pick<ClaimOptions, 'now' | 'plans' | 'except'>) {
+  return (where: ExpressionBuilder<Database, 'sagas'>) =>
+    where.and([
+      where('wake_at', '<=', now),
+      where.or([where('owner', 'is', null), where('lease_expires_at', '<=', now)]),
+      where.or(plans.map(({ name, version }) => where.and({ name, version }))),
+      ...(except.length > 0 ? [where('id', 'not in', except)] : []),
+    ]);
 }
 
 export interface Renewed {
@@ -235,6 +248,11 @@ export async function fence(tx: Tx, { sagaId, owner, epoch }: Lease, until: Mill
   return row.reason === null ? undefined : (JSON.parse(row.reason) as Reason);
 }
 
+export async function reasonOf(read: Reader, sagaId: string): Promise<string | null> {
+  const row = await read.selectFrom('sagas').select('reason').where('id', '=', sagaId).executeTakeFirst();
+  return row?.reason ?? null;
+}
+
 export function stepsOf(read: Reader, sagaId: string): Promise<SagaStepRow[]> {
   return read.selectFrom('saga_steps').selectAll().where('saga_id', '=', sagaId).orderBy('ordinal').execute();
 }
@@ -251,12 +269,13 @@ export interface NewStep {
   now: Millis;
 }
 
-export async function insertStep(tx: Tx, { sagaId, name, ordinal, tenantId, now }: NewStep): Promise<void> {
+export function insertStep(tx: Tx, { sagaId, name, ordinal, tenantId, now }: NewStep): Promise<SagaStepRow> {
   const start = { state: 'started', tries: 1, output: null, error: null, recheck_at: null, ended_at: null } as const;
-  await tx
+  return tx
     .insertInto('saga_steps')
     .values({ ...start, saga_id: sagaId, name, ordinal, tenant_id: tenantId ?? null, started_at: now })
-    .execute();
+    .returningAll()
+    .executeTakeFirstOrThrow();
 }
 
 export type StepChange = Partial<
@@ -268,18 +287,27 @@ export async function setStep(tx: Tx, sagaId: string, name: string, change: Step
 }
 
 /** What the step waits for from now on; it waits for nothing else. */
-export async function replaceWaits(
-  tx: Tx,
-  sagaId: string,
-  step: string,
-  waits: readonly (Omit<Occurrence, 'since'> & { since: Cursor })[],
-): Promise<void> {
+export async function replaceWaits(tx: Tx, sagaId: string, step: string, waits: readonly WaitFor[]): Promise<void> {
   await tx.deleteFrom('saga_waits').where('saga_id', '=', sagaId).where('step', '=', step).execute();
   if (waits.length === 0) return;
   await tx
     .insertInto('saga_waits')
     .values(waits.map(({ type, key, since }) => ({ saga_id: sagaId, step, type, key, since })))
     .execute();
+}
+
+export async function deleteWaits(tx: Tx, sagaId: string): Promise<void> {
+  await tx.deleteFrom('saga_waits').where('saga_id', '=', sagaId).execute();
+}
+
+/** When the first of a saga's waiting steps is to look again. */
+export async function nextRecheck(tx: Tx, sagaId: string): Promise<Millis> {
+  const row = await tx
+    .selectFrom('saga_steps')
+    .select((steps) => steps.fn.min('recheck_at').as('at'))
+    .where('saga_id', '=', sagaId)
+    .executeTakeFirst();
+  return row?.at ?? 0;
 }
 
 export async function setSaga(

@@ -43,6 +43,21 @@ export interface SagaListener<Params = unknown> {
   stuck(tx: Tx, saga: SagaFacts<Params>, step: string, error: Reason): Promise<void>;
 }
 
+/** A definition with what its steps work with and who is told. */
+export interface BoundSaga {
+  readonly definition: SagaDefinition<unknown, unknown>;
+  readonly deps: unknown;
+  readonly listener: Partial<SagaListener>;
+}
+
+export function bindSaga<Params, Deps>(
+  definition: SagaDefinition<Params, Deps>,
+  deps: Deps,
+  listener: Partial<SagaListener<Params>> = {},
+): BoundSaga {
+  return { definition, deps, listener } as unknown as BoundSaga;
+}
+
 /** `saga<Params, Deps>('provision', 1).step('allocate', allocate).all({ dns, firewall }).build()` */
 export function saga<Params, Deps>(name: string, version: number): SagaBuilder<Params, Deps> {
   return new SagaBuilder(name, version, []);

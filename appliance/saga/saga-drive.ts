@@ -1,0 +1,401 @@
+import type { EventLog } from '../events/event-log.ts';
+import type { Clock, Millis } from '../kernel/clock.ts';
+import { asRackstartError, hasCode, RackstartError } from '../kernel/errors.ts';
+import type { Log } from '../kernel/log.ts';
+import type { SagaRow, SagaWaitRow } from '../store/schema.ts';
+import type { Store, Tx } from '../store/store.ts';
+import { isTransient } from './retry.ts';
+import type { RetryPolicy } from './retry.ts';
+import * as sagaLog from './saga-log.ts';
+import type { Lease } from './saga-log.ts';
+import { SagaProgress } from './saga-progress.ts';
+import type { BoundSaga, NamedStep, SagaFacts } from './saga.ts';
+import type { Reason, StepContext, StepResult, WaitFor } from './step.ts';
+
+export interface DriveDeps {
+  store: Store;
+  events: EventLog;
+  clock: Clock;
+  log: Log;
+  retry: RetryPolicy;
+  /** How long a lease holds without being renewed. */
+  lease: Millis;
+}
+
+/**
+ * One owner's work on one saga, from the claim of its row until the row is given back: forward through the steps that are not
+ * done, or backward through those that started, as far as it goes without waiting.
+ */
+export class SagaDrive {
+  readonly lease: Lease;
+  leaseUntil: Millis;
+  readonly #row: SagaRow;
+  readonly #bound: BoundSaga;
+  readonly #deps: DriveDeps;
+  readonly #facts: SagaFacts;
+  readonly #log: Log;
+  #abort = new AbortController();
+  #reason: Reason | undefined;
+  #backward: boolean;
+  #stopping = false;
+  #lost = false;
+
+  constructor(row: SagaRow, bound: BoundSaga, deps: DriveDeps) {
+    this.#row = row;
+    this.#bound = bound;
+    this.#deps = deps;
+    this.#reason = parseReason(row.reason);
+    this.#backward = row.state === 'undoing';
+    this.lease = { sagaId: row.id, owner: row.owner ?? '', epoch: row.epoch };
+    this.leaseUntil = row.lease_expires_at;
+    const params = JSON.parse(row.params) as unknown;
+    this.#facts = { id: row.id, name: row.name, subject: row.subject, tenantId: row.tenant_id ?? undefined, params };
+    this.#log = deps.log.child({ saga: row.id, name: row.name, subject: row.subject });
+  }
+
+  /** Resolves when the row is given back, or was lost. Never rejects. */
+  async run(): Promise<void> {
+    try {
+      const { store, events } = this.#deps;
+      const { definition } = this.#bound;
+      const progress = await SagaProgress.read(store.read, events, definition, this.lease.sagaId);
+      if (this.#backward || (await this.#forward(progress)) === 'turned back') await this.#undo(progress);
+    } catch (error) {
+      if (this.#lost) {
+        this.#log.warn({ ...this.lease }, 'another owner has taken the saga over');
+        return;
+      }
+      const { code, message } = asRackstartError(error);
+      // Nothing is known of what was written: whoever claims the row when its lease has run out reads that.
+      this.#log.error({ err: error, code, reason: message }, 'the saga rests until its lease runs out');
+    }
+  }
+
+  /** The saga shall be undone: what runs is told so, and the turn comes when it has settled. */
+  turnBack(reason: Reason): void {
+    this.#reason ??= reason;
+    if (!this.#backward) this.#abort.abort(new RackstartError('cancelled', reason.message));
+  }
+
+  /** Reads whether somebody has turned the saga back. */
+  async look(): Promise<void> {
+    const reason = parseReason(await sagaLog.reasonOf(this.#deps.store.read, this.lease.sagaId));
+    if (reason !== undefined) this.turnBack(reason);
+  }
+
+  /** Another owner has the row, or may have: nothing more is written. */
+  lose(): void {
+    this.#lost = true;
+    this.#abort.abort(new RackstartError('saga.fenced', `the lease of saga ${this.lease.sagaId} is lost`));
+  }
+
+  /** No further step is begun; with `now`, the running ones are told to stop too, which is no failure of theirs. */
+  stop({ now }: { now: boolean }): void {
+    this.#stopping = true;
+    if (now) this.#abort.abort(new RackstartError('store.unavailable', 'the daemon ends'));
+  }
+
+  async #forward(progress: SagaProgress): Promise<'given back' | 'turned back'> {
+    const isDone = ({ name }: { name: string }) => progress.step(name)?.state === 'done';
+    for (const stage of this.#bound.definition.stages) {
+      if (stage.every(isDone)) continue;
+      if (this.#isTurning()) break;
+      const due = stage.filter((step) => !isDone(step) && progress.isDue(step.name, this.#deps.clock.now()));
+      const outcomes = await allSettled(due.map((step) => this.#runStep(progress, step)));
+      const failed = outcomes.find((outcome) => outcome.kind === 'failed');
+      if (failed !== undefined) return this.#turn(progress, failed);
+      if (this.#isTurning()) break;
+      if (!stage.every(isDone)) {
+        if (await this.#park(progress, outcomes)) return 'given back';
+        break;
+      }
+    }
+    if (this.#isTurning() || !(await this.#complete())) return this.#turn(progress);
+    return 'given back';
+  }
+
+  // A completed saga is only ever claimed to be turned back.
+  #isTurning(): boolean {
+    return this.#reason !== undefined;
+  }
+
+  async #runStep(progress: SagaProgress, { name, step }: NamedStep<unknown, unknown>): Promise<Outcome> {
+    if (this.#stopping) return { kind: 'interrupted', name };
+    if (progress.step(name) === undefined) await this.#startStep(progress, name);
+    const input = { params: this.#facts.params, done: progress.outputsBefore(name) as never };
+    const outcome = await this.#settle(progress, name, (ctx) => step.run(input, ctx), isTransient);
+    // Its neighbours' work is of no use any more.
+    if (outcome.kind === 'failed') this.#abort.abort(new RackstartError('cancelled', `step ${name} failed`));
+    if (outcome.kind !== 'done') return outcome;
+    const output = (JSON.stringify(outcome.output) as string | undefined) ?? null;
+    const change = { state: 'done', output, error: null, recheck_at: null, ended_at: this.#deps.clock.now() } as const;
+    await this.#write(async (tx) => {
+      await sagaLog.setStep(tx, this.lease.sagaId, name, change);
+      await sagaLog.replaceWaits(tx, this.lease.sagaId, name, []);
+      await this.#bound.listener.stepDone?.(tx, this.#facts, name, output === null ? undefined : JSON.parse(output));
+    });
+    progress.changed(name, change);
+    this.#log.info({ step: name }, 'step done');
+    return outcome;
+  }
+
+  async #startStep(progress: SagaProgress, name: string): Promise<void> {
+    const { sagaId } = this.lease;
+    const now = this.#deps.clock.now();
+    const ordinal = progress.ordinal(name);
+    const row = await this.#write(async (tx) => {
+      const inserted = await sagaLog.insertStep(tx, { sagaId, name, ordinal, tenantId: this.#facts.tenantId, now });
+      await this.#bound.listener.stepStarted?.(tx, this.#facts, name);
+      return inserted;
+    });
+    progress.started(row);
+    this.#log.info({ step: name }, 'step started');
+  }
+
+  /** False when somebody has turned the saga back meanwhile: nothing is written. */
+  async #complete(): Promise<boolean> {
+    const completed = await this.#write(async (tx, reason) => {
+      if (reason !== undefined) return false;
+      await sagaLog.setSaga(tx, this.lease.sagaId, { state: 'completed', ended_at: this.#deps.clock.now() });
+      await sagaLog.release(tx, this.lease, null);
+      await this.#bound.listener.completed?.(tx, this.#facts);
+      return true;
+    });
+    if (completed) this.#log.info({}, 'saga completed');
+    return completed;
+  }
+
+  async #turn(progress: SagaProgress, failed?: Outcome & { kind: 'failed' }): Promise<'turned back'> {
+    const { sagaId } = this.lease;
+    const reason = await this.#write(async (tx, noted) => {
+      // What somebody asked for first stays the reason, whatever failed because of it.
+      const why = noted ?? (failed === undefined ? this.#reason : toReason(failed.error, failed.name));
+      if (why === undefined) throw new RackstartError('internal', `saga ${sagaId} turns back for no reason`);
+      if (failed !== undefined) {
+        const error = JSON.stringify(toReason(failed.error, failed.name));
+        await sagaLog.setStep(tx, sagaId, failed.name, { state: 'failed', error, recheck_at: null });
+      }
+      await sagaLog.setSaga(tx, sagaId, { state: 'undoing', reason: JSON.stringify(why), ended_at: null });
+      await sagaLog.deleteWaits(tx, sagaId);
+      await this.#bound.listener.turnedBack?.(tx, this.#facts, why);
+      return why;
+    });
+    if (failed !== undefined) progress.changed(failed.name, { state: 'failed', recheck_at: null });
+    this.#reason = reason;
+    this.#backward = true;
+    this.#log.warn({ code: reason.code, step: reason.step, reason: reason.message }, 'saga turned back');
+    return 'turned back';
+  }
+
+  async #undo(progress: SagaProgress): Promise<void> {
+    // The signal that told the forward steps to stop is not meant for the undo.
+    if (!this.#lost && !this.#stopping) this.#abort = new AbortController();
+    const state = ({ name }: { name: string }) => progress.step(name)?.state;
+    const isOver = (step: { name: string }) => [undefined, 'undone', 'skipped'].includes(state(step));
+    for (const stage of this.#bound.definition.stages.toReversed()) {
+      const now = this.#deps.clock.now();
+      // Only a wait of the undo itself holds a step up, not one from its way forward.
+      const isDue = (step: { name: string }) => state(step) !== 'undoing' || progress.isDue(step.name, now);
+      const due = stage.filter((step) => !isOver(step) && isDue(step));
+      const outcomes = await allSettled(due.map((step) => this.#undoStep(progress, step)));
+      const failed = outcomes.find((outcome) => outcome.kind === 'failed');
+      if (failed !== undefined) {
+        await this.#stick(progress, failed, outcomes);
+        return;
+      }
+      if (!stage.every(isOver)) {
+        await this.#park(progress, outcomes);
+        return;
+      }
+    }
+    const { sagaId } = this.lease;
+    await this.#write(async (tx, reason) => {
+      await sagaLog.setSaga(tx, sagaId, { state: 'undone', ended_at: this.#deps.clock.now() });
+      await sagaLog.release(tx, this.lease, null);
+      if (reason !== undefined) await this.#bound.listener.undone?.(tx, this.#facts, reason);
+    });
+    this.#log.info({}, 'saga undone');
+  }
+
+  async #undoStep(progress: SagaProgress, { name, step }: NamedStep<unknown, unknown>): Promise<Outcome> {
+    if (this.#stopping) return { kind: 'interrupted', name };
+    const { sagaId } = this.lease;
+    const { clock } = this.#deps;
+    if (progress.step(name)?.state !== 'undoing') {
+      const change = { state: 'undoing', tries: 1, error: null, recheck_at: null, started_at: clock.now() } as const;
+      await this.#write((tx) => sagaLog.setStep(tx, sagaId, name, change));
+      progress.changed(name, change);
+    }
+    const input = { params: this.#facts.params, done: progress.outputsBefore(name) as never };
+    const output = progress.output(name);
+    const { undo } = step;
+    const run = (ctx: StepContext<unknown>): Promise<StepResult<unknown>> =>
+      typeof undo === 'function' ? undo(input, output, ctx) : Promise.resolve({ kind: 'done', output: undefined });
+    const outcome = await this.#settle(progress, name, run, () => true);
+    if (outcome.kind !== 'done') return outcome;
+    const change = { state: 'undone', error: null, recheck_at: null, ended_at: clock.now() } as const;
+    await this.#write(async (tx) => {
+      await sagaLog.setStep(tx, sagaId, name, change);
+      await sagaLog.replaceWaits(tx, sagaId, name, []);
+    });
+    progress.changed(name, change);
+    this.#log.info({ step: name }, 'step undone');
+    return outcome;
+  }
+
+  async #stick(
+    progress: SagaProgress,
+    failed: Outcome & { kind: 'failed' },
+    outcomes: readonly Outcome[],
+  ): Promise<void> {
+    const { sagaId } = this.lease;
+    const reason = toReason(failed.error, failed.name);
+    await this.#write(async (tx) => {
+      await this.#record(tx, progress, outcomes);
+      await sagaLog.setStep(tx, sagaId, failed.name, {
+        state: 'stuck',
+        error: JSON.stringify(reason),
+        recheck_at: null,
+      });
+      await sagaLog.setSaga(tx, sagaId, { state: 'stuck' });
+      await sagaLog.release(tx, this.lease, null);
+      await this.#bound.listener.stuck?.(tx, this.#facts, failed.name, reason);
+    });
+    this.#log.error({ step: failed.name, code: reason.code, reason: reason.message }, 'saga stuck');
+  }
+
+  /** Runs one step or undo and says how it ended. */
+  async #settle(
+    progress: SagaProgress,
+    name: string,
+    run: (ctx: StepContext<unknown>) => Promise<StepResult<unknown>>,
+    mayRetry: (error: unknown) => boolean,
+  ): Promise<Outcome> {
+    const { clock, retry } = this.#deps;
+    const ctx = this.#context(progress, name);
+    if (this.#isAborted()) return { kind: 'interrupted', name };
+    try {
+      const result = await run(ctx);
+      if (result.kind === 'done') return { kind: 'done', name, output: result.output };
+      return { kind: 'wait', name, recheckAt: result.recheckAt, on: result.on ?? [] };
+    } catch (error) {
+      if (this.#lost || hasCode(error, 'saga.fenced')) throw error;
+      if (this.#isAborted()) return { kind: 'interrupted', name };
+      const delay = mayRetry(error) ? retry(ctx.tries) : undefined;
+      const { code, message } = asRackstartError(error);
+      this.#log.warn(
+        { step: name, tries: ctx.tries, retryIn: delay, code, reason: message, err: error },
+        'step failed',
+      );
+      return delay === undefined
+        ? { kind: 'failed', name, error }
+        : { kind: 'retry', name, recheckAt: clock.now() + delay, error };
+    }
+  }
+
+  #isAborted(): boolean {
+    return this.#abort.signal.aborted;
+  }
+
+  #context(progress: SagaProgress, name: string): StepContext<unknown> {
+    const { store, clock } = this.#deps;
+    const row = progress.step(name);
+    return {
+      sagaId: this.lease.sagaId,
+      step: name,
+      subject: this.#facts.subject,
+      tenantId: this.#facts.tenantId,
+      key: `${this.lease.sagaId}/${name}`,
+      deps: this.#bound.deps,
+      clock,
+      log: this.#log.child({ step: name }),
+      signal: this.#abort.signal,
+      tries: row?.tries ?? 1,
+      startedAt: row?.started_at ?? clock.now(),
+      waited: row !== undefined && row.recheck_at !== null && row.error === null,
+      read: store.read,
+      transaction: (work) => this.#write(work),
+    };
+  }
+
+  /** Gives the row back until something is due. False when somebody has turned the saga back meanwhile: nothing is written. */
+  async #park(progress: SagaProgress, outcomes: readonly Outcome[]): Promise<boolean> {
+    const { sagaId } = this.lease;
+    return this.#write(async (tx, reason) => {
+      if (reason !== undefined && !this.#backward) return false;
+      await this.#record(tx, progress, outcomes);
+      const now = this.#deps.clock.now();
+      const interrupted = outcomes.some(({ kind }) => kind === 'interrupted');
+      // Asked in the same transaction in which the waits are written: whatever comes later finds them.
+      const over = await this.#deps.events.happened(tx, (await sagaLog.waitsOf(tx, sagaId)).map(toWaitFor));
+      await sagaLog.release(
+        tx,
+        this.lease,
+        interrupted || over.length > 0 ? now : await sagaLog.nextRecheck(tx, sagaId),
+      );
+      return true;
+    });
+  }
+
+  async #record(tx: Tx, progress: SagaProgress, outcomes: readonly Outcome[]): Promise<void> {
+    const { sagaId } = this.lease;
+    for (const outcome of outcomes) {
+      const { name } = outcome;
+      const state = this.#backward ? 'undoing' : 'waiting';
+      if (outcome.kind === 'wait') {
+        await sagaLog.setStep(tx, sagaId, name, { state, recheck_at: outcome.recheckAt, error: null });
+        await sagaLog.replaceWaits(tx, sagaId, name, progress.freshWaits(name, outcome.on));
+      } else if (outcome.kind === 'retry') {
+        const tries = (progress.step(name)?.tries ?? 1) + 1;
+        const error = JSON.stringify(toReason(outcome.error, name));
+        await sagaLog.setStep(tx, sagaId, name, { state, tries, recheck_at: outcome.recheckAt, error });
+        await sagaLog.replaceWaits(tx, sagaId, name, []);
+      }
+    }
+  }
+
+  async #write<T>(work: (tx: Tx, reason: Reason | undefined) => Promise<T>): Promise<T> {
+    const { store, clock, lease } = this.#deps;
+    if (this.#lost) throw new RackstartError('saga.fenced', `the lease of saga ${this.lease.sagaId} is lost`);
+    const until = clock.now() + lease;
+    let noted: Reason | undefined;
+    try {
+      const result = await store.transaction(async (tx) => {
+        noted = await sagaLog.fence(tx, this.lease, until);
+        return work(tx, noted);
+      });
+      this.leaseUntil = until;
+      if (noted !== undefined) this.turnBack(noted);
+      return result;
+    } catch (error) {
+      if (hasCode(error, 'saga.fenced')) this.lose();
+      throw error;
+    }
+  }
+}
+
+type Outcome =
+  | { kind: 'done'; name: string; output: unknown }
+  | { kind: 'wait'; name: string; recheckAt: Millis; on: readonly WaitFor[] }
+  | { kind: 'retry'; name: string; recheckAt: Millis; error: unknown }
+  | { kind: 'failed'; name: string; error: unknown }
+  | { kind: 'interrupted'; name: string };
+
+function toReason(error: unknown, step: string): Reason {
+  const { code, message, details } = asRackstartError(error);
+  return { code, message, step, ...(Object.keys(details).length > 0 && { details }) };
+}
+
+function toWaitFor({ type, key, since }: SagaWaitRow): WaitFor {
+  return { type: type as WaitFor['type'], key, since };
+}
+
+function parseReason(json: string | null): Reason | undefined {
+  return json === null ? undefined : (JSON.parse(json) as Reason);
+}
+
+/** The results of all; the first error, when all have settled: none of them goes on unseen. */
+async function allSettled<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
+}

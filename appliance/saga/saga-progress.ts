@@ -1,0 +1,92 @@
+import type { Cursor, EventLog } from '../events/event-log.ts';
+import type { Millis } from '../kernel/clock.ts';
+import type { SagaStepRow, SagaWaitRow } from '../store/schema.ts';
+import type { Reader } from '../store/store.ts';
+import { pastWaits, stepsOf, waitsOf } from './saga-log.ts';
+import type { SagaDefinition } from './saga.ts';
+import type { WaitFor } from './step.ts';
+
+/** How far a saga is: its steps as they were read from its log, and as its owner has written them since. */
+export class SagaProgress {
+  readonly #stages: SagaDefinition<unknown, unknown>['stages'];
+  readonly #steps: Map<string, SagaStepRow>;
+  readonly #waits: readonly SagaWaitRow[];
+  readonly #pastWaits: readonly Omit<SagaWaitRow, 'since'>[];
+  readonly #readAt: Cursor;
+
+  private constructor(
+    { stages }: SagaDefinition<unknown, unknown>,
+    rows: { steps: SagaStepRow[]; waits: SagaWaitRow[]; past: Omit<SagaWaitRow, 'since'>[]; readAt: Cursor },
+  ) {
+    this.#stages = stages;
+    this.#steps = new Map(rows.steps.map((row) => [row.name, row]));
+    this.#waits = rows.waits;
+    this.#pastWaits = rows.past;
+    this.#readAt = rows.readAt;
+  }
+
+  static async read(
+    read: Reader,
+    events: EventLog,
+    definition: SagaDefinition<unknown, unknown>,
+    sagaId: string,
+  ): Promise<SagaProgress> {
+    // The position first: what a step looks at from now on is at least as new.
+    const readAt = await events.position();
+    const waits = await waitsOf(read, sagaId);
+    const past = waits.length === 0 ? [] : await pastWaits(read, sagaId);
+    return new SagaProgress(definition, { steps: await stepsOf(read, sagaId), waits, past, readAt });
+  }
+
+  /** Undefined when it has never started. */
+  step(name: string): SagaStepRow | undefined {
+    return this.#steps.get(name);
+  }
+
+  started(row: SagaStepRow): void {
+    this.#steps.set(row.name, row);
+  }
+
+  changed(name: string, change: Partial<SagaStepRow>): void {
+    const row = this.#steps.get(name);
+    if (row !== undefined) this.#steps.set(name, { ...row, ...change });
+  }
+
+  /** Whether a step that waits shall look again: its time has come, or what it waits for. */
+  isDue(name: string, now: Millis): boolean {
+    const recheckAt = this.#steps.get(name)?.recheck_at ?? null;
+    return recheckAt === null || recheckAt <= now || this.#pastWaits.some(({ step }) => step === name);
+  }
+
+  ordinal(name: string): number {
+    return this.#stages.flat().findIndex((step) => step.name === name);
+  }
+
+  output(name: string): unknown {
+    const output = this.#steps.get(name)?.output ?? null;
+    return output === null ? undefined : (JSON.parse(output) as unknown);
+  }
+
+  /** The outputs of the stages before this step's. */
+  outputsBefore(name: string): Record<string, unknown> {
+    const stage = this.#stages.findIndex((steps) => steps.some((step) => step.name === name));
+    const before = this.#stages.slice(0, stage).flat();
+    return Object.fromEntries(before.map((step) => [step.name, this.output(step.name)]));
+  }
+
+  /**
+   * An event that has woken a step once does not wake it again, even when the step names the same `since`: it could see what
+   * that event changed, and would be run without end.
+   */
+  freshWaits(step: string, on: readonly WaitFor[]): WaitFor[] {
+    const fresh = new Map<string, WaitFor>();
+    for (const { type, key, since } of on) {
+      const same = (other: Omit<SagaWaitRow, 'since'>) =>
+        other.step === step && other.type === type && other.key === key;
+      const before = this.#waits.find(same)?.since ?? 0;
+      const seen = this.#pastWaits.some(same) ? this.#readAt : 0;
+      fresh.set(`${type} ${key}`, { type, key, since: Math.max(since, before, seen) });
+    }
+    return [...fresh.values()];
+  }
+}

@@ -1,0 +1,142 @@
+import { createEventLog } from '../events/event-log.ts';
+import type { EventLog } from '../events/event-log.ts';
+import { Sequencer } from '../events/sequencer.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { createIds } from '../kernel/ids.ts';
+import { silentLog } from '../kernel/log.ts';
+import type { ManualClock } from '../kernel/manual-clock.ts';
+import type { Store } from '../store/store.ts';
+import { SagaRunner } from './saga-runner.ts';
+import type { SagaRunnerOptions } from './saga-runner.ts';
+import type { SagaDefinition } from './saga.ts';
+import { Sagas } from './sagas.ts';
+import type { StartOptions } from './sagas.ts';
+
+/** What a process passes on its way: each write and each effect, before and after. It may be killed there. */
+export type Point = (what: string) => Promise<void>;
+
+export interface TestProcessOptions extends SagaRunnerOptions {
+  store: Store;
+  clock: ManualClock;
+  /** Called at every point before a dead process is held there. */
+  onPoint?: ((what: string) => void) | undefined;
+}
+
+/**
+ * One daemon's event log and sagas on a manual clock, for tests: it can be killed as by SIGKILL, after which nothing of it
+ * reaches the database, the clock or the world any more, while its objects are still there.
+ */
+export class TestProcess {
+  readonly events: EventLog;
+  readonly sagas: Sagas;
+  readonly runner: SagaRunner;
+  readonly #sequencer: Sequencer;
+  readonly #store: Store;
+  readonly #clock: ManualClock;
+  readonly #death = new AbortController();
+  readonly #end = new AbortController();
+  readonly #onPoint: (what: string) => void;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor({ store, clock, onPoint, ...options }: TestProcessOptions) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#onPoint = onPoint ?? (() => undefined);
+    const mortal = { store: this.#mortalStore(), clock: this.#mortalClock(), log: silentLog };
+    const ids = createIds(clock);
+    this.#sequencer = new Sequencer(mortal);
+    this.events = createEventLog({ ...mortal, ids, sequencer: this.#sequencer });
+    this.sagas = new Sagas({ clock, ids });
+    this.runner = new SagaRunner({ ...mortal, events: this.events, sagas: this.sagas }, options);
+  }
+
+  isDead(): boolean {
+    return this.#death.signal.aborted;
+  }
+
+  run(): void {
+    this.#running = this.runner.run(this.#end.signal);
+  }
+
+  kill(): void {
+    this.#death.abort();
+  }
+
+  /** Ends it in order. */
+  async end(): Promise<void> {
+    this.#end.abort();
+    await this.#running;
+  }
+
+  /** Passes at once while the process lives; a dead one stays there for ever. */
+  readonly point: Point = async (what) => {
+    if (!this.isDead()) this.#onPoint(what);
+    if (this.isDead()) await never();
+  };
+
+  start<Params, Deps>(definition: SagaDefinition<Params, Deps>, options: StartOptions<Params>): Promise<string> {
+    return this.#store.transaction((tx) => this.sagas.start(tx, definition, options));
+  }
+
+  /** Until every saga sleeps or has ended; time stands still. */
+  async settle(): Promise<void> {
+    const deadline = performance.now() + 20_000;
+    for (;;) {
+      await this.#sequencer.sequence();
+      if (!this.#isWorking()) return;
+      while (this.#isWorking()) {
+        if (performance.now() > deadline) throw new Error('the sagas did not come to rest');
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    }
+  }
+
+  /** Lets time pass, from one sleeper's time to the next, until the condition holds or the process is dead. */
+  async runUntil(condition: () => Promise<boolean>): Promise<void> {
+    for (let turns = 0; turns < 1_000; turns += 1) {
+      await this.settle();
+      if (this.isDead() || (await condition())) return;
+      const next = this.#clock.nextWake();
+      if (next !== undefined) await this.#clock.advance(next - this.#clock.now());
+    }
+    throw new Error('what was waited for did not come');
+  }
+
+  #isWorking(): boolean {
+    return this.runner.busy && !this.isDead();
+  }
+
+  #mortalStore(): Store {
+    const { dialect, read } = this.#store;
+    return {
+      dialect,
+      read,
+      close: () => Promise.resolve(),
+      transaction: async (work) => {
+        await this.point('write');
+        const result = await this.#store.transaction(work);
+        await this.point('written');
+        return result;
+      },
+    };
+  }
+
+  #mortalClock(): Clock {
+    return {
+      now: () => this.#clock.now(),
+      sleepUntil: async (at, signal) => {
+        if (this.isDead()) return never();
+        try {
+          await this.#clock.sleepUntil(at, AbortSignal.any([signal, this.#death.signal]));
+        } catch (error) {
+          if (this.isDead()) return never();
+          throw error;
+        }
+      },
+    };
+  }
+}
+
+function never(): Promise<never> {
+  return new Promise(() => undefined);
+}
