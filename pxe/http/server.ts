@@ -1,0 +1,185 @@
+import { createServer as createHttpServer } from 'node:http';
+import type { Server, ServerOptions } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+
+import type { FastifyInstance } from 'fastify';
+import { fastify } from 'fastify';
+
+import type { Clock, Millis } from '../../appliance/kernel/clock.ts';
+import { MINUTE, SECOND } from '../../appliance/kernel/clock.ts';
+import type { Log } from '../../appliance/kernel/log.ts';
+import type { Service } from '../../appliance/kernel/service.ts';
+import type { BootScripts } from '../../templates/boot-scripts.ts';
+import type { AgentDesk, BootDirector } from '../boot-plan.ts';
+import type { Timeline } from '../timeline.ts';
+import { registerAgent } from './agent.ts';
+import { registerBoot } from './boot.ts';
+import type { BootCertificate } from './certificate.ts';
+import { clientErrorHandler, errorHandler, notFound } from './errors.ts';
+import type { ImageSource } from './files.ts';
+import { registerFiles } from './files.ts';
+import { readForm } from './messages.ts';
+import type { RamdiskFiles } from './ramdisk-files.ts';
+import { registerScript } from './script.ts';
+import { Witness } from './witness.ts';
+
+export interface BootHttpOptions {
+  /** Our address on the provisioning network, and the ports for what may travel in the clear and for all else; 0: any. */
+  readonly listen: { readonly address: string; readonly httpPort: number; readonly httpsPort: number };
+  readonly director: BootDirector;
+  readonly agents: AgentDesk;
+  readonly certificate: BootCertificate;
+  readonly scripts: BootScripts;
+  readonly ramdisk: RamdiskFiles;
+  readonly images: ImageSource;
+  readonly timeline: Timeline;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits?: Partial<HttpLimits>;
+}
+
+/** What one client, or all of them, may take. */
+export interface HttpLimits {
+  /** For a whole request to arrive, from its first byte. */
+  readonly request: Millis;
+  /** Without a byte either way; longer than the director's patience with a long poll. */
+  readonly idle: Millis;
+  readonly connections: number;
+  readonly connectionsPerAddress: number;
+}
+
+/**
+ * The HTTP side of the boot plane: one server in the clear for what firmware can fetch (script, kernel, ramdisk, image),
+ * one by TLS for everything that is worth something (claim, reports, files, agents).
+ */
+export class BootHttp implements Service {
+  readonly name = 'boot-http';
+  /** The ports, once both servers listen; rejects when one can't. */
+  readonly ready: Promise<{ http: number; https: number }>;
+  readonly #options: BootHttpOptions;
+  readonly #limits: HttpLimits;
+  readonly #listening = Promise.withResolvers<{ http: number; https: number }>();
+
+  constructor(options: BootHttpOptions) {
+    this.#options = options;
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.ready = this.#listening.promise;
+    // Who awaits `run` learns of it there.
+    this.ready.catch(() => undefined);
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { listen, director, agents, certificate, scripts, ramdisk, images, timeline, clock, log } = this.#options;
+    const witness = new Witness(timeline, clock);
+    const clear = this.#server(createHttpServer(this.#timeouts()), witness);
+    const secure = this.#server(
+      createHttpsServer({
+        ...this.#timeouts(),
+        cert: certificate.certificate,
+        key: certificate.key.reveal(),
+        minVersion: 'TLSv1.2',
+        handshakeTimeout: this.#limits.request,
+      }),
+      witness,
+    );
+    registerScript(clear, {
+      director,
+      scripts,
+      witness,
+      httpPort: () => portOf(clear),
+      httpsPort: () => portOf(secure),
+    });
+    registerFiles(clear, { ramdisk, images, witness });
+    registerBoot(secure, { director, witness, now: () => new Date(clock.now()), closing: signal });
+    registerAgent(secure, agents);
+    try {
+      await clear.listen({ host: listen.address, port: listen.httpPort });
+      await secure.listen({ host: listen.address, port: listen.httpsPort });
+      const ports = { http: portOf(clear), https: portOf(secure) };
+      log.info({ address: listen.address, ...ports }, 'boot http listens');
+      this.#listening.resolve(ports);
+      await aborted(signal);
+    } catch (error) {
+      this.#listening.reject(error);
+      throw error;
+    } finally {
+      await Promise.all([clear.close(), secure.close()]);
+    }
+  }
+
+  #timeouts(): ServerOptions {
+    const { request } = this.#limits;
+    return {
+      requestTimeout: request,
+      headersTimeout: request,
+      // How often Node looks for requests that take too long.
+      connectionsCheckingInterval: Math.min(request, 5 * SECOND),
+      keepAliveTimeout: 5 * SECOND,
+      maxHeaderSize: 8 * 1024,
+    };
+  }
+
+  #server(server: Server, witness: Witness): FastifyInstance {
+    const { log } = this.#options;
+    const app = fastify({
+      bodyLimit: 64 * 1024,
+      logger: false,
+      forceCloseConnections: true,
+      return503OnClosing: false,
+      clientErrorHandler,
+      frameworkErrors: errorHandler(log),
+      ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: true } },
+      serverFactory: (handler) => server.on('request', handler),
+    });
+    capConnections(server, this.#limits);
+    witness.watch(app);
+    app.removeAllContentTypeParsers();
+    app.addContentTypeParser(
+      'application/x-www-form-urlencoded',
+      { parseAs: 'string' },
+      async (_request: unknown, body: string) => readForm(body),
+    );
+    app.addContentTypeParser('text/plain', { parseAs: 'string' }, async (_request: unknown, body: string) => body);
+    app.setErrorHandler(errorHandler(log));
+    app.setNotFoundHandler(notFound);
+    return app;
+  }
+}
+
+const DEFAULT_LIMITS: HttpLimits = {
+  request: 10 * SECOND,
+  idle: MINUTE,
+  // A rack that boots at once: each machine has one connection to each server, an image stream included.
+  connections: 4096,
+  connectionsPerAddress: 64,
+};
+
+/** Slow and silent clients lose their connection, and no address can take them all. */
+function capConnections(server: Server, { idle, connections, connectionsPerAddress }: HttpLimits): void {
+  const perAddress = new Map<string, number>();
+  server.maxConnections = connections;
+  server.setTimeout(idle);
+  server.on('connection', (socket: Socket) => {
+    const address = socket.remoteAddress ?? '';
+    const held = (perAddress.get(address) ?? 0) + 1;
+    perAddress.set(address, held);
+    socket.once('close', () => {
+      const left = (perAddress.get(address) ?? 1) - 1;
+      if (left === 0) perAddress.delete(address);
+      else perAddress.set(address, left);
+    });
+    if (held > connectionsPerAddress) socket.destroy();
+  });
+}
+
+function portOf({ server }: FastifyInstance): number {
+  return (server.address() as AddressInfo).port;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
