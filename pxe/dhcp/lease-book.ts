@@ -30,7 +30,8 @@ export type Bound = { kind: 'bound'; binding: Binding } | { kind: 'elsewhere' } 
 
 /**
  * Who has which address on one network. Known machines have reservations: nothing is written for them. A stranger's
- * lease is durable before the promise resolves. Errors: `address.pool-empty`; no live lease is ever stolen.
+ * lease is durable before the promise resolves. Errors: `address.pool-empty` (no live lease is ever stolen),
+ * `store.unavailable`.
  */
 export interface LeaseBook {
   /** For a DISCOVER. Undefined when the network serves known machines alone and this is none. */
@@ -43,5 +44,5 @@ export interface LeaseBook {
   /** The client saw somebody else use it: the address rests. */
   decline(client: LeaseClient, address: string): Promise<void>;
   /** For an INFORM, which binds nothing. */
-  parameters(): Promise<NetworkParameters>;
+  parameters(client: LeaseClient): Promise<NetworkParameters>;
 }

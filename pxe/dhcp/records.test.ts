@@ -1,4 +1,5 @@
 import { HOUR, MINUTE } from '../../appliance/kernel/clock.ts';
+import { asRackstartError } from '../../appliance/kernel/errors.ts';
 import type { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import type { Store } from '../../appliance/store/store.ts';
 import { eachStore } from '../../appliance/store/test-stores.ts';
@@ -101,6 +102,22 @@ eachStore('clients that come at once, and twice, get one address each', async (t
   t.same(new Set(addresses), new Set(['10.77.0.100', '10.77.0.101', '10.77.0.102']));
 });
 
+eachStore('a flood of strangers is turned away, and known machines do not wait for it', async (t, store, { clock }) => {
+  await seedSubnet(store);
+  await reserve(store, known.mac, '10.77.0.11');
+  const book = bookOf(store, clock);
+  const flood = Array.from({ length: 100 }, (_, index) =>
+    book.offer({ mac: parseMac(`52:54:00:78:00:${index.toString(16).padStart(2, '0')}`)! }).then(
+      (binding) => binding?.address,
+      (error: unknown) => asRackstartError(error).code,
+    ),
+  );
+  t.equal((await book.offer(known))?.address, '10.77.0.11');
+  const outcomes = await Promise.all(flood);
+  const count = (outcome: string) => outcomes.filter((one) => one === outcome).length;
+  t.same([count('address.pool-empty'), count('store.unavailable')], [61, 36]);
+});
+
 eachStore('two processes by mistake on one subnet still give no address twice', async (t, store, { clock }) => {
   await seedSubnet(store);
   const offers = await Promise.all([one, two, three].map((client) => bookOf(store, clock).offer(client)));
@@ -187,7 +204,7 @@ eachStore('a network without a range for strangers serves known machines alone',
   t.equal((await book.offer(known))?.address, '10.77.0.11');
   t.equal(await book.offer(one), undefined);
   t.same(await book.bind(one, '10.77.0.100'), { kind: 'unknown' });
-  t.same(await book.parameters(), { prefixLength: 24, dns: ['10.77.0.2'] });
+  t.same(await book.parameters(one), { prefixLength: 24, dns: ['10.77.0.2'] });
 });
 
 eachStore('a subnet that is not there is named', async (t, store, { clock }) => {
@@ -195,7 +212,7 @@ eachStore('a subnet that is not there is named', async (t, store, { clock }) => 
   const works: (() => Promise<unknown>)[] = [
     () => book.offer(one),
     () => book.bind(one, '10.77.0.100'),
-    () => book.parameters(),
+    () => book.parameters(one),
   ];
   for (const work of works) {
     await t.rejects(work(), { code: 'config.invalid', details: { subnet: SUBNET } });

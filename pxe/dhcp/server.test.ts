@@ -222,10 +222,25 @@ test('of a flood, what is beyond the bound is dropped', async (t) => {
   const net = await start(t);
   const gate = Promise.withResolvers<BootDecision>();
   net.decide = () => gate.promise;
-  for (let round = 0; round < 600; round++) net.datagram(requestBytes('discover', 'edk2Pxe', { mac: KNOWN }));
+  const macs = Array.from({ length: 30 }, (_, index) => `52:54:00:78:00:${index + 10}`);
+  for (const [index, mac] of macs.entries()) await reserve(net.store, mac, `10.77.0.${index + 12}`);
+  for (let round = 0; round < 600; round++) {
+    net.datagram(requestBytes('discover', 'edk2Pxe', { mac: macs[round % 30]! }));
+  }
   t.match(net.log, [{ level: 'debug', reason: 'too many requests at once' }]);
   gate.resolve(install);
   t.equal((await net.replies()).length, 512);
+  t.match(await net.say('discover', 'udhcpc', { mac: KNOWN }), [{ type: 'offer' }]);
+});
+
+test('one client is heard twenty times a second, the others go on', async (t) => {
+  const net = await start(t);
+  for (let round = 0; round < 30; round++) net.datagram(requestBytes('discover', 'udhcpc', { mac: KNOWN }));
+  t.equal((await net.replies()).length, 20);
+  t.equal(net.timeline.length, 40);
+  t.match(net.log, [{ level: 'debug', reason: 'too many requests of one client' }]);
+  t.match(await net.say('discover', 'udhcpc', { mac: STRANGER }), [{ type: 'offer' }]);
+  await net.clock.advance(SECOND);
   t.match(await net.say('discover', 'udhcpc', { mac: KNOWN }), [{ type: 'offer' }]);
 });
 
@@ -255,6 +270,7 @@ test('20,000 mutated packets: no reply without a valid request, and the server s
       valid++;
     }
     net.datagram(bytes);
+    if (round % 25 === 24) await net.clock.advance(SECOND);
     if (round % 250 !== 249) continue;
     for (const { mac, xid } of await net.replies()) {
       const left = unanswered.get(`${mac} ${xid}`) ?? 0;
@@ -400,7 +416,7 @@ function counted(leases: LeaseBook, work: { pending: number }): LeaseBook {
     withdraw: (client) => count(leases.withdraw(client)),
     release: (client, address) => count(leases.release(client, address)),
     decline: (client, address) => count(leases.decline(client, address)),
-    parameters: () => count(leases.parameters()),
+    parameters: (client) => count(leases.parameters(client)),
   };
 }
 

@@ -14,6 +14,7 @@ import { inSameNetwork } from './ipv4.ts';
 import type { Binding, LeaseBook } from './lease-book.ts';
 import type { MessageType } from './options.ts';
 import { encodePacket, NO_ADDRESS } from './packet.ts';
+import { RateLimit } from './rate-limit.ts';
 import type { Reply } from './reply.ts';
 import { informReply, leaseReply, nakReply } from './reply.ts';
 import type { Request } from './request.ts';
@@ -58,6 +59,7 @@ export class DhcpServer implements Service {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #inFlight = new Set<Promise<void>>();
+  readonly #perMac: RateLimit;
   readonly #dropped: Sparingly;
   readonly #failed: Sparingly;
   readonly #poolEmpty: Sparingly;
@@ -73,6 +75,7 @@ export class DhcpServer implements Service {
     this.#timeline = options.timeline;
     this.#clock = clock;
     this.#log = options.log.child({ service: 'dhcp', device: network.device });
+    this.#perMac = new RateLimit(clock, SECOND, MOST_A_SECOND);
     this.#dropped = new Sparingly(clock, SECOND);
     this.#failed = new Sparingly(clock, SECOND);
     this.#poolEmpty = new Sparingly(clock, MINUTE);
@@ -121,7 +124,8 @@ export class DhcpServer implements Service {
     if (typeof request === 'string') return request;
     // A relay elsewhere asks for addresses that we do not have.
     const { giaddr } = request.packet;
-    return giaddr === NO_ADDRESS || this.#isOurs(giaddr) ? request : 'a relay of another network';
+    if (giaddr !== NO_ADDRESS && !this.#isOurs(giaddr)) return 'a relay of another network';
+    return this.#perMac.allows(request.client.mac) ? request : 'too many requests of one client';
   }
 
   #answer(request: Request): Promise<Answer | undefined> {
@@ -174,10 +178,10 @@ export class DhcpServer implements Service {
     await this.#leases.release(leaseClient, packet.ciaddr);
   }
 
-  async #inform({ packet }: Request): Promise<Answer | undefined> {
+  async #inform({ packet, leaseClient }: Request): Promise<Answer | undefined> {
     const address = packet.ciaddr;
     if (!this.#isOurs(address)) return undefined;
-    const reply = informReply(packet, await this.#leases.parameters(), this.#network.serverAddress);
+    const reply = informReply(packet, await this.#leases.parameters(leaseClient), this.#network.serverAddress);
     return { type: 'ack', reply, facts: { address } };
   }
 
@@ -231,6 +235,8 @@ interface Answer {
 const SERVER_PORT = 67;
 // Far above what a healthy rack keeps in flight; beyond it, answers would come after their clients had stopped waiting.
 const MOST_IN_FLIGHT = 512;
+// Of one MAC. A whole boot is ten packets or so; a spoofer shall not fill the timeline of the machine it plays.
+const MOST_A_SECOND = 20;
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

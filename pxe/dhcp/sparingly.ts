@@ -15,7 +15,8 @@ export class Sparingly {
   /** `more` counts what went unsaid since the last time. */
   say(speak: (more: number) => void): void {
     const now = this.#clock.now();
-    if (now < this.#quietUntil) {
+    // A clock that was set back must not leave it silent.
+    if (now < this.#quietUntil && now >= this.#quietUntil - this.#interval) {
       this.#unsaid++;
       return;
     }
