@@ -60,6 +60,7 @@ const PACKAGES = [
   'busybox-static',
   'coreutils',
   'curl',
+  'dash',
   'e2fsprogs',
   'fdisk',
   'initramfs-tools-core',

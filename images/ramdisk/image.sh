@@ -61,18 +61,18 @@ write_image() {
   read_partitions
 }
 
-# What is at fault is told from the end of the pipe: a part that breaks takes those before it down.
+# What is at fault: a part that breaks takes down those before it in the pipe, and starves those behind it.
 judge_image() (
   if cut_off; then fail boot.stale 'the appliance ended this boot'; fi
   if broken disk; then fail boot.stage-failed "writing to $disk failed: $(one_line "$(head -n 1 "$RUN/dd")")"; fi
-  if broken zstd; then fail image.digest 'what arrived is not the image that was ordered: it cannot be unpacked'; fi
+  if [ -s "$RUN/surplus" ]; then fail image.invalid "the image has more than the $raw bytes that were declared"; fi
   if broken download; then fail boot.stage-failed "the image did not arrive: $(one_line "$(cat "$RUN/download")")"; fi
+  if broken zstd; then fail image.digest 'what arrived is not the image that was ordered: it cannot be unpacked'; fi
   if broken tee || broken digest; then fail boot.stage-failed "the digest was not computed: $(last_words)"; fi
   got=$(cut -c1-64 "$RUN/digest")
   [ "$got" = "$digest" ] || fail image.digest "the image has the SHA-256 $got, ordered was $digest"
   written=$(($(wc -c <"$RUN/head") + $(cat "$RUN/written")))
   [ "$written" = "$raw" ] || fail image.invalid "the image has $written bytes, not the $raw that were declared"
-  [ ! -s "$RUN/surplus" ] || fail image.invalid "the image has more than the $raw bytes that were declared"
 )
 
 broke() {
@@ -86,10 +86,13 @@ broken() {
 # Exactly $bytes bytes, however often the connection is cut. --continue-at makes curl refuse a server that answers a
 # request for the rest with the whole.
 download() {
-  offset=0 in_vain=0
+  offset=0 in_vain=0 ended=0
   while [ "$offset" -lt "$bytes" ]; do
     curl --silent --fail --globoff --connect-timeout 5 --speed-limit 1024 --speed-time 15 --continue-at "$offset" \
-      --write-out '%{stderr}%{size_download} status %{http_code}, %{errormsg}\n' "$url" 2>"$RUN/download"
+      --write-out '%{stderr}%{size_download} status %{http_code}, %{errormsg}\n' "$url" 2>"$RUN/download" || ended=$?
+    # There is nobody to write to (23, or killed for it): that is not the network's fault, and no reason to try again.
+    case $ended in 23 | 141) return ;; esac
+    ended=0
     got=$(cut -d' ' -f1 "$RUN/download" | grep -Ex "$NUMBER")
     offset=$((offset + ${got:-0}))
     [ "$offset" -lt "$bytes" ] || break

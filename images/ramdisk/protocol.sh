@@ -54,6 +54,7 @@ cut_off() {
 
 # Waits for the next order and makes it the order. Only a newer generation is one: nothing is ever done twice.
 next_order() {
+  tell
   generation=$(field generation "$RUN/order")
   while ! cut_off; do
     case $(call "/boot/v1/next?generation=$generation" --max-time 180) in
@@ -72,46 +73,51 @@ next_order() {
   done
 }
 
-# report STAGE STATUS: tells the appliance, with the facts of the stage. Before the claim there is nobody to tell: those
-# reports wait in a file, with their times.
+# report STAGE STATUS: for the appliance, with the facts of the stage. Most of its cost is a TLS handshake, so that a stage's end
+# waits for what is told next, which follows at once.
 report() {
-  set -- "stage=$1" "status=$2" "uptime=$(uptime_seconds)"
-  if [ ! -s "$RUN/bearer" ]; then
-    echo "$*" >>"$RUN/untold"
-    return
-  fi
-  if [ -e "$RUN/untold" ]; then
-    mv "$RUN/untold" "$RUN/early"
-    while read -r stage status uptime; do deliver "$stage" "$status" "$uptime"; done <"$RUN/early"
-  fi
-  while read -r fact; do set -- "$@" "$fact"; done <"$RUN/facts"
-  deliver "$@"
+  {
+    printf 'stage=%s\nstatus=%s\nuptime=%s\n' "$1" "$2" "$(uptime_seconds)"
+    cat "$RUN/facts"
+    echo
+  } >>"$RUN/untold"
+}
+
+# Tells what has not been told. Before the claim there is nobody to tell. An appliance that is being restarted is back within
+# two minutes; after that its own deadlines rule, and the work goes on.
+tell() {
+  if [ ! -s "$RUN/bearer" ] || [ ! -e "$RUN/untold" ]; then return; fi
+  for _attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do
+    if send_reports "$RUN/untold" || cut_off; then break; fi
+    sleep 5
+  done
+  rm "$RUN/untold"
 }
 
 # progress STAGE BYTES: not worth a second try.
 progress() {
-  send_report "stage=$1" status=progress "uptime=$(uptime_seconds)" "bytes=$2" || :
+  printf 'stage=%s\nstatus=progress\nuptime=%s\nbytes=%s\n\n' "$1" "$(uptime_seconds)" "$2" >"$RUN/progress"
+  send_reports "$RUN/progress" || :
 }
 
-# An appliance that is being restarted is back within two minutes; after that its own deadlines rule, and the work goes on.
-deliver() {
-  for _attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do
-    if send_report "$@" || cut_off; then return; fi
-    sleep 5
-  done
-}
-
-# send_report KEY=VALUE...: fails when it did not arrive. A refusal for good is an arrival too.
-send_report() {
-  for fact; do
-    set -- "$@" --data-urlencode "$fact"
-    shift
-  done
-  case $(call /boot/v1/report --data-urlencode "generation=$(field generation "$RUN/order")" "$@") in
-    401 | 403 | 409 | 410) : >"$RUN/cut-off" ;;
-    2* | 4*) ;;
-    *) return 1 ;;
-  esac
+# send_reports FILE: those in the file, each ended by an empty line, over one connection; fails when not all arrived. What
+# the appliance does not understand has arrived too; and when it says that this boot is over, it is.
+send_reports() {
+  awk -v url="$(cat "$RUN/url")/boot/v1/report" -v bearer="$RUN/bearer" -v ca="$ETC/ca.pem" \
+    -v generation="$(field generation "$RUN/order")" '
+    function option(name, value) { gsub(/[\\"]/, "\\\\&", value); printf "%s = \"%s\"\n", name, value }
+    /^$/ { reports++; open = 0; next }
+    !open {
+      if (reports) print "next"
+      option("url", url); option("cacert", ca); option("header", "@" bearer); option("output", "/dev/null")
+      option("connect-timeout", 5); option("max-time", 30); print "write-out = \"%{http_code}\\n\""
+      option("data-urlencode", "generation=" generation)
+      open = 1
+    }
+    { option("data-urlencode", $0) }' "$1" >"$1.curl"
+  curl --silent --show-error --config "$1.curl" >"$1.status" 2>>"$RUN/log" || :
+  if grep -Eqx '401|403|409|410' "$1.status"; then : >"$RUN/cut-off"; fi
+  [ -s "$1.status" ] && ! grep -Eqx '000|5..' "$1.status"
 }
 
 # What happened here, for people: our log and the end of the kernel's, without the token that the kernel was started with.
