@@ -30,7 +30,7 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
       const mac = parseMac(macText);
       if (mac === undefined) throw new RackstartError('boot.token-refused', 'There is no such machine.');
       witness.remark(request, { mac });
-      const from = request.ip;
+      const from = witness.peer(request);
       const grant = await director.claim({
         protocol: Number(PROTOCOL),
         token: new Secret(token),

@@ -31,10 +31,10 @@ export function registerScript(app: FastifyInstance, deps: ScriptDeps): void {
       reply.type('text/plain; charset=utf-8').header('cache-control', 'no-store');
       if (token === undefined) return scripts.localDisk({});
 
-      const { claimToken, address, gateway } = await director.script(mac, new Secret(token));
-      witness.bind(request.ip, mac);
-      witness.bind(address.replace(/\/.*/, ''), mac);
       const host = ownHost(request);
+      const { claimToken, address, gateway } = await director.script(mac, new Secret(token));
+      witness.bind(witness.peer(request), mac);
+      witness.bind(address.replace(/\/.*/, ''), mac);
       return scripts.ramdisk({
         kernelUrl: `http://${host}:${deps.httpPort()}/ramdisk/vmlinuz`,
         initrdUrl: `http://${host}:${deps.httpPort()}/ramdisk/initrd`,

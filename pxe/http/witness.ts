@@ -1,3 +1,5 @@
+import type { Socket } from 'node:net';
+
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import type { Clock, Millis } from '../../appliance/kernel/clock.ts';
@@ -18,6 +20,13 @@ interface Remark {
   facts?: Readonly<Record<string, unknown>>;
 }
 
+interface Begun {
+  readonly at: Millis;
+  readonly from: string;
+  /** Bytes that the connection had sent before. */
+  readonly sent: number;
+}
+
 /**
  * Tells the timeline of every request: when its answer was out (or the client gone), its status, bytes and time.
  * Kernel, ramdisk and image are asked for without a name; whose they are is known from the address that the script
@@ -28,6 +37,7 @@ export class Witness {
   readonly #clock: Clock;
   readonly #macs = new Map<string, Mac>();
   readonly #remarks = new WeakMap<FastifyRequest, Remark>();
+  readonly #peers = new WeakMap<FastifyRequest, string>();
 
   constructor(timeline: Timeline, clock: Clock) {
     this.#timeline = timeline;
@@ -36,11 +46,14 @@ export class Witness {
 
   watch(app: FastifyInstance): void {
     app.addHook('onRequest', (request, reply, done) => {
-      const startedAt = this.#clock.now();
-      const sentBefore = request.raw.socket.bytesWritten;
+      const { socket } = request.raw;
+      // A socket forgets its peer when it is destroyed, which may be before the answer is ready.
+      const from = plainAddress((socket.remoteAddress as string | undefined) ?? '');
+      this.#peers.set(request, from);
+      const begun = { at: this.#clock.now(), from, sent: socket.bytesWritten };
       // `close` comes for answers that nobody waited for too; Fastify's own onResponse does not.
       reply.raw.once('close', () => {
-        this.#tell(request, reply, startedAt, sentBefore);
+        this.#tell(request, reply, socket, begun);
       });
       done();
     });
@@ -53,29 +66,33 @@ export class Witness {
 
   /** From now on requests from this address are this machine's. */
   bind(address: string, mac: Mac): void {
-    const key = plainAddress(address);
-    this.#macs.delete(key);
-    this.#macs.set(key, mac);
+    this.#macs.delete(address);
+    this.#macs.set(address, mac);
     const [oldest] = this.#macs.keys();
     if (this.#macs.size > MAX_ADDRESSES && oldest !== undefined) this.#macs.delete(oldest);
   }
 
-  #tell(request: FastifyRequest, reply: FastifyReply, startedAt: Millis, sentBefore: number): void {
-    const { mac = this.#macs.get(plainAddress(request.ip)), name, facts } = this.#remarks.get(request) ?? {};
+  /** Where the request came from, also when that connection is gone. */
+  peer(request: FastifyRequest): string {
+    return this.#peers.get(request) ?? '';
+  }
+
+  #tell(request: FastifyRequest, reply: FastifyReply, socket: Socket, begun: Begun): void {
+    const { mac = this.#macs.get(begun.from), name, facts } = this.#remarks.get(request) ?? {};
     const route = name ?? request.routeOptions.config.seen;
     if (mac === undefined || route === undefined) return;
     const at = this.#clock.now();
     const whole = reply.raw.writableFinished;
-    const sent = whole ? Number(reply.getHeader('content-length') ?? 0) : request.raw.socket.bytesWritten - sentBefore;
+    const status = reply.statusCode;
     this.#timeline.seen(mac, {
       at,
       source: 'http',
-      name: reply.statusCode < 400 ? route : `${route}-refused`,
+      name: status < 400 ? route : `${route}-refused`,
       detail: {
-        from: plainAddress(request.ip),
-        status: reply.statusCode,
-        bytes: sent,
-        ms: at - startedAt,
+        from: begun.from,
+        status,
+        bytes: whole ? Number(reply.getHeader('content-length') ?? 0) : socket.bytesWritten - begun.sent,
+        ms: at - begun.at,
         ...(whole ? {} : { cut: true }),
         ...facts,
       },
