@@ -10,7 +10,8 @@ export interface CommandRate {
 export class CommandQueue {
   readonly #clock: Clock;
   readonly #rate: CommandRate;
-  #last: Promise<unknown> = Promise.resolve();
+  /** Settles when the last in the queue is done; undefined when nobody is in it. */
+  #last: Promise<void> | undefined;
   /** When all `burst` commands are allowed again; each command moves it by one interval. */
   #restedAt: Millis = 0;
 
@@ -20,14 +21,24 @@ export class CommandQueue {
   }
 
   /** Runs `work` in its turn; an abort before that rejects with the signal's reason, and `work` is never called. */
-  run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    const turn = this.#last.then(async () => {
-      signal.throwIfAborted();
+  async run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    const before = this.#last;
+    const turn = Promise.withResolvers<undefined>();
+    const leave = () => {
+      if (this.#last === turn.promise) this.#last = undefined;
+      turn.resolve(undefined);
+    };
+    this.#last = turn.promise;
+    try {
+      if (before !== undefined) await untilAborted(before, signal);
       await this.#allowance(signal);
-      return work();
-    });
-    this.#last = turn.catch(() => undefined);
-    return untilAborted(turn, signal);
+      return await work();
+    } finally {
+      // Who gave up in the queue leaves at once, but those behind still wait for those in front.
+      if (before === undefined) leave();
+      else void before.then(leave);
+    }
   }
 
   async #allowance(signal: AbortSignal): Promise<void> {
@@ -38,12 +49,13 @@ export class CommandQueue {
   }
 }
 
-// A caller who gives up leaves at once; its place in the queue falls free when its turn comes.
-function untilAborted<T>(turn: Promise<T>, signal: AbortSignal): Promise<T> {
+function untilAborted(turn: Promise<void>, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const leave = () => reject(signal.reason as Error);
-    if (signal.aborted) leave();
-    signal.addEventListener('abort', leave, { once: true });
-    turn.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
+    const giveUp = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', giveUp, { once: true });
+    void turn.then(() => {
+      signal.removeEventListener('abort', giveUp);
+      resolve();
+    });
   });
 }

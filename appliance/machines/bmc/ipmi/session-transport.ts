@@ -29,6 +29,7 @@ export class SessionTransport implements IpmiTransport {
   readonly #deps: SessionTransportDeps;
   readonly #log: Log;
   readonly #closing = new AbortController();
+  readonly #combined = new WeakMap<AbortSignal, AbortSignal>();
   #session: Session | undefined;
   #usedAt: Millis = 0;
 
@@ -39,7 +40,7 @@ export class SessionTransport implements IpmiTransport {
   }
 
   async request(request: IpmiRequest, signal: AbortSignal): Promise<Buffer> {
-    const untilClosed = AbortSignal.any([signal, this.#closing.signal]);
+    const untilClosed = this.#untilClosed(signal);
     return this.#deps.queue.run(() => this.#send(request, untilClosed), untilClosed);
   }
 
@@ -47,6 +48,15 @@ export class SessionTransport implements IpmiTransport {
     this.#closing.abort(bmcError('bmc.unreachable', this.#endpoint, 'was closed here'));
     await this.#session?.close();
     this.#session = undefined;
+  }
+
+  // Kept per signal: callers bring the same one for a row of commands, and making one costs a tenth of a command.
+  #untilClosed(signal: AbortSignal): AbortSignal {
+    const known = this.#combined.get(signal);
+    if (known !== undefined) return known;
+    const combined = AbortSignal.any([signal, this.#closing.signal]);
+    this.#combined.set(signal, combined);
+    return combined;
   }
 
   async #send(request: IpmiRequest, signal: AbortSignal): Promise<Buffer> {
