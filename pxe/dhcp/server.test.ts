@@ -1,38 +1,16 @@
-import type { Socket } from 'node:dgram';
-import { EventEmitter } from 'node:events';
-
-import { test, type Test } from 'tap';
+import { test } from 'tap';
 
 import { HOUR, MINUTE, SECOND } from '../../appliance/kernel/clock.ts';
 import { RackstartError } from '../../appliance/kernel/errors.ts';
-import type { Log } from '../../appliance/kernel/log.ts';
-import { silentLog } from '../../appliance/kernel/log.ts';
-import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
-import { Secret } from '../../appliance/kernel/secret.ts';
-import { openStore } from '../../appliance/store/open.ts';
-import { sqliteUrl } from '../../appliance/store/test-stores.ts';
-import type { BootClient } from '../boot-client.ts';
 import type { BootDecision } from '../boot-plan.ts';
-import type { TimelineEntry } from '../timeline.ts';
-import type { Firmware, RequestFields } from './golden.fixture.ts';
 import { requestBytes } from './golden.fixture.ts';
-import type { LeaseBook } from './lease-book.ts';
 import { mutated, seededRandom } from './mutate.fixture.ts';
-import type { MessageType } from './options.ts';
-import { option, readMessageType, readText } from './options.ts';
-import { parsePacket } from './packet.ts';
-import { StoreLeaseBook } from './records.ts';
 import { readRequest } from './request.ts';
-import { DhcpServer } from './server.ts';
-import type { SubnetSeed } from './subnet.fixture.ts';
-import { leaseRows, reserve, seedSubnet, SUBNET } from './subnet.fixture.ts';
+import { install, KNOWN, SERVER, start, TOKEN } from './server.fixture.ts';
+import { leaseRows, reserve } from './subnet.fixture.ts';
 
-const SERVER = '10.77.0.1';
 const OTHER_SERVER = '10.77.0.9';
-const KNOWN = '52:54:00:77:00:01';
 const STRANGER = '52:54:00:77:00:99';
-const TOKEN = 'very-secret-token';
-const install: BootDecision = { verb: 'install', sessionId: 'bs_1', scriptToken: new Secret(TOKEN) };
 
 test('a known machine boots: loader for the ROM, script for iPXE', async (t) => {
   const net = await start(t);
@@ -300,128 +278,3 @@ test('the server ends when told, after what it was doing, and closes its socket'
   t.match(await net.replies(), [{ type: 'offer' }]);
   t.ok(net.socket.closed);
 });
-
-interface SeenReply {
-  readonly type: MessageType | undefined;
-  readonly mac: string;
-  readonly xid: number;
-  readonly yiaddr: string;
-  readonly file: string | undefined;
-  readonly to: string;
-}
-
-class FakeSocket extends EventEmitter {
-  sent: SeenReply[] = [];
-  closed = false;
-  failure: Error | undefined;
-
-  send(bytes: Buffer, port: number, address: string, done: (error: Error | null) => void): void {
-    if (this.failure !== undefined) {
-      done(this.failure);
-      return;
-    }
-    const packet = parsePacket(bytes);
-    if (typeof packet === 'string') throw new Error(packet);
-    this.sent.push({
-      type: readMessageType(packet.options),
-      mac: Buffer.from(packet.chaddr.subarray(0, 6)).toString('hex').match(/../g)!.join(':'),
-      xid: packet.xid,
-      yiaddr: packet.yiaddr,
-      file: readText(packet.options, option.bootFile),
-      to: `${address}:${port}`,
-    });
-    done(null);
-  }
-
-  close(): void {
-    this.closed = true;
-  }
-}
-
-/** A server on a network of its own: `say` sends one message and resolves to the replies when all work is done. */
-async function start(t: Test, seed: SubnetSeed = {}) {
-  const clock = new ManualClock();
-  const store = await openStore({ url: sqliteUrl(t), clock, log: silentLog });
-  await seedSubnet(store, seed);
-  await reserve(store, KNOWN, '10.77.0.11');
-  const socket = new FakeSocket();
-  const timeline: ({ mac: string } & TimelineEntry)[] = [];
-  const log: ({ level: string } & Record<string, unknown>)[] = [];
-  const asked: BootClient[] = [];
-  const work = { pending: 0 };
-  const leases = counted(new StoreLeaseBook({ store, subnetId: SUBNET, clock }), work);
-  const stop = new AbortController();
-
-  const net = {
-    clock,
-    store,
-    socket,
-    timeline,
-    log,
-    asked,
-    decide: (): Promise<BootDecision> => Promise.resolve(install),
-    datagram: (bytes: Buffer) => void socket.emit('message', bytes, { address: '10.77.0.33', port: 68 }),
-    /** The replies since last time, once the server has nothing left to do. */
-    async replies(): Promise<SeenReply[]> {
-      do await new Promise((resolve) => setImmediate(resolve));
-      while (work.pending > 0);
-      return socket.sent.splice(0);
-    },
-    say(type: MessageType, from: Firmware, fields: RequestFields): Promise<SeenReply[]> {
-      net.datagram(requestBytes(type, from, fields));
-      return net.replies();
-    },
-    async stop(): Promise<void> {
-      stop.abort();
-      await running;
-    },
-  };
-  const server = new DhcpServer({
-    network: { device: 'rack0', serverAddress: SERVER, prefixLength: 24 },
-    openSocket: ({ device, port }) => {
-      t.same([device, port], ['rack0', 67]);
-      return socket as unknown as Socket;
-    },
-    leases,
-    director: {
-      decide(client) {
-        asked.push(client);
-        return net.decide();
-      },
-    },
-    loaderFor: (architecture) => ({ 0: 'undionly.kpxe', 7: 'snponly.efi' })[architecture],
-    httpBase: 'http://10.77.0.1:8080',
-    timeline: { seen: (mac, entry) => void timeline.push({ mac, ...entry }) },
-    clock,
-    log: recording(log),
-  });
-  const running = server.run(stop.signal);
-  log.length = 0;
-  t.teardown(async () => {
-    await net.stop();
-    await store.close();
-  });
-  return net;
-}
-
-// Between two calls of the lease book the server waits for nothing but promises that are already settled.
-function counted(leases: LeaseBook, work: { pending: number }): LeaseBook {
-  const count = <T>(promise: Promise<T>): Promise<T> => {
-    work.pending++;
-    return promise.finally(() => work.pending--);
-  };
-  return {
-    offer: (client) => count(leases.offer(client)),
-    bind: (client, address) => count(leases.bind(client, address)),
-    withdraw: (client) => count(leases.withdraw(client)),
-    release: (client, address) => count(leases.release(client, address)),
-    decline: (client, address) => count(leases.decline(client, address)),
-    parameters: (client) => count(leases.parameters(client)),
-  };
-}
-
-function recording(into: ({ level: string } & Record<string, unknown>)[]): Log {
-  const at = (level: string) => (fields: object, message: string) => void into.push({ level, message, ...fields });
-  const log: Log = { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error'), child: () => log };
-  return log;
-}
