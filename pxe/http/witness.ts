@@ -48,7 +48,7 @@ export class Witness {
     app.addHook('onRequest', (request, reply, done) => {
       const { socket } = request.raw;
       // A socket forgets its peer when it is destroyed, which may be before the answer is ready.
-      const from = plainAddress((socket.remoteAddress as string | undefined) ?? '');
+      const from = plainAddress(socket.remoteAddress ?? '');
       this.#peers.set(request, from);
       const begun = { at: this.#clock.now(), from, sent: socket.bytesWritten };
       // `close` comes for answers that nobody waited for too; Fastify's own onResponse does not.
