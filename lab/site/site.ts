@@ -1,0 +1,215 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+import type { OsImage } from '../../images/os/build.ts';
+import { buildOsImage } from '../../images/os/build.ts';
+import { buildRamdisk } from '../../images/ramdisk/build.ts';
+import { run } from '../process/run.ts';
+import { until } from '../process/until.ts';
+import type { MachineSpec } from '../rack/machine.ts';
+import type { Rack } from '../rack/rack.ts';
+import { openRack } from '../rack/rack.ts';
+import type { ApiClient } from './api-client.ts';
+import type { Daemon } from './daemon.ts';
+import { startDaemon } from './daemon.ts';
+import type { Server, Timeline } from './server.ts';
+import { restingStates } from './server.ts';
+
+export interface SiteOptions {
+  readonly name: string;
+  /** Takes everything that is written, logs included; whoever named it removes it. */
+  readonly directory: string;
+  readonly machines: readonly MachineSpec[];
+  readonly progress: (line: string) => void;
+}
+
+/** A rack, the appliance on it with its inventory filled in, and a tenant who orders. */
+export interface Site {
+  readonly rack: Rack;
+  readonly daemon: Daemon;
+  /** An operator's, and the tenant's, view of the API. */
+  readonly operator: ApiClient;
+  readonly tenant: ApiClient;
+  /** The tenant's SSH key: the private part's file. */
+  readonly sshKeyFile: string;
+  readonly image: OsImage;
+  /** Enrols a machine and waits until its inspection has ended; rejects when it is set aside. Returns its id. */
+  enrol(name: string): Promise<string>;
+  /** Orders a server as the tenant. */
+  order(hostname: string, image?: string): Promise<Server>;
+  /** Polls a server until it rests; `onChange` sees it and its timeline on the way. */
+  settle(id: string, withinMs: number, onChange?: (server: Server, timeline: Timeline) => void): Promise<Server>;
+  /** Runs a command on a server as the tenant, trusting nothing but the host key that the API told. */
+  ssh(server: Server, command: string): Promise<string>;
+  /** A machine's state as the operator sees it. */
+  machine(id: string): Promise<{ state: string; diskState: string; quarantineReason: string | null }>;
+  /** What `rackstart doctor` says; rejects when an invariant is broken. */
+  doctor(): Promise<string>;
+  close(): Promise<void>;
+}
+
+const FLAVOR = 'lab';
+const REGION = 'lab';
+
+/** Opens a rack, starts the appliance on it and describes it by the public API. Ends what it started when it rejects. */
+export async function openSite({ name, directory, machines, progress }: SiteOptions): Promise<Site> {
+  await mkdir(directory, { recursive: true });
+  const cacheDirectory = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'rackstart');
+  const ramdisk = await buildRamdisk({ cacheDirectory, progress });
+  const image = await buildOsImage({ cacheDirectory, name: 'debian-12', progress });
+  const rack = await openRack({ name, directory: join(directory, 'rack'), machines });
+  try {
+    progress(`rack: ${machines.map((machine) => `${machine.name} (${machine.firmware})`).join(', ')}, all off`);
+    const daemon = await startDaemon(rack, join(directory, 'appliance'), ramdisk.kernel);
+    progress('appliance: ready');
+    const inventory = await describe(daemon.api, image);
+    progress('inventory: region, rack, flavor, subnet, tenant and image are in');
+    const sshKeyFile = makeSshKey(directory);
+    return new OpenSite({ rack, daemon, image, sshKeyFile, directory, ...inventory });
+  } catch (error) {
+    await rack.close();
+    throw error;
+  }
+}
+
+interface Parts {
+  rack: Rack;
+  daemon: Daemon;
+  image: OsImage;
+  sshKeyFile: string;
+  directory: string;
+  rackId: string;
+  tenantKey: string;
+}
+
+class OpenSite implements Site {
+  readonly rack: Rack;
+  readonly daemon: Daemon;
+  readonly operator: ApiClient;
+  readonly tenant: ApiClient;
+  readonly sshKeyFile: string;
+  readonly image: OsImage;
+  readonly #directory: string;
+  readonly #rackId: string;
+
+  constructor({ rack, daemon, image, sshKeyFile, directory, rackId, tenantKey }: Parts) {
+    this.rack = rack;
+    this.daemon = daemon;
+    this.operator = daemon.api;
+    this.tenant = daemon.api.as(tenantKey);
+    this.sshKeyFile = sshKeyFile;
+    this.image = image;
+    this.#directory = directory;
+    this.#rackId = rackId;
+  }
+
+  async enrol(name: string): Promise<string> {
+    const { mac, bmc } = this.rack.machine(name);
+    const { id } = await this.operator.post<{ id: string }>('/machines', {
+      name,
+      rack: this.#rackId,
+      // ipmi_sim has no SHA-256: cipher suite 17 is shown against another BMC.
+      bmc: { ...bmc, cipherSuite: 3 },
+      nics: [{ mac, role: 'both' }],
+    });
+    await until(`the inspection of ${name}`, 180_000, async () => {
+      const machine = await this.machine(id);
+      if (machine.state === 'quarantined')
+        throw new Error(`${name} was quarantined: ${machine.quarantineReason ?? ''}`);
+      return machine.state === 'available';
+    });
+    return id;
+  }
+
+  order(hostname: string, image = 'debian'): Promise<Server> {
+    const sshKeys = [readFileSync(`${this.sshKeyFile}.pub`, 'utf8').trim()];
+    return this.tenant.post('/servers', { hostname, region: REGION, flavor: FLAVOR, image, sshKeys });
+  }
+
+  async settle(
+    id: string,
+    withinMs: number,
+    onChange: (server: Server, timeline: Timeline) => void = () => undefined,
+  ): Promise<Server> {
+    return until(`server ${id} to rest`, withinMs, async () => {
+      const server = await this.tenant.get<Server>(`/servers/${id}`);
+      onChange(server, await this.tenant.get<Timeline>(`/servers/${id}/timeline`));
+      return restingStates.includes(server.state) && server;
+    });
+  }
+
+  ssh({ id, connection }: Server, command: string): Promise<string> {
+    const [address] = connection?.addresses ?? [];
+    if (connection === null || address === undefined) throw new Error(`Server ${id} has no address yet.`);
+    const knownHosts = `KnownHostsCommand=/bin/echo ${address} ${connection.hostKey}`;
+    const options = ['StrictHostKeyChecking=yes', 'UserKnownHostsFile=/dev/null', knownHosts, 'BatchMode=yes'];
+    return run(
+      this.rack.exec([
+        'ssh',
+        '-i',
+        this.sshKeyFile,
+        ...options.flatMap((option) => ['-o', option]),
+        `${connection.username}@${address}`,
+        command,
+      ]),
+    );
+  }
+
+  machine(id: string): Promise<{ state: string; diskState: string; quarantineReason: string | null }> {
+    return this.operator.get(`/machines/${id}`);
+  }
+
+  doctor(): Promise<string> {
+    const main = join(import.meta.dirname, '../../appliance/main.ts');
+    return run([process.execPath, main, 'doctor', '--config', this.daemon.configFile]);
+  }
+
+  async close(): Promise<void> {
+    await this.daemon.stop();
+    await this.rack.close();
+  }
+
+  get directory(): string {
+    return this.#directory;
+  }
+}
+
+async function describe(api: ApiClient, image: OsImage): Promise<{ rackId: string; tenantKey: string }> {
+  const region = await api.post<{ id: string }>('/regions', { name: REGION });
+  const rack = await api.post<{ id: string }>('/racks', { region: region.id, name: 'rack-1' });
+  await api.post('/flavors', { name: FLAVOR, cores: 1, memoryMib: 512, diskGib: 3, nics: 'same' });
+  await api.post('/subnets', {
+    region: region.id,
+    role: 'both',
+    cidr: '10.77.0.0/24',
+    gateway: '10.77.0.1',
+    reservations: { first: '10.77.0.10', last: '10.77.0.99' },
+    servers: { first: '10.77.0.100', last: '10.77.0.199' },
+    leases: { first: '10.77.0.200', last: '10.77.0.250' },
+  });
+  const tenant = await api.post<{ id: string }>('/tenants', { name: 'demo' });
+  const { key } = await api.post<{ key: string }>('/api-keys', { name: 'demo', tenant: tenant.id });
+  await addImage(api, image, 'debian', image.sha256);
+  return { rackId: rack.id, tenantKey: key };
+}
+
+/** Registers the lab's OS image under a name. */
+export async function addImage(api: ApiClient, image: OsImage, name: string, sha256: string): Promise<void> {
+  const query = new URLSearchParams({
+    name,
+    version: '12',
+    sha256,
+    rootPartition: String(image.rootPartition),
+    kernelArgs: image.kernelArgs,
+  });
+  await api.upload(`/images?${query.toString()}`, image.path, 'application/zstd');
+}
+
+function makeSshKey(directory: string): string {
+  const file = join(directory, 'tenant-key');
+  execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'tenant', '-f', file]);
+  return file;
+}
