@@ -20,7 +20,7 @@ import { MachineCare } from './machines/machine-care.ts';
 import { bareMetal } from './providers/bare-metal/bare-metal.ts';
 import { ProvisionListener, provisionSaga } from './requests/provision.ts';
 import { exponentialRetry } from './saga/retry.ts';
-import { bindSaga } from './saga/saga-drive.ts';
+import { bindSaga } from './saga/saga.ts';
 import { SagaRunner } from './saga/saga-runner.ts';
 import { Sagas } from './saga/sagas.ts';
 import { dataKey, firstOperatorKey, openMasterKeys } from './start-up.ts';

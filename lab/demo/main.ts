@@ -2,7 +2,7 @@
  * `npm run demo [-- --keep] [--report FILE]`: a rack of two machines, one BIOS, one UEFI; the appliance; a server ordered on
  * each by the public API, watched to the end, proven by SSH; then nothing is left behind.
  */
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -120,9 +120,9 @@ async function keepOpen(site: Site, directory: string): Promise<void> {
       '',
     ].join('\n'),
   );
-  const { promise, resolve } = Promise.withResolvers<void>();
-  process.once('SIGINT', () => resolve());
-  await promise;
+  // Ctrl-C ends this process at once, and the rack with it.
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  await new Promise(() => undefined);
 }
 
 function say(line: string): void {
