@@ -1,0 +1,235 @@
+import { createIds } from '../appliance/kernel/ids.ts';
+import { silentLog } from '../appliance/kernel/log.ts';
+import { ManualClock } from '../appliance/kernel/manual-clock.ts';
+import { RackstartError } from '../appliance/kernel/errors.ts';
+import type { Store } from '../appliance/store/store.ts';
+import { eachStore } from '../appliance/store/test-stores.ts';
+import type { Mac } from './boot-client.ts';
+import { parseMac } from './boot-client.ts';
+import type { TimelineEntry } from './timeline.ts';
+import { StoreTimeline, readTimeline } from './timeline-records.ts';
+
+const mac = (text: string) => parseMac(text) as Mac;
+const FIRST = mac('52:54:00:77:00:01');
+const SECOND = mac('52:54:00:77:00:02');
+const STRANGER = mac('52:54:00:aa:bb:cc');
+
+eachStore('entries are written under their machine and the boot session that was open then', async (t, store) => {
+  const { clock, timeline, stop } = await start(store);
+  timeline.seen(FIRST, entry(50, 'before'));
+  timeline.seen(FIRST, entry(150, 'discover', { boot: 'script', ms: 1.5 }));
+  timeline.seen(FIRST, entry(200, 'at the seam'));
+  timeline.seen(FIRST, entry(350, 'after'));
+  timeline.seen(SECOND, entry(150, 'other machine'));
+  timeline.seen(STRANGER, entry(150, 'stranger'));
+  await clock.advance(250);
+  await stop();
+  const seen = await readTimeline(store.read, { machineId: 'm1' });
+  t.strictSame(
+    seen.map(({ at, name, machineId, sessionId }) => [at, name, machineId, sessionId]),
+    [
+      [50, 'before', 'm1', undefined],
+      [150, 'discover', 'm1', 's1'],
+      [200, 'at the seam', 'm1', 's2'],
+      [350, 'after', 'm1', 's2'],
+    ],
+  );
+  t.strictSame(seen[1]?.detail, { boot: 'script', ms: 1.5 });
+  t.strictSame(seen[1]?.source, 'dhcp');
+  const bySession = await readTimeline(store.read, { sessionIds: ['s1', 's2'] });
+  t.strictSame(
+    bySession.map(({ name }) => name),
+    ['discover', 'at the seam', 'after'],
+  );
+  t.strictSame(await readTimeline(store.read, { sessionIds: [] }), []);
+  t.strictSame(
+    (await readTimeline(store.read, { machineId: 'm1' }, 2)).map(({ at }) => at),
+    [200, 350],
+    'the newest',
+  );
+  t.strictSame(
+    (await readTimeline(store.read, { machineId: 'm2' })).map(({ name }) => name),
+    ['other machine'],
+  );
+});
+
+eachStore('what waits when the timeline is told to stop is written', async (t, store) => {
+  const { timeline, stop } = await start(store);
+  for (let at = 1; at <= 1200; at += 1) timeline.seen(FIRST, entry(at, 'packet'));
+  await stop();
+  t.equal((await readTimeline(store.read, { machineId: 'm1' })).length, 1200, 'more than one statement takes');
+  t.equal(timeline.dropped, 0);
+});
+
+eachStore('entries of the same moment keep their order', async (t, store) => {
+  const { timeline, stop } = await start(store);
+  const names = Array.from({ length: 50 }, (_, index) => `e${index}`);
+  for (const name of names) timeline.seen(FIRST, entry(150, name));
+  await stop();
+  t.strictSame(
+    (await readTimeline(store.read, { machineId: 'm1' })).map(({ name }) => name),
+    names,
+  );
+});
+
+eachStore('a storm drops the oldest, counts them, and keeps the newest', async (t, store) => {
+  const { timeline, stop } = await start(store, 10);
+  for (let at = 1; at <= 25; at += 1) timeline.seen(FIRST, entry(at, 'packet'));
+  await stop();
+  t.equal(timeline.dropped, 15);
+  t.strictSame(
+    (await readTimeline(store.read, { machineId: 'm1' })).map(({ at }) => at),
+    Array.from({ length: 10 }, (_, index) => index + 16),
+  );
+});
+
+eachStore('a store that is away for a while loses nothing', async (t, store) => {
+  let away = true;
+  const flaky: Store = {
+    ...store,
+    read: store.read,
+    transaction: async (work) => {
+      if (away) throw new RackstartError('store.unavailable', 'away');
+      return store.transaction(work);
+    },
+  };
+  const { clock, timeline, stop } = await start(store, 100, flaky);
+  timeline.seen(FIRST, entry(1, 'first'));
+  await until(clock, () => clock.nextWake() !== undefined);
+  await clock.advance(250);
+  // It failed and waits for its next try.
+  await until(clock, () => clock.nextWake() === 2250);
+  timeline.seen(FIRST, entry(2, 'second'));
+  away = false;
+  await stop();
+  t.strictSame(
+    (await readTimeline(store.read, { machineId: 'm1' })).map(({ name }) => name),
+    ['first', 'second'],
+  );
+});
+
+eachStore('an entry that cannot be kept as it is does not keep others out', async (t, store) => {
+  const { timeline, stop } = await start(store);
+  const circle: Record<string, unknown> = {};
+  circle['self'] = circle;
+  timeline.seen(FIRST, entry(1, 'circle', circle));
+  timeline.seen(FIRST, entry(2, 'long', { text: 'x'.repeat(10_000) }));
+  timeline.seen(FIRST, entry(3, 'hostile', { text: "a\0b'; drop table timeline; --\ud800" }));
+  await stop();
+  t.strictSame(
+    (await readTimeline(store.read, { machineId: 'm1' })).map(({ detail }) => detail),
+    [{ leftOut: 'not JSON' }, { leftOut: '10011 characters' }, { text: "a\0b'; drop table timeline; --\ud800" }],
+  );
+});
+
+function entry(at: number, name: string, detail: Record<string, unknown> = {}): TimelineEntry {
+  return { at, source: 'dhcp', name, detail };
+}
+
+/** Two machines; the first had a session from 100 to 200 and has another one since. */
+async function start(store: Store, capacity?: number, written: Store = store) {
+  await store.transaction(async (tx) => {
+    await tx.insertInto('regions').values({ id: 'r', name: 'r' }).execute();
+    await tx.insertInto('racks').values({ id: 'k', region_id: 'r', name: 'k' }).execute();
+    for (const [id, nic] of [
+      ['m1', FIRST],
+      ['m2', SECOND],
+    ] as const) {
+      await tx
+        .insertInto('machines')
+        .values({
+          id,
+          name: id,
+          rack_id: 'k',
+          state: 'deploying',
+          disk_state: 'clean',
+          quarantine_reason: null,
+          generation: 2,
+          firmware: null,
+          vendor: null,
+          model: null,
+          serial: null,
+          smbios_uuid: null,
+          cores: null,
+          memory_mib: null,
+          bmc_kind: 'ipmi',
+          bmc_address: id,
+          bmc_port: 623,
+          bmc_username: '',
+          bmc_password: '',
+          bmc_cipher_suite: 3,
+          disk_rule: '{}',
+          created_at: 0,
+          updated_at: 0,
+        })
+        .execute();
+      await tx
+        .insertInto('machine_nics')
+        .values({ mac: nic, machine_id: id, name: null, role: 'both', speed_mbps: null })
+        .execute();
+    }
+    for (const [id, generation, opened, ended] of [
+      ['s1', 1, 100, 200],
+      ['s2', 2, 200, null],
+    ] as const) {
+      await tx
+        .insertInto('boot_orders')
+        .values({
+          id: `o${generation}`,
+          machine_id: 'm1',
+          generation,
+          verb: 'inspect',
+          plan_digest: null,
+          attempt_id: null,
+          tenant_id: null,
+          state: 'consumed',
+          created_at: 0,
+          claimed_at: null,
+          ended_at: null,
+        })
+        .execute();
+      await tx
+        .insertInto('boot_sessions')
+        .values({
+          id,
+          machine_id: 'm1',
+          order_id: `o${generation}`,
+          generation,
+          state: 'opened',
+          opened_at: opened,
+          seen_at: opened,
+          window_until: 9999,
+          nonce_hash: null,
+          claimed_at: null,
+          ended_at: ended,
+          end_reason: null,
+          stages: '{}',
+        })
+        .execute();
+    }
+  });
+  const clock = new ManualClock(0);
+  const ids = createIds(clock);
+  const timeline = new StoreTimeline({
+    store: written,
+    clock,
+    ids,
+    log: silentLog,
+    ...(capacity === undefined ? {} : { capacity }),
+  });
+  const stopping = new AbortController();
+  const running = timeline.run(stopping.signal);
+  return {
+    clock,
+    timeline,
+    stop: async () => {
+      stopping.abort();
+      await running;
+    },
+  };
+}
+
+/** Lets the event loop turn until it holds: real databases answer in their own time. */
+async function until(clock: ManualClock, holds: () => boolean): Promise<void> {
+  while (!holds()) await clock.advance(0);
+}

@@ -1,0 +1,233 @@
+import { SECOND } from '../appliance/kernel/clock.ts';
+import type { Clock, Millis } from '../appliance/kernel/clock.ts';
+import type { Ids } from '../appliance/kernel/ids.ts';
+import type { Log } from '../appliance/kernel/log.ts';
+import type { Service } from '../appliance/kernel/service.ts';
+import type { BootSessionRow, TimelineRow } from '../appliance/store/schema.ts';
+import type { Reader, Store } from '../appliance/store/store.ts';
+import type { Mac } from './boot-client.ts';
+import type { Timeline, TimelineEntry } from './timeline.ts';
+
+export interface StoreTimelineOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly log: Log;
+  /** Entries that may wait to be written; beyond it the oldest is dropped. */
+  readonly capacity?: number;
+}
+
+/**
+ * The timeline in the store. Entries wait in memory and are written in batches, so that a packet is answered before it
+ * is told of and a storm costs one transaction. Strangers' entries are dropped when they are written; a store that
+ * can't be written keeps them waiting, as long as there is room.
+ */
+export class StoreTimeline implements Timeline, Service {
+  readonly name = 'timeline';
+  readonly #options: StoreTimelineOptions;
+  readonly #capacity: number;
+  #waiting: Waiting[] = [];
+  #dropped = 0;
+  #toldDropped = 0;
+  #arrived = new AbortController();
+
+  constructor(options: StoreTimelineOptions) {
+    this.#options = options;
+    this.#capacity = options.capacity ?? 20_000;
+  }
+
+  /** How many entries were lost since the start because too many waited. */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  seen(mac: Mac, entry: TimelineEntry): void {
+    if (this.#waiting.length >= this.#capacity) {
+      this.#waiting.shift();
+      this.#dropped += 1;
+    }
+    this.#waiting.push({ id: this.#options.ids.next('tl'), mac, entry });
+    this.#arrived.abort();
+  }
+
+  /** Writes what waits, a moment after it came; what still waits when `signal` aborts is written before it returns. */
+  async run(signal: AbortSignal): Promise<void> {
+    let pause = GATHER;
+    while (!signal.aborted) {
+      await aborted(AbortSignal.any([this.#arrived.signal, signal]));
+      await this.#rest(pause, signal);
+      this.#arrived = new AbortController();
+      pause = (await this.#write()) ? GATHER : RETRY;
+      if (this.#waiting.length > 0) this.#arrived.abort();
+    }
+    await this.#write();
+  }
+
+  /** Cut short when the signal aborts. */
+  async #rest(duration: Millis, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    try {
+      await clock.sleepUntil(clock.now() + duration, signal);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  /** False when it failed; what could not be written waits on. */
+  async #write(): Promise<boolean> {
+    const { store, log } = this.#options;
+    const batch = this.#waiting;
+    this.#waiting = [];
+    if (batch.length === 0) return true;
+    if (this.#dropped > this.#toldDropped) {
+      this.#toldDropped = this.#dropped;
+      log.warn({ dropped: this.#dropped }, 'timeline lost its oldest entries');
+    }
+    try {
+      const rows = await this.#rows(batch);
+      if (rows.length > 0) await store.transaction((tx) => insert(tx, rows));
+      return true;
+    } catch (error) {
+      const kept = [...batch, ...this.#waiting];
+      this.#dropped += Math.max(0, kept.length - this.#capacity);
+      this.#waiting = kept.slice(-this.#capacity);
+      log.warn({ err: error, waiting: this.#waiting.length }, 'timeline could not be written');
+      return false;
+    }
+  }
+
+  async #rows(batch: readonly Waiting[]): Promise<TimelineRow[]> {
+    const { read } = this.#options.store;
+    const machines = await machinesOf(read, new Set(batch.map(({ mac }) => mac)));
+    const sessions = await sessionsOf(
+      read,
+      new Set(machines.values()),
+      Math.min(...batch.map(({ entry }) => entry.at)),
+    );
+    return batch.flatMap(({ id, mac, entry }) => {
+      const machineId = machines.get(mac);
+      if (machineId === undefined) return [];
+      const { at, source, name, detail } = entry;
+      const session = sessions.find((row) => row.machine_id === machineId && wasOpen(row, at));
+      return [{ id, machine_id: machineId, session_id: session?.id ?? null, at, source, name, detail: asText(detail) }];
+    });
+  }
+}
+
+/** An entry as it was written: which machine it is of, and which boot session was open then. */
+export interface TimelineRecord extends TimelineEntry {
+  readonly id: string;
+  readonly machineId: string;
+  readonly sessionId?: string;
+}
+
+/** What was seen of some boots or of a machine, oldest first; at most `limit`, the newest. */
+export async function readTimeline(
+  reader: Reader,
+  of: { readonly sessionIds: readonly string[] } | { readonly machineId: string },
+  limit = 10_000,
+): Promise<TimelineRecord[]> {
+  const newestFirst = reader
+    .selectFrom('timeline')
+    .selectAll()
+    .orderBy('at', 'desc')
+    .orderBy('id', 'desc')
+    .limit(limit);
+  const rows =
+    'machineId' in of
+      ? await newestFirst.where('machine_id', '=', of.machineId).execute()
+      : of.sessionIds.length === 0
+        ? []
+        : await newestFirst.where('session_id', 'in', of.sessionIds).execute();
+  return rows.reverse().map(({ id, machine_id, session_id, at, source, name, detail }) => ({
+    id,
+    machineId: machine_id,
+    ...(session_id === null ? {} : { sessionId: session_id }),
+    at,
+    source,
+    name,
+    detail: JSON.parse(detail) as Record<string, unknown>,
+  }));
+}
+
+interface Waiting {
+  readonly id: string;
+  readonly mac: Mac;
+  readonly entry: TimelineEntry;
+}
+
+// How long entries gather into one transaction: people watch a boot live, and a quarter of a second is live enough.
+const GATHER: Millis = SECOND / 4;
+// For a store that is being restarted.
+const RETRY: Millis = 2 * SECOND;
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+// SQLite takes 32,766 values a statement, PostgreSQL 65,535; a row has seven.
+const ROWS_A_STATEMENT = 500;
+
+async function insert(tx: Pick<Parameters<Parameters<Store['transaction']>[0]>[0], 'insertInto'>, rows: TimelineRow[]) {
+  for (let at = 0; at < rows.length; at += ROWS_A_STATEMENT) {
+    await tx
+      .insertInto('timeline')
+      .values(rows.slice(at, at + ROWS_A_STATEMENT))
+      // A commit whose answer was lost is written again.
+      .onConflict((conflict) => conflict.column('id').doNothing())
+      .execute();
+  }
+}
+
+async function machinesOf(read: Reader, macs: ReadonlySet<Mac>): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  for (const some of slices([...macs])) {
+    const rows = await read.selectFrom('machine_nics').select(['mac', 'machine_id']).where('mac', 'in', some).execute();
+    for (const { mac, machine_id } of rows) found.set(mac, machine_id);
+  }
+  return found;
+}
+
+type Session = Pick<BootSessionRow, 'id' | 'machine_id' | 'opened_at' | 'ended_at'>;
+
+/** The newest first, so that at the moment where one ends and the next is opened the next one has the entry. */
+async function sessionsOf(read: Reader, machineIds: ReadonlySet<string>, since: Millis): Promise<Session[]> {
+  const found: Session[] = [];
+  for (const some of slices([...machineIds])) {
+    const rows = await read
+      .selectFrom('boot_sessions')
+      .select(['id', 'machine_id', 'opened_at', 'ended_at'])
+      .where('machine_id', 'in', some)
+      .where((or) => or.or([or('ended_at', 'is', null), or('ended_at', '>=', since)]))
+      .orderBy('opened_at', 'desc')
+      .execute();
+    found.push(...rows);
+  }
+  return found;
+}
+
+function wasOpen({ opened_at, ended_at }: Session, at: Millis): boolean {
+  return opened_at <= at && (ended_at === null || at <= ended_at);
+}
+
+function slices<T>(values: readonly T[]): T[][] {
+  const count = Math.ceil(values.length / ROWS_A_STATEMENT);
+  return Array.from({ length: count }, (_, index) =>
+    values.slice(index * ROWS_A_STATEMENT, (index + 1) * ROWS_A_STATEMENT),
+  );
+}
+
+const LONGEST_DETAIL = 8 * 1024;
+
+// One entry that is too long or no JSON must not keep the others from being written.
+function asText(detail: TimelineEntry['detail']): string {
+  try {
+    const text = JSON.stringify(detail);
+    return text.length <= LONGEST_DETAIL ? text : JSON.stringify({ leftOut: `${text.length} characters` });
+  } catch {
+    return JSON.stringify({ leftOut: 'not JSON' });
+  }
+}
