@@ -178,10 +178,10 @@ eachStore('a waiting step is woken by its event, not by others', async (t, store
   await process.start(definition, { subject: 's', params: { name: '' } });
   await process.settle();
   t.equal((await store.read.selectFrom('saga_waits').selectAll().execute()).length, 1);
-  await raise(store, process, 'other');
+  await raise(process, 'other');
   await process.settle();
   t.equal(runs.length, 1);
-  await raise(store, process, 'mine');
+  await raise(process, 'mine');
   await process.settle();
   t.equal(runs.length, 2, 'without the clock');
   t.same(await store.read.selectFrom('saga_waits').selectAll().execute(), [], 'no wait is left behind');
@@ -193,13 +193,13 @@ eachStore('a wait for what has already happened is over at once, but only once',
     4,
   );
   const process = begin(t, store, clock, [bindSaga(definition, {})]);
-  await raise(store, process, 'mine');
+  await raise(process, 'mine');
   await process.settle();
   const id = await process.start(definition, { subject: 's', params: { name: '' } });
   const start = clock.now();
   await process.settle();
   t.equal(runs.length, 2, 'the same event does not wake it without end');
-  await raise(store, process, 'mine');
+  await raise(process, 'mine');
   await process.settle();
   t.equal(runs.length, 3, 'another one does');
   await process.runUntil(async () => (await row(store, id)).state === 'completed');
@@ -218,7 +218,7 @@ eachStore('an event that came while no runner was there wakes the saga of the ne
   await first.start(definition, { subject: 's', params: { name: '' } });
   await first.settle();
   await first.end();
-  await raise(store, first, 'mine');
+  await raise(first, 'mine');
   await first.settle();
   t.equal(runs.length, 1);
   await begin(t, store, clock, [bindSaga(definition, {})]).settle();

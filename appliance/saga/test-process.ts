@@ -1,3 +1,4 @@
+import type { EventMap, EventType } from '../events/catalogue.ts';
 import { createEventLog } from '../events/event-log.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { Sequencer } from '../events/sequencer.ts';
@@ -8,18 +9,20 @@ import type { ManualClock } from '../kernel/manual-clock.ts';
 import type { Store } from '../store/store.ts';
 import { SagaRunner } from './saga-runner.ts';
 import type { SagaRunnerOptions } from './saga-runner.ts';
-import type { SagaDefinition } from './saga.ts';
+import type { BoundSaga, SagaDefinition } from './saga.ts';
 import { Sagas } from './sagas.ts';
 import type { StartOptions } from './sagas.ts';
 
 /** What a process passes on its way: each write and each effect, before and after. It may be killed there. */
 export type Point = (what: string) => Promise<void>;
 
-export interface TestProcessOptions extends SagaRunnerOptions {
+export interface TestProcessOptions extends Omit<SagaRunnerOptions, 'sagas'> {
+  /** May need the process that they run in. */
+  sagas: readonly BoundSaga[] | ((process: TestProcess) => readonly BoundSaga[]);
   store: Store;
   clock: ManualClock;
   /** Called at every point before a dead process is held there. */
-  onPoint?: ((what: string) => void) | undefined;
+  onPoint?: ((what: string) => void | Promise<void>) | undefined;
 }
 
 /**
@@ -34,11 +37,12 @@ export class TestProcess {
   readonly #store: Store;
   readonly #clock: ManualClock;
   readonly #death = new AbortController();
+  readonly #died = Promise.withResolvers<undefined>();
   readonly #end = new AbortController();
-  readonly #onPoint: (what: string) => void;
+  readonly #onPoint: (what: string) => void | Promise<void>;
   #running: Promise<void> = Promise.resolve();
 
-  constructor({ store, clock, onPoint, ...options }: TestProcessOptions) {
+  constructor({ store, clock, onPoint, sagas, ...options }: TestProcessOptions) {
     this.#store = store;
     this.#clock = clock;
     this.#onPoint = onPoint ?? (() => undefined);
@@ -47,7 +51,8 @@ export class TestProcess {
     this.#sequencer = new Sequencer(mortal);
     this.events = createEventLog({ ...mortal, ids, sequencer: this.#sequencer });
     this.sagas = new Sagas({ clock, ids });
-    this.runner = new SagaRunner({ ...mortal, events: this.events, sagas: this.sagas }, options);
+    const bound = typeof sagas === 'function' ? sagas(this) : sagas;
+    this.runner = new SagaRunner({ ...mortal, events: this.events, sagas: this.sagas }, { ...options, sagas: bound });
   }
 
   isDead(): boolean {
@@ -60,6 +65,7 @@ export class TestProcess {
 
   kill(): void {
     this.#death.abort();
+    this.#died.resolve(undefined);
   }
 
   /** Ends it in order. */
@@ -70,7 +76,7 @@ export class TestProcess {
 
   /** Passes at once while the process lives; a dead one stays there for ever. */
   readonly point: Point = async (what) => {
-    if (!this.isDead()) this.#onPoint(what);
+    if (!this.isDead()) await this.#onPoint(what);
     if (this.isDead()) await never();
   };
 
@@ -78,11 +84,16 @@ export class TestProcess {
     return this.#store.transaction((tx) => this.sagas.start(tx, definition, options));
   }
 
+  /** Appends an event, as something outside the sagas would. */
+  say<T extends EventType>(type: T, key: string, data: EventMap[T]): Promise<void> {
+    return this.#store.transaction((tx) => this.events.append(tx, type, { key, actor: 'test', data }));
+  }
+
   /** Until every saga sleeps or has ended; time stands still. */
   async settle(): Promise<void> {
     const deadline = performance.now() + 20_000;
     for (;;) {
-      await this.#sequencer.sequence();
+      await Promise.race([this.#sequencer.sequence(), this.#died.promise]);
       if (!this.#isWorking()) return;
       while (this.#isWorking()) {
         if (performance.now() > deadline) throw new Error('the sagas did not come to rest');

@@ -68,9 +68,8 @@ export function telling(told: string[]): SagaListener {
   };
 }
 
-export async function raise(store: Store, process: TestProcess, key: string): Promise<void> {
-  const data = { subject: key, code: 'test', message: '' };
-  await store.transaction((tx) => process.events.append(tx, 'alert.raised', { key, actor: 'test', data }));
+export function raise(process: TestProcess, key: string): Promise<void> {
+  return process.say('alert.raised', key, { subject: key, code: 'test', message: '' });
 }
 
 export function row(store: Store, id: string): Promise<SagaRow> {
