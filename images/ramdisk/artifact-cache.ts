@@ -41,7 +41,7 @@ export async function buildKey(texts: readonly string[], directories: readonly s
   for (const text of texts) hash.update(`${text}\0`);
   for (const directory of directories) {
     const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-    const files = entries.filter((entry) => entry.isFile() && !entry.name.endsWith('.test.ts'));
+    const files = entries.filter((entry) => entry.isFile() && !/\.(?:test|fixture)\.ts$/.test(entry.name));
     for (const path of files.map((entry) => join(entry.parentPath, entry.name)).sort()) {
       hash
         .update(`${relative(directory, path)}\0`)

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -20,7 +20,7 @@ export interface FakeRamdisk {
   shell(script: string): Promise<string>;
 }
 
-/** `realProc`: what runs in there may look at processes. */
+/** `realProc`: processes of this host are seen in there, and time passes as it does here. */
 export function fakeRamdisk(t: Test, { realProc = false } = {}): FakeRamdisk {
   const root = mkdtempSync(join(tmpdir(), 'rs-ramdisk-'));
   t.teardown(() => rmSync(root, { recursive: true, force: true }));
@@ -32,6 +32,7 @@ export function fakeRamdisk(t: Test, { realProc = false } = {}): FakeRamdisk {
   const read = (file: string) => readFileSync(path(file), 'utf8');
   const env = {
     ...process.env,
+    PATH: `${realProc ? '' : `${path('bin')}:`}${process.env['PATH'] ?? ''}`,
     SYS: path('sys'),
     PROC: realProc ? '/proc' : path('proc'),
     RUN: path('run'),
@@ -41,6 +42,9 @@ export function fakeRamdisk(t: Test, { realProc = false } = {}): FakeRamdisk {
     LC_ALL: 'C',
   };
 
+  // Waiting is for hardware.
+  put('bin/sleep', '#!/bin/sh\n');
+  chmodSync(path('bin/sleep'), 0o755);
   put('run/log', '');
   put('run/facts', '');
   put('proc/uptime', '12.34 10.00\n');

@@ -9,7 +9,7 @@ stage_disk() {
   want_type=$(optional disk_type 'nvme|ssd|hdd')
 
   # Controllers find their disks in their own time; once udev has settled, what is there is all there is.
-  wait_until 30 any_matching_disk || fail boot.stage-failed "no disk matches $(rule); found: $(disk_list)"
+  wait_until 30 1 any_matching_disk || fail boot.stage-failed "no disk matches $(rule); found: $(disk_list)"
   [ "$(matching_disks | wc -l)" = 1 ] || fail boot.stage-failed "more than one disk matches $(rule); found: $(disk_list)"
 
   disk=$(matching_disks)
@@ -89,6 +89,11 @@ disk_serial() {
 
 disk_model() {
   attribute "$SYS/block/$1/device/model"
+}
+
+# An earlier order may have failed with the new system still mounted.
+let_go_of_disks() {
+  if grep -q " $NEW " "$PROC/mounts"; then umount "$NEW"; fi
 }
 
 # Partition N of a disk: names that end in a digit take a `p` (nvme0n1p3).

@@ -32,6 +32,14 @@ test('a rule that more than one disk matches stops with all candidates', async (
   t.match(failure?.reason, /nvme0n1 \(\d+ bytes, nvme, serial S1\); sda .*; sdb .*serial V7/);
 });
 
+test('a rule that no disk matches stops with all candidates', async (t) => {
+  const ramdisk = withDisks(t);
+  order(ramdisk, { disk_min_bytes: 0, disk_serial: 'none such' });
+  const failure = await ramdisk.stage('disk');
+  t.equal(failure?.code, 'boot.stage-failed');
+  t.match(failure?.reason, /no disk matches.*serial none such.*nvme0n1 .*; sda .*; sdb/);
+});
+
 test('removable, read-only, hidden, virtual and empty disks are no disks', async (t) => {
   const ramdisk = withDisks(t);
   disk(ramdisk, 'sdc', { bytes: 64 * GB, files: { removable: '1' } });

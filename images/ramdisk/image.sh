@@ -12,6 +12,7 @@ stage_image() {
   image_from_order
   [ "$raw" -le "$size" ] || fail image.invalid "the image needs $raw bytes, the disk $disk has $size"
 
+  let_go_of_disks
   began=$(uptime_seconds)
   write_image
   if command -v udevadm >/dev/null; then udevadm settle --timeout 30; fi

@@ -11,7 +11,7 @@ stage_grow() {
   echo ', +' | sfdisk --quiet --no-reread -N "$number" "$disk"
   blockdev --rereadpt "$disk" || :
   if command -v udevadm >/dev/null; then udevadm settle --timeout 30; fi
-  wait_until 10 test -b "$root" || fail image.invalid "the image has no partition $number"
+  wait_until 100 0.1 test -b "$root" || fail image.invalid "the image has no partition $number"
 
   mkdir -p "$NEW"
   mount -t ext4 "$root" "$NEW"

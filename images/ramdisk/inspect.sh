@@ -11,8 +11,8 @@ stage_inspect() {
 
 inspection() {
   echo "cores=$(cores)"
-  echo "memory_kib=$(awk '/^MemTotal:/ { print $2 }' "$PROC/meminfo")"
-  echo "uuid=$(smbios product_uuid | tr 'A-F' 'a-f')"
+  echo "memory_kib=$(memory_kib)"
+  echo "uuid=$(system_uuid)"
   echo "vendor=$(smbios sys_vendor)"
   echo "model=$(smbios product_name)"
   echo "serial=$(smbios product_serial)"
@@ -30,6 +30,20 @@ cores() {
   cat "$SYS"/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list | sort -u | wc -l
 }
 
+# What is installed: MemTotal leaves out what firmware and kernel keep for themselves. Blocks are counted in hexadecimal.
+memory_kib() {
+  memory=$SYS/devices/system/memory
+  if [ -e "$memory/block_size_bytes" ]; then
+    echo $(($(find "$memory" -maxdepth 1 -name 'memory[0-9]*' | wc -l) * 0x$(cat "$memory/block_size_bytes") / 1024))
+  else
+    awk '/^MemTotal:/ { print $2 }' "$PROC/meminfo"
+  fi
+}
+
+system_uuid() {
+  smbios product_uuid | tr 'A-F' 'a-f'
+}
+
 smbios() {
   attribute "$SYS/class/dmi/id/$1"
 }
@@ -37,7 +51,7 @@ smbios() {
 # A link that is down has no carrier to read; most need a moment to negotiate.
 bring_links_up() {
   for nic in $(nics); do ip link set "$nic" up || :; done
-  wait_until 5 every_carrier || :
+  wait_until 50 0.1 every_carrier || :
 }
 
 every_carrier() {

@@ -11,10 +11,10 @@ stage_network() {
   address=$(parameter ip "$IPV4/[0-9]{1,2}")
 
   # A driver may load firmware first; a switch port may listen for half a minute before it forwards (spanning tree).
-  nic=$(wait_until 30 nic_with_mac "$mac") || fail boot.stage-failed "no NIC has the MAC $mac; found: $(nic_list)"
+  nic=$(wait_until 300 0.1 nic_with_mac "$mac") || fail boot.stage-failed "no NIC has the MAC $mac; found: $(nic_list)"
   ip link set lo up
   ip link set "$nic" up
-  wait_until 60 has_carrier "$nic" || fail boot.stage-failed "no link on $nic within 60 s"
+  wait_until 600 0.1 has_carrier "$nic" || fail boot.stage-failed "no link on $nic within 60 s"
   ip address replace "$address" dev "$nic"
   if grep -q ' rackstart\.gw=' "$PROC/cmdline"; then
     gateway=$(parameter gw "$IPV4")
@@ -49,13 +49,14 @@ has_carrier() {
   [ "$(cat "$SYS/class/net/$1/carrier" 2>/dev/null)" = 1 ]
 }
 
-# wait_until SECONDS COMMAND...: ten looks a second.
+# wait_until LOOKS PAUSE COMMAND...: looks that often, with so many seconds between.
 wait_until() {
-  looks=$(($1 * 10))
-  shift
+  looks=$1
+  pause=$2
+  shift 2
   while ! "$@"; do
     looks=$((looks - 1))
     [ "$looks" -gt 0 ] || return 1
-    sleep 0.1
+    sleep "$pause"
   done
 }

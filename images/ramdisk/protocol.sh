@@ -29,7 +29,7 @@ stage_claim() {
 ask_for_claim() {
   for attempt in 1 2 3 4 5 6 7 8 9 10 11 12; do
     status=$(call /boot/v1/claim --data-urlencode "protocol=$PROTOCOL" --data-urlencode "token@$RUN/token" \
-      --data-urlencode "nonce@$RUN/nonce" --data-urlencode "mac=$mac" --data-urlencode "uuid=$(smbios product_uuid)")
+      --data-urlencode "nonce@$RUN/nonce" --data-urlencode "mac=$mac" --data-urlencode "uuid=$(system_uuid)")
     case $status in
       200) return ;;
       403) fail boot.token-refused "the appliance refused the claim: $(complaint)" ;;

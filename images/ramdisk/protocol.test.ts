@@ -54,7 +54,7 @@ test('the claim sends what it must and keeps bearer and order apart', async (t) 
         token: 'token-0123456789+/=',
         nonce: '0b6a2a0e6d7e4b479d103d8d6f4a8c11',
         mac: '52-54-00-77-00-01',
-        uuid: '4C4C4544-0077',
+        uuid: '4c4c4544-0077',
       },
     ],
   );

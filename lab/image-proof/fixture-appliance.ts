@@ -18,6 +18,8 @@ export interface FixtureAppliance {
   httpPort: number;
   /** Answers the claim, or the next long poll. Values as they stand in the protocol. */
   order(lines: Readonly<Record<string, string | number>>): void;
+  /** From now on every long poll is told that this boot is over. */
+  cutOff(): void;
   received: readonly Received[];
   /** Resolves with the first, past or future, that `matches`. */
   wait(matches: (received: Received) => boolean): Promise<Received>;
@@ -38,6 +40,7 @@ export async function startFixtureAppliance(options: {
   const received: Received[] = [];
   const orders: string[] = [];
   const news = new EventEmitter();
+  let over = false;
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const text = await bodyOf(request);
@@ -51,8 +54,12 @@ export async function startFixtureAppliance(options: {
       response.end(await options.files());
       return;
     }
-    if (path === '/boot/v1/next' && orders.length === 0) {
+    if (path === '/boot/v1/next' && orders.length === 0 && !over) {
       await Promise.race([once(news, 'order'), once(request.socket, 'close')]);
+    }
+    if (path === '/boot/v1/next' && over) {
+      response.writeHead(410).end();
+      return;
     }
     if (path === '/boot/v1/next' || path === '/boot/v1/claim') {
       response.end(`${path.endsWith('claim') ? `protocol=1\nbearer=${bearer}\n` : ''}${orders.shift() ?? ''}`);
@@ -77,6 +84,10 @@ export async function startFixtureAppliance(options: {
           .map(([name, value]) => `${name}=${value}\n`)
           .join(''),
       );
+      news.emit('order');
+    },
+    cutOff() {
+      over = true;
       news.emit('order');
     },
     async wait(matches) {

@@ -97,9 +97,9 @@ async function inspectThenInstall(): Promise<void> {
   assert.equal(home.form.get('hostname'), 'proof');
   const first = await seen((path) => path === '/agent/v1/heartbeat');
   const second = await seen((path, _form, at) => path === '/agent/v1/heartbeat' && at > first.at);
+  await machine.stop();
   say(`heartbeats ${((second.at - first.at) / 1000).toFixed(1)} s apart`);
   assert.ok(Number(second.form.get('disk_total_kib')) > 1_900_000, 'the root was grown');
-  await machine.stop();
 }
 
 async function startFromDisk(): Promise<void> {
@@ -113,7 +113,9 @@ async function wipe(): Promise<void> {
   appliance.order({ verb: 'wipe', generation: 3 });
   machine = await boot('ramdisk');
   await seen((_path, form) => form.get('stage') === 'wipe' && form.get('status') === 'done');
-  await machine.stop();
+  appliance.cutOff();
+  await machine.ended;
+  say('cut off: the machine switched itself off');
   execFileSync('cmp', ['-n', '2147483648', disk, '/dev/zero']);
 }
 

@@ -1,0 +1,52 @@
+import { mkdirSync } from 'node:fs';
+
+import { test } from 'tap';
+
+import { fakeRamdisk } from './deploy.fixture.ts';
+
+test('an inspection tells what the kernel sees, without what would break its lines', async (t) => {
+  const ramdisk = fakeRamdisk(t);
+  for (const [cpu, siblings] of ['0,2', '1,3', '0,2', '1,3'].entries()) {
+    ramdisk.put(`sys/devices/system/cpu/cpu${cpu}/topology/thread_siblings_list`, `${siblings}\n`);
+  }
+  ramdisk.put('sys/devices/system/memory/block_size_bytes', '8000000\n');
+  for (const block of [0, 1, 8]) mkdirSync(ramdisk.path(`sys/devices/system/memory/memory${block}`));
+  ramdisk.put('sys/class/dmi/id/product_uuid', '4C4C4544-0077-4010-8000-000000000001\n');
+  ramdisk.put('sys/class/dmi/id/sys_vendor', ' ACME |Inc.\u0007\n');
+  ramdisk.put('sys/class/dmi/id/product_name', 'R1\nserial=forged\n');
+  ramdisk.put('sys/block/vda/size', '2048\n');
+  ramdisk.put('sys/block/vda/removable', '0\n');
+  ramdisk.put('sys/block/vda/ro', '0\n');
+  ramdisk.put('sys/block/vda/device/model', 'Disk  \n');
+  ramdisk.put('sys/block/vda/queue/rotational', '1\n');
+  for (const [nic, carrier, speed] of [
+    ['eno1', '1', '25000'],
+    ['eno2', '0', ''],
+    ['eno3', '1', '-1'],
+  ] as const) {
+    ramdisk.put(`sys/class/net/${nic}/address`, `52:54:00:77:00:0${nic.slice(-1)}\n`);
+    ramdisk.put(`sys/class/net/${nic}/type`, '1\n');
+    ramdisk.put(`sys/class/net/${nic}/carrier`, `${carrier}\n`);
+    ramdisk.put(`sys/class/net/${nic}/speed`, `${speed}\n`);
+    ramdisk.put(`sys/class/net/${nic}/device/vendor`, '');
+  }
+  ramdisk.put('sys/class/net/lo/type', '772\n');
+
+  t.equal(
+    await ramdisk.shell('inspection'),
+    [
+      'cores=2',
+      `memory_kib=${3 * 128 * 1024}`,
+      'uuid=4c4c4544-0077-4010-8000-000000000001',
+      'vendor=ACME Inc.',
+      'model=R1serial=forged',
+      'serial=',
+      'firmware=bios',
+      'disk=vda|1048576|hdd||Disk',
+      'nic=eno1|52:54:00:77:00:01|up|25000',
+      'nic=eno2|52:54:00:77:00:02|down|',
+      'nic=eno3|52:54:00:77:00:03|up|',
+      '',
+    ].join('\n'),
+  );
+});
