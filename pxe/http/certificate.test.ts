@@ -45,6 +45,12 @@ test('the CA is made once and kept, its key for the owner alone; the server cert
   t.ok(new X509Certificate(second.certificate).verify(new X509Certificate(first.ca).publicKey));
 });
 
+test('an appliance without a provisioning network has a CA all the same', async (t) => {
+  const made = await openBootCertificate({ directory: stateDirectory(t), addresses: [], ids });
+  t.equal(new X509Certificate(made.certificate).subjectAltName, undefined);
+  t.ok(new X509Certificate(made.ca).ca);
+});
+
 test('a first start that was cut short between key and certificate is finished with the same key', async (t) => {
   const directory = stateDirectory(t);
   const first = await openBootCertificate({ directory, addresses, ids });

@@ -51,11 +51,17 @@ export async function openBootCertificate(options: BootCertificateOptions): Prom
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
       new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
-      new x509.SubjectAlternativeNameExtension(addresses.map((value) => ({ type: 'ip', value }))),
+      ...alternativeNames(addresses),
       await x509.AuthorityKeyIdentifierExtension.create(keyPair.publicKey),
     ],
   });
   return { ca: pem(ca), certificate: pem(certificate), key: new Secret(await exportKey(serverKeys.privateKey)) };
+}
+
+// RFC 5280 §4.2.1.6: the extension holds at least one name.
+function alternativeNames(addresses: readonly string[]): x509.Extension[] {
+  if (addresses.length === 0) return [];
+  return [new x509.SubjectAlternativeNameExtension(addresses.map((value) => ({ type: 'ip', value })))];
 }
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256' };

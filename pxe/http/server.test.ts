@@ -137,6 +137,7 @@ test('an image never changes, and HEAD and If-None-Match send no body', async (t
     'cache-control': /immutable/,
   });
   t.equal(head.bytes.length, 0);
+  t.equal((await ask(`${http}${path}?token=${SCRIPT_TOKEN}`, { method: 'HEAD' })).status, 404, 'files alone have one');
   t.equal((await ask(url, { headers: { 'if-none-match': `"${image.sha256}"` } })).status, 304);
   t.equal((await ask(`${http}/ramdisk/initrd`)).text, 'initrd');
   t.equal((await ask(`${http}/ramdisk/vmlinuz`, { headers: { range: 'bytes=1-2' } })).text, 'er');

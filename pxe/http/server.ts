@@ -127,6 +127,7 @@ export class BootHttp implements Service {
       logger: false,
       forceCloseConnections: true,
       return503OnClosing: false,
+      exposeHeadRoutes: false,
       clientErrorHandler,
       frameworkErrors: errorHandler(log),
       ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: true } },
