@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { test } from 'tap';
 import type { Test } from 'tap';
 
 import { fakeMachine } from '../../../lab/bmc/fake-machine.ts';
@@ -34,6 +35,16 @@ proveBmc('our IPMI client, suite 3', skip, (t) => ipmiSimRig(t, 'ipmi', 15_700, 
 proveBmc('our IPMI client, suite 17', false, (t) => bmcServerRig(t, 'ipmi', 17));
 proveBmc('our IPMI client, suite 3, another peer', false, (t) => bmcServerRig(t, 'ipmi', 3));
 proveBmc('ipmitool, suite 3', skip, (t) => ipmiSimRig(t, 'ipmitool', 15_701, patientOnce));
+
+for (const kind of ['ipmi', 'ipmitool'] as const) {
+  test(`${kind}: a BMC that does not know the cipher suite is named with the suite`, { skip }, async (t) => {
+    const rig = await ipmiSimRig(t, kind, 15_702, timing);
+    const bmc = rig.open({ cipherSuite: 17 });
+    t.teardown(() => bmc.close());
+    const message = 'BMC 127.0.0.1:15702 does not offer cipher suite 17';
+    await t.rejects(bmc.power(new AbortController().signal), { code: 'bmc.auth', message });
+  });
+}
 
 async function ipmiSimRig(t: Test, kind: BmcEndpoint['kind'], port: number, timing: BmcTiming): Promise<BmcRig> {
   const directory = await mkdtemp(join(tmpdir(), 'rs-bmc-'));

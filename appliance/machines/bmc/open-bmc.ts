@@ -27,10 +27,10 @@ export interface BmcTiming {
   powerDeadline: Millis;
 }
 
-/** A start is about ten commands: they go out at once. Polling for a power state afterwards is what the rate tames. */
+/** A start is about ten commands: two of them go out at once. Polling and retries are what the rate tames. */
 export const defaultTiming: BmcTiming = {
   patience: { each: 1 * SECOND, times: 4 },
-  rate: { burst: 20, perSecond: 10 },
+  rate: { burst: 30, perSecond: 10 },
   powerDeadline: 20 * SECOND,
 };
 

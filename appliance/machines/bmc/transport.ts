@@ -26,14 +26,15 @@ export async function recorded<T>(
   const at = clock.now();
   const tell = (outcome: { completionCode?: number; error?: string }) =>
     onCommand({ at, bmc: bmcName(endpoint), command: name, netFn, cmd, ...outcome, elapsedMs: clock.now() - at });
+  let result: T;
   try {
-    const result = await work();
-    tell({ completionCode: 0 });
-    return result;
+    result = await work();
   } catch (error) {
     const { code, details } = asRackstartError(error);
     const { completionCode } = details;
     tell({ error: code, ...(typeof completionCode === 'number' ? { completionCode } : {}) });
     throw error;
   }
+  tell({ completionCode: 0 });
+  return result;
 }

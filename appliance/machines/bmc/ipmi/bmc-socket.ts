@@ -17,6 +17,7 @@ export class BmcSocket {
   readonly #socket: Socket;
   readonly #clock: Clock;
   #listener: ((packet: Buffer) => void) | undefined;
+  #closed: Promise<void> | undefined;
 
   private constructor(socket: Socket, clock: Clock) {
     this.#socket = socket;
@@ -62,7 +63,7 @@ export class BmcSocket {
     signal.addEventListener('abort', stop, { once: true });
     try {
       for (let attempt = 0; attempt < patience.times; attempt++) {
-        this.send(make());
+        void this.send(make());
         const silence = this.#clock.sleepUntil(this.#clock.now() + patience.each, waiting.signal);
         const answer = await Promise.race([answered.promise, silence.then(() => undefined)]);
         if (answer !== undefined) return answer;
@@ -75,12 +76,14 @@ export class BmcSocket {
     }
   }
 
-  send(packet: Buffer): void {
-    this.#socket.send(packet, () => undefined); // what is not sent is not answered
+  /** Resolves when the packet is out, or cannot be sent: what is not sent is not answered. */
+  async send(packet: Buffer): Promise<void> {
+    if (this.#closed === undefined) await new Promise<void>((resolve) => this.#socket.send(packet, () => resolve()));
   }
 
+  /** Closing twice is the same as once. */
   close(): Promise<void> {
-    return new Promise((resolve) => this.#socket.close(() => resolve()));
+    return (this.#closed ??= new Promise((resolve) => this.#socket.close(() => resolve())));
   }
 }
 

@@ -10,7 +10,7 @@ import { deviceId } from './commands.ts';
 import { refused } from './completion-code.ts';
 import type { IpmiRequest } from './message.ts';
 import { Session } from './session.ts';
-import type { SessionDeps } from './session.ts';
+import type { SessionDeps } from './handshake.ts';
 
 /** BMCs end a session after 60 s ± 3 s of silence (IPMI 2.0 §6.12.15). */
 const KEEP_ALIVE: Millis = 30_000;
@@ -64,7 +64,8 @@ export class SessionTransport implements IpmiTransport {
     try {
       return await this.#sendOnce(kept ?? (await this.#open(signal)), request, signal);
     } catch (error) {
-      if (kept === undefined || !request.repeatable || !hasCode(error, 'bmc.unreachable')) throw error;
+      const lost = kept !== undefined && hasCode(error, 'bmc.unreachable') && !signal.aborted;
+      if (!lost || !request.repeatable) throw error;
       return this.#sendOnce(await this.#open(signal), request, signal);
     }
   }
@@ -111,8 +112,8 @@ export class SessionTransport implements IpmiTransport {
         if (this.#session === session && this.#usedAt + KEEP_ALIVE <= due)
           await this.request(deviceId().request, signal);
       } catch (cause) {
-        if (!signal.aborted) this.#log.warn({ cause }, 'BMC session not kept alive');
-        return; // the next command opens a new one when this one is gone
+        if (signal.aborted) return;
+        this.#log.warn({ cause }, 'BMC session not kept alive');
       }
     }
   }

@@ -5,6 +5,7 @@ import { test } from 'tap';
 import type { Test } from 'tap';
 
 import { startUdpRelay } from '../../../../lab/bmc/udp-relay.ts';
+import { until } from '../../../../lab/process/until.ts';
 import { startBmcServer } from '../../../../lab/sim/bmc-server.ts';
 import type { BmcFaults } from '../../../../lab/sim/bmc-server.ts';
 import { simulatedMachine } from '../../../../lab/sim/bmc-server-machine.ts';
@@ -109,6 +110,17 @@ test('a session nobody uses is kept alive before the BMC ends it', async (t) => 
   await clock.advance(1_000);
   await told.promise;
   t.equal(records.filter(({ command }) => command === 'Open Session').length, 1);
+});
+
+test('a BMC is told when its session is not needed any more', async (t) => {
+  const { port } = await startServer(t);
+  const relay = await startUdpRelay(port, (answer) => [answer]);
+  t.teardown(() => relay.stop());
+  const bmc = client(t, relay.port);
+  await bmc.power(never);
+  await bmc.close();
+  await until('the farewell', 5_000, () => relay.heard() > LOGIN_PACKETS + 2);
+  t.equal(relay.heard(), LOGIN_PACKETS + 2 + 1);
 });
 
 test('a BMC with its IPMI switched off is told from one that is not there', async (t) => {
