@@ -61,7 +61,10 @@ async function ask([mac = '']: string[]): Promise<void> {
   client.once('bound', (lease: { address: string; options: object }) => {
     print(JSON.stringify({ address: lease.address, ...lease.options }));
     client.close();
+    process.stdin.destroy();
   });
+  // Bound or not, it ends with the test that started it.
+  process.stdin.resume().on('end', () => client.close());
 }
 
 function print(line: string): void {

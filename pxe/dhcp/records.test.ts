@@ -5,6 +5,7 @@ import type { Store } from '../../appliance/store/store.ts';
 import { eachStore } from '../../appliance/store/test-stores.ts';
 import { parseMac } from '../boot-client.ts';
 import type { LeaseClient } from './lease-book.ts';
+import { writeBound, writeOffer } from './lease-rows.ts';
 import { StoreLeaseBook } from './records.ts';
 import { leaseRows, reserve, seedSubnet, SUBNET } from './subnet.fixture.ts';
 
@@ -195,6 +196,27 @@ eachStore('an address that was given to a server meanwhile is not leased any lon
   await reserve(store, known.mac, '10.77.0.100');
   t.same(await book.bind(one, '10.77.0.100'), { kind: 'elsewhere' });
   t.equal(await bound(book, one), '10.77.0.101');
+});
+
+eachStore('a range that is moved takes its clients along', async (t, store, { clock }) => {
+  await seedSubnet(store);
+  const book = bookOf(store, clock);
+  await bound(book, one);
+  await store.transaction((tx) =>
+    tx.updateTable('subnets').set({ lease_first: '10.77.0.105', lease_last: '10.77.0.106' }).execute(),
+  );
+  t.same(await book.bind(one, '10.77.0.100'), { kind: 'elsewhere' });
+  t.equal(await bound(book, one), '10.77.0.105');
+});
+
+eachStore('a write that comes too late takes nothing from anybody', async (t, store, { clock }) => {
+  await seedSubnet(store);
+  const address = await bound(bookOf(store, clock), one);
+  const before = await leaseRows(store);
+  const times = { now: clock.now(), until: clock.now() + MINUTE };
+  t.notOk(await store.transaction((tx) => writeOffer(tx, SUBNET, two, address, times)));
+  t.notOk(await store.transaction((tx) => writeBound(tx, SUBNET, two, address, times.until)));
+  t.same(await leaseRows(store), before);
 });
 
 eachStore('a network without a range for strangers serves known machines alone', async (t, store, { clock }) => {

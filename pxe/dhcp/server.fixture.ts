@@ -43,8 +43,9 @@ class FakeSocket extends EventEmitter {
   failure: Error | undefined;
 
   send(bytes: Buffer, port: number, address: string, done: (error: Error | null) => void): void {
-    if (this.failure !== undefined) {
-      done(this.failure);
+    const failure = this.closed ? new Error('not running') : this.failure;
+    if (failure !== undefined) {
+      done(failure);
       return;
     }
     const packet = parsePacket(bytes);
