@@ -13,6 +13,7 @@ import type {
 import type { AddressInfo } from 'node:net';
 
 import type { ImageStore } from '../../images/image-store.ts';
+import { MINUTE } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Service } from '../kernel/service.ts';
@@ -26,6 +27,9 @@ import type { MachineRouteDeps } from './machines.ts';
 import { machineRoutes } from './machines.ts';
 import { errorOf, problemOf } from './problem.ts';
 import { serverRoutes } from './servers.ts';
+import type { TenantRouteDeps } from './tenants.ts';
+import { tenantRoutes } from './tenants.ts';
+import { schemaCompiler } from './validation.ts';
 
 export type Api = FastifyInstance<
   RawServerDefault,
@@ -35,7 +39,7 @@ export type Api = FastifyInstance<
   TypeBoxTypeProvider
 >;
 
-export interface ApiDeps extends AdmitDeps, MachineRouteDeps, InventoryRouteDeps {
+export interface ApiDeps extends AdmitDeps, MachineRouteDeps, InventoryRouteDeps, TenantRouteDeps {
   readonly images: ImageStore;
   readonly log: Log;
 }
@@ -45,8 +49,6 @@ export interface ApiOptions {
   /** 0: one that is free; `address` tells. */
   readonly port: number;
 }
-
-const SECOND = 1_000;
 
 /** The public API under /api/v1, its OpenAPI 3.1 document and its pages under /docs. */
 export class ApiServer implements Service {
@@ -70,7 +72,7 @@ export class ApiServer implements Service {
   async run(signal: AbortSignal): Promise<void> {
     const app = await buildApi(this.#deps);
     try {
-      await app.listen(this.#options);
+      await listen(app, this.#options);
       this.#listening.resolve(app.server.address() as AddressInfo);
       await new Promise<void>((resolve) => {
         if (signal.aborted) resolve();
@@ -85,16 +87,24 @@ export class ApiServer implements Service {
   }
 }
 
+async function listen(app: FastifyInstance, { host, port }: ApiOptions): Promise<void> {
+  try {
+    await app.listen({ host, port });
+  } catch (cause) {
+    throw new RackstartError('config.invalid', `The API can't listen on ${host}, port ${String(port)}.`, { cause });
+  }
+}
+
 /** The API without a socket: for `run`, and for tests that inject requests. */
 export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
   const { store, apiKeyHmac, log } = deps;
   const app = fastify({
     bodyLimit: 256 * 1024,
-    // A client that sends its request byte by byte holds a socket and nothing else, and that not for long.
-    requestTimeout: 60 * SECOND,
-    connectionTimeout: 0,
+    // No limit for a whole request: an image may be hours on its way. Headers have Node's own 60 s, and silence ends a
+    // connection; it is longer than any handler works. WebSockets are exempt (ws lifts it from their sockets).
+    requestTimeout: 0,
+    connectionTimeout: 5 * MINUTE,
     forceCloseConnections: true,
-    ajv: { customOptions: { allErrors: true, removeAdditional: false, coerceTypes: false, useDefaults: true } },
   });
   app.setErrorHandler(async (thrown, request, reply) => {
     const error = errorOf(thrown);
@@ -106,6 +116,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     const error = new RackstartError('not-found', 'There is no such route.');
     return reply.code(error.status).send(problemOf(error));
   });
+  app.setValidatorCompiler(schemaCompiler());
   app.decorateRequest('caller');
 
   await app.register(websocket, { options: { maxPayload: 1024 } });
@@ -127,6 +138,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
       serverRoutes(api, deps);
       machineRoutes(api, deps);
       inventoryRoutes(api, deps);
+      tenantRoutes(api, deps);
       imageRoutes(api, deps.images);
       liveRoutes(api, deps.events);
     },

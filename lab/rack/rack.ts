@@ -133,7 +133,8 @@ function checkNames(rack: string, machines: readonly MachineSpec[]): void {
 }
 
 // The veth pair stands for the switch's uplink: with it the bridge has a carrier, and with that working IPv6 addresses,
-// before the first machine is on. A fixed address, because a bridge otherwise takes on that of a new port.
+// before the first machine is on. A fixed address, because a bridge otherwise takes on that of a new port. Its far end
+// must not speak ARP: Linux answers for any address of the host on any device, and packets would come in beside the bridge.
 function wiring(machines: number): string[] {
   const ports = Array.from({ length: machines }, (_, index) => [
     `tuntap add dev ${tapName(index)} mode tap`,
@@ -145,7 +146,8 @@ function wiring(machines: number): string[] {
     'link add br0 address 52:54:00:77:ff:fe type bridge stp_state 0 forward_delay 0',
     'link add uplink type veth peer name uplink-far',
     'link set uplink master br0 up',
-    'link set uplink-far up',
+    'link set uplink-far arp off up',
+    'link set uplink-far addrgenmode none',
     ...ports.flat(),
     'address add 10.77.0.1/24 dev br0',
     'address add fd77::1/64 dev br0 nodad',

@@ -47,8 +47,12 @@ export class ApiClient {
   /** Sends a file as it is. */
   async upload<T>(path: string, file: string, type: string): Promise<T> {
     const { sent, answer } = this.#send('POST', path, { 'content-type': type });
-    const [response] = await Promise.all([answer, pipeline(createReadStream(file), sent)]);
-    return (await read(response)) as T;
+    // An answer that comes before the end of the file is a no; then the sending fails, and says less.
+    const sending = pipeline(createReadStream(file), sent).catch(() => undefined);
+    const response = await answer;
+    const body = (await read(response)) as T;
+    await sending;
+    return body;
   }
 
   async #call(method: string, path: string, body?: string): Promise<unknown> {
