@@ -52,7 +52,9 @@ class FakeSocket extends EventEmitter {
     if (typeof packet === 'string') throw new Error(packet);
     this.sent.push({
       type: readMessageType(packet.options),
-      mac: Buffer.from(packet.chaddr.subarray(0, 6)).toString('hex').match(/../g)!.join(':'),
+      mac: Buffer.from(packet.chaddr.subarray(0, 6))
+        .toString('hex')
+        .replace(/(..)(?=.)/g, '$1:'),
       xid: packet.xid,
       yiaddr: packet.yiaddr,
       file: readText(packet.options, option.bootFile),
