@@ -29,6 +29,9 @@ export function operator(request: FastifyRequest): void {
   }
 }
 
+/** For the options of such a route. */
+export const operatorOnly = { preHandler: async (request: FastifyRequest) => operator(request) };
+
 /**
  * Whose things a caller may see: undefined is every tenant's. An operator who acts for a tenant names it.
  * Errors: `auth.forbidden` when a member names another tenant.

@@ -4,7 +4,7 @@ import { Type } from 'typebox';
 import type { ImageStore } from '../../images/image-store.ts';
 import type { ImageRow } from '../store/schema.ts';
 import type { Api } from './api.ts';
-import { operator } from './auth.ts';
+import { operatorOnly } from './auth.ts';
 import { Id, Name, Timestamp, iso, problems, strict } from './schemas.ts';
 
 const Image = Type.Object({
@@ -26,7 +26,7 @@ export function imageRoutes(api: Api, images: ImageStore): void {
   api.post(
     '/images',
     {
-      preHandler: async (request) => operator(request),
+      ...operatorOnly,
       bodyLimit: Number.MAX_SAFE_INTEGER,
       schema: {
         tags,

@@ -1,36 +1,28 @@
 import { Type } from 'typebox';
 
-import type { Clock } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Ids } from '../kernel/ids.ts';
-import type { Secret } from '../kernel/secret.ts';
 import { addressRange, parseCidr } from '../network/address-range.ts';
 import type { SubnetRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
-import { issueApiKey, revokeApiKey } from '../tenants/api-key.ts';
-import { defaultQuota } from '../tenants/quota.ts';
 import type { Api } from './api.ts';
-import { operator } from './auth.ts';
-import { Created, Id, IdParams, MaybeTimestamp, Name, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
+import { operatorOnly } from './auth.ts';
+import { invalid, unique } from './unique.ts';
+import { Created, Id, Name, problems, strict } from './schemas.ts';
 
 export interface InventoryRouteDeps {
   readonly store: Store;
-  readonly clock: Clock;
   readonly ids: Ids;
-  readonly apiKeyHmac: Secret;
 }
 
 const IpAddress = Type.String({ anyOf: [{ format: 'ipv4' }, { format: 'ipv6' }] });
 const Range = Type.Object({ first: IpAddress, last: IpAddress }, strict);
-const operatorOnly = { preHandler: async (request: Parameters<typeof operator>[0]) => operator(request) };
 
-/** What machines and servers are described with: places, shapes, networks, tenants and their keys. */
+/** What machines and servers are described with: places, shapes, networks. */
 export function inventoryRoutes(api: Api, deps: InventoryRouteDeps): void {
   regionRoutes(api, deps);
   flavorRoutes(api, deps);
   subnetRoutes(api, deps);
-  tenantRoutes(api, deps);
-  keyRoutes(api, deps);
 }
 
 function regionRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
@@ -255,133 +247,9 @@ function subnetRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   );
 }
 
-function tenantRoutes(api: Api, { store, ids, clock }: InventoryRouteDeps): void {
-  const tags = ['tenants'];
-  api.post(
-    '/tenants',
-    {
-      ...operatorOnly,
-      schema: {
-        tags,
-        summary: 'Add a tenant, with the default quota',
-        body: Type.Object({ name: Name }, strict),
-        response: { 201: Created, ...problems },
-      },
-    },
-    async (request, reply) => {
-      const id = ids.next('ten');
-      const row = { id, name: request.body.name, created_at: clock.now() };
-      await unique(store, 'name', async (tx) => {
-        const inserted = await tx
-          .insertInto('tenants')
-          .values(row)
-          .onConflict((conflict) => conflict.doNothing())
-          .executeTakeFirst();
-        const none = { used_servers: 0, used_cores: 0, used_memory_mib: 0, used_disk_gib: 0 };
-        if (inserted.numInsertedOrUpdatedRows === 1n) {
-          await tx
-            .insertInto('quotas')
-            .values({ tenant_id: id, ...defaultQuota, ...none })
-            .execute();
-        }
-        return inserted;
-      });
-      return reply.code(201).send({ id });
-    },
-  );
-}
-
-function keyRoutes(api: Api, { store, ids, clock, apiKeyHmac }: InventoryRouteDeps): void {
-  const tags = ['API keys'];
-  api.post(
-    '/api-keys',
-    {
-      ...operatorOnly,
-      schema: {
-        tags,
-        summary: 'Issue an API key; it is shown once. Without a tenant it is an operator’s',
-        body: Type.Object({ name: Name, tenant: Type.Optional(Id) }, strict),
-        response: { 201: Type.Object({ id: Id, key: Type.String() }), ...problems },
-      },
-    },
-    async (request, reply) => {
-      const { name, tenant } = request.body;
-      const { id, key } = await store.transaction(async (tx) => {
-        if (tenant !== undefined) await requireTenant(tx, tenant);
-        const asked = { name, ...(tenant === undefined ? {} : { tenantId: tenant }) };
-        return issueApiKey(tx, asked, { ids, hmacKey: apiKeyHmac, at: clock.now() });
-      });
-      return reply.code(201).send({ id, key: key.reveal() });
-    },
-  );
-  api.get(
-    '/api-keys',
-    {
-      ...operatorOnly,
-      schema: {
-        tags,
-        summary: 'List API keys',
-        response: {
-          200: Type.Object({
-            keys: Type.Array(
-              Type.Object({
-                id: Id,
-                name: Type.String(),
-                role: Type.String(),
-                tenant: Type.Union([Id, Type.Null()]),
-                createdAt: Timestamp,
-                revokedAt: MaybeTimestamp,
-              }),
-            ),
-          }),
-          ...problems,
-        },
-      },
-    },
-    async () => {
-      const rows = await store.read.selectFrom('api_keys').selectAll().orderBy('created_at').execute();
-      return {
-        keys: rows.map(({ id, name, role, tenant_id, created_at, revoked_at }) => ({
-          id,
-          name,
-          role,
-          tenant: tenant_id,
-          createdAt: iso(created_at),
-          revokedAt: maybeIso(revoked_at),
-        })),
-      };
-    },
-  );
-  api.delete(
-    '/api-keys/:id',
-    {
-      ...operatorOnly,
-      schema: { tags, summary: 'Revoke an API key', params: IdParams, response: { 204: Type.Null(), ...problems } },
-    },
-    async (request, reply) => {
-      await store.transaction((tx) => revokeApiKey(tx, request.params.id, clock.now()));
-      return reply.code(204).send(null);
-    },
-  );
-}
-
-async function unique(
-  store: Store,
-  field: string,
-  insert: (tx: Tx) => Promise<{ numInsertedOrUpdatedRows?: bigint | undefined }>,
-): Promise<void> {
-  const { numInsertedOrUpdatedRows } = await store.transaction(insert);
-  if (numInsertedOrUpdatedRows !== 1n) throw invalid(`/${field}`, 'This is taken.');
-}
-
 async function requireRegion(tx: Tx, id: string): Promise<void> {
   const region = await tx.selectFrom('regions').select('id').where('id', '=', id).executeTakeFirst();
   if (region === undefined) throw invalid('/region', 'There is no such region.');
-}
-
-async function requireTenant(tx: Tx, id: string): Promise<void> {
-  const tenant = await tx.selectFrom('tenants').select('id').where('id', '=', id).executeTakeFirst();
-  if (tenant === undefined) throw invalid('/tenant', 'There is no such tenant.');
 }
 
 /** Ranges lie in the subnet and share no address: a lease can never be a server's address. */
@@ -406,8 +274,4 @@ function checked<T>(field: string, parse: () => T): T {
   } catch (error) {
     throw error instanceof RackstartError ? invalid(field, error.message) : error;
   }
-}
-
-function invalid(field: string, message: string): RackstartError {
-  return new RackstartError('request.invalid', message, { fields: [{ field, message }] });
 }

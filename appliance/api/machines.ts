@@ -14,7 +14,7 @@ import { moveMachine } from '../machines/machine-states.ts';
 import type { MachineRow } from '../store/schema.ts';
 import type { Reader, Store } from '../store/store.ts';
 import type { Api } from './api.ts';
-import { operator } from './auth.ts';
+import { operatorOnly } from './auth.ts';
 import { Id, IdParams, Name, problems, strict } from './schemas.ts';
 
 export interface MachineRouteDeps {
@@ -108,7 +108,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.post(
     '/machines',
     {
-      preHandler: async (request) => operator(request),
+      ...operatorOnly,
       schema: {
         tags,
         summary: 'Enrol a machine and inspect it',
@@ -144,7 +144,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.get(
     '/machines',
     {
-      preHandler: async (request) => operator(request),
+      ...operatorOnly,
       schema: {
         tags,
         summary: 'List machines',
@@ -160,7 +160,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.get(
     '/machines/:id',
     {
-      preHandler: async (request) => operator(request),
+      ...operatorOnly,
       schema: { tags, summary: 'Show a machine', params: IdParams, response: { 200: Machine, ...problems } },
     },
     async (request) => present(read, request.params.id),
@@ -169,7 +169,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.get(
     '/machines/:id/power',
     {
-      preHandler: async (request) => operator(request),
+      ...operatorOnly,
       schema: {
         tags,
         summary: 'Read the power state from the BMC, twice',
@@ -183,7 +183,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.post(
     '/machines/:id/power',
     {
-      preHandler: async (request) => operator(request),
+      ...operatorOnly,
       schema: {
         tags,
         summary: 'Switch a machine that nobody holds on or off',
@@ -214,7 +214,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.post(
     '/machines/:id/inspect',
     {
-      preHandler: async (request) => operator(request),
+      ...operatorOnly,
       schema: { tags, summary: 'Read the hardware again', params: IdParams, response: { 202: Machine, ...problems } },
     },
     async (request, reply) => {
@@ -228,7 +228,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.post(
     '/machines/:id/readmit',
     {
-      preHandler: async (request) => operator(request),
+      ...operatorOnly,
       schema: {
         tags,
         summary: 'Lift a quarantine: a dirty disk is wiped, a clean one inspected, before the machine serves again',

@@ -2,6 +2,7 @@ import { CommanderError } from 'commander';
 
 import type { FieldError } from '../kernel/errors.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import { printable } from './text.ts';
 
 /** An error answer of the API, as it came: a newer appliance may know codes that this program does not. */
 export class ApiFailure extends Error {
@@ -29,12 +30,12 @@ export interface ApiProblem {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
-/** Something the person at the terminal can put right, who is told how. */
+/** Something the person at the terminal can put right, and is told how. */
 export class UsageError extends Error {
   readonly hint: string;
 
-  constructor(message: string, hint: string) {
-    super(message);
+  constructor(message: string, hint: string, cause?: unknown) {
+    super(message, { cause });
     this.name = 'UsageError';
     this.hint = hint;
   }
@@ -47,6 +48,7 @@ export class UsageError extends Error {
 export function describeFailure(error: unknown): { text: string; exitCode: number } {
   // Commander has told its part already: help, or what is wrong with the arguments.
   if (error instanceof CommanderError) return { text: '', exitCode: error.exitCode };
+  if (error instanceof Error && error.name === 'AbortError') return { text: 'interrupted\n', exitCode: 130 };
   return { text: `${linesOf(error).map(printable).join('\n')}\n`, exitCode: 1 };
 }
 
@@ -62,15 +64,13 @@ function linesOf(error: unknown): string[] {
       `  hint: ${hint}`,
     ];
   }
-  if (error instanceof UsageError) return [`error: ${error.message}`, `  hint: ${error.hint}`];
+  if (error instanceof UsageError) {
+    const { message, hint, cause } = error;
+    return [`error: ${message}`, ...causesOf(cause).map((reason) => `  because: ${reason}`), `  hint: ${hint}`];
+  }
   return [`error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`];
 }
 
 function causesOf(cause: unknown): string[] {
   return cause instanceof Error ? [cause.message, ...causesOf(cause.cause)] : [];
-}
-
-// A message may quote what a machine or a stranger sent: no escape sequence of theirs reaches the terminal.
-function printable(text: string): string {
-  return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, '?');
 }

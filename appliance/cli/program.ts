@@ -1,7 +1,16 @@
 import { Command } from 'commander';
 
 import type { CliContext } from './context.ts';
+import { databaseCommands } from './database.ts';
+import { demoCommand } from './demo.ts';
+import { flavorCommands } from './flavors.ts';
+import { imageCommands, ramdiskCommands } from './images.ts';
+import { machineCommands } from './machines.ts';
+import { placeCommands } from './places.ts';
 import { serveCommand } from './serve.ts';
+import { serverCommands } from './servers.ts';
+import { subnetCommands } from './subnets.ts';
+import { keyCommands, tenantCommands } from './tenants.ts';
 
 /** Every command of `rackstart`. `parseAsync` rejects with what went wrong, usage and help included (CommanderError). */
 export function createProgram(context: CliContext): Command {
@@ -14,5 +23,16 @@ export function createProgram(context: CliContext): Command {
     .showHelpAfterError('(add --help for what there is)')
     .exitOverride();
   serveCommand(program, context);
+  serverCommands(program, context);
+  machineCommands(program, context);
+  placeCommands(program, context);
+  flavorCommands(program, context);
+  subnetCommands(program, context);
+  tenantCommands(program, context);
+  keyCommands(program, context);
+  imageCommands(program, context);
+  ramdiskCommands(program, context);
+  databaseCommands(program, context);
+  demoCommand(program, context);
   return program;
 }

@@ -1,0 +1,117 @@
+import { duration, facts, printable, table } from './text.ts';
+
+/** A server as the API presents it, as far as people look at it. */
+export interface Server {
+  readonly id: string;
+  readonly tenant: string;
+  readonly hostname: string;
+  readonly region: string;
+  readonly flavor: string;
+  readonly image: string;
+  readonly state: string;
+  readonly status: string;
+  readonly connection: {
+    readonly username: string;
+    readonly addresses: readonly string[];
+    readonly hostKey: string;
+  } | null;
+  readonly failure: { readonly code: string; readonly message: string; readonly step?: string } | null;
+  readonly attempts: readonly Attempt[];
+  readonly createdAt: string;
+  readonly endedAt: string | null;
+}
+
+interface Attempt {
+  readonly number: number;
+  readonly outcome: string;
+  readonly machine: string | null;
+  readonly firmware: string | null;
+  readonly steps: readonly Step[];
+}
+
+interface Step {
+  readonly name: string;
+  readonly state: string;
+  readonly tries: number;
+  readonly startedAt: string;
+  readonly endedAt: string | null;
+}
+
+export interface Timeline {
+  readonly stages: readonly Stage[];
+  readonly entries: readonly { at: string; source: string; name: string; detail: Readonly<Record<string, unknown>> }[];
+}
+
+export interface Stage {
+  readonly name: string;
+  readonly startedAt: string;
+  readonly endedAt: string | null;
+  readonly facts: Readonly<Record<string, string>>;
+}
+
+export function serverTable(servers: readonly Server[]): string {
+  const rows = servers.map(({ hostname, status, state, flavor, image, connection, attempts, id }) => {
+    return [hostname, status, state, flavor, image, attempts.at(-1)?.machine, connection?.addresses.join(' '), id];
+  });
+  return table(['hostname', 'status', 'state', 'flavor', 'image', 'machine', 'address', 'id'], rows);
+}
+
+export function serverSheet(server: Server): string {
+  const { connection, failure, attempts } = server;
+  const [address] = connection?.addresses ?? [];
+  const lines = facts({
+    hostname: server.hostname,
+    id: server.id,
+    tenant: server.tenant,
+    status: `${server.status} (${server.state})`,
+    'made of': `${server.flavor}, ${server.image}, in ${server.region}`,
+    ordered: server.createdAt,
+    ...(server.endedAt === null ? {} : { ended: server.endedAt }),
+    ...(failure === null ? {} : { failed: `${failure.step ?? ''} ${failure.message} (${failure.code})`.trim() }),
+    ...(connection === null || address === undefined
+      ? {}
+      : {
+          addresses: connection.addresses.join(' '),
+          'host key': connection.hostKey,
+          'log in': `ssh ${connection.username}@${address}`,
+        }),
+  });
+  const steps = attempts.flatMap(({ number, machine, firmware, steps: made }) =>
+    made.map(({ name, state, tries, startedAt, endedAt }) => [
+      number,
+      [machine, firmware].filter((part) => part !== null).join(' '),
+      name,
+      state,
+      tries,
+      span(startedAt, endedAt),
+    ]),
+  );
+  if (steps.length === 0) return lines;
+  return `${lines}\n${table(['attempt', 'machine', 'step', 'state', 'tries', 'time'], steps)}`;
+}
+
+export function timelineText({ stages, entries }: Timeline): string {
+  const stageRows = stages.map(({ name, startedAt, endedAt, facts: known }) => {
+    return [name, startedAt, span(startedAt, endedAt), factsText(known)];
+  });
+  const entryRows = entries.map(({ at, source, name, detail }) => [at, source, name, factsText(detail)]);
+  return [
+    table(['stage', 'from', 'time', 'facts'], stageRows),
+    table(['at', 'source', 'what', 'detail'], entryRows),
+  ].join('\n');
+}
+
+/** How long it took; empty while it goes on. */
+export function span(startedAt: string, endedAt: string | null): string {
+  return endedAt === null ? '' : duration(Date.parse(endedAt) - Date.parse(startedAt));
+}
+
+/** `name=value …`, short enough for a line. */
+export function factsText(known: Readonly<Record<string, unknown>>): string {
+  return Object.entries(known)
+    .map(([name, value]) => `${name}=${printable(typeof value === 'string' ? value : JSON.stringify(value))}`)
+    .map((text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}...` : text))
+    .join(' ');
+}
+
+const LONGEST = 60;
