@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readdir, stat, truncate } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { RackstartError } from '../../appliance/kernel/errors.ts';
@@ -8,7 +8,7 @@ import { installedVersions, kernelBehind, requireRoot, run, type KernelPackage }
 export interface Ramdisk {
   /** Path of the kernel image. */
   kernel: string;
-  /** Path of the initrd. Its size is a multiple of 512, so that a second cpio archive may be appended as it is. */
+  /** Path of the initrd. Another cpio archive may follow it, at a multiple of four bytes. */
   initrd: string;
   /** Kernel release and what the ramdisk was built from: two of the same version are the same. */
   version: string;
@@ -98,9 +98,6 @@ async function makeInitrd(tree: string, release: string, workspace: string, init
   await run('unshare', ['--mount', 'sh', '-c', script, 'sh', tree, configuration, initrd, release], {
     env: { TMPDIR: workspace },
   });
-  // The kernel finds an uncompressed archive behind this one only at a multiple of four bytes, and skips zeros before it.
-  const { size } = await stat(initrd);
-  await truncate(initrd, Math.ceil(size / 512) * 512);
 }
 
 async function sizeOf(place: string): Promise<number> {

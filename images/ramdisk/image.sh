@@ -33,7 +33,7 @@ image_from_order() {
 # Uses disk, size (of the disk), url, digest, bytes (of the compressed image), raw.
 write_image() {
   make_unbootable
-  rm -f "$RUN/failed-part" "$RUN/stream" "$RUN/head" "$RUN/surplus"
+  rm -f "$RUN/failed-part" "$RUN/stream" "$RUN/head" "$RUN/surplus" "$RUN/writer"
   mkfifo "$RUN/stream"
   openssl dgst -sha256 -r <"$RUN/stream" >"$RUN/digest" &
   hashing=$!
@@ -52,7 +52,7 @@ write_image() {
   }
 
   wait "$hashing" || broke digest
-  kill "$following"
+  kill "$following" || :
   wait "$following" || :
   judge_image || {
     make_unbootable
@@ -116,12 +116,13 @@ write_disk() {
     head -c 1 >"$RUN/surplus"
 }
 
-# Where dd is, every other second: the position of its standard output.
+# Where dd is, every other second: the position of its standard output. It may not have begun, or just be done.
 follow_writing() {
   while sleep 2; do
-    position=$(awk '/^pos:/ { print $2 }' "$PROC/$(cat "$RUN/writer")/fdinfo/1" 2>/dev/null)
+    writer=$(cat "$RUN/writer" 2>/dev/null || :)
+    position=$(awk '/^pos:/ { print $2 }' "$PROC/$writer/fdinfo/1" 2>/dev/null || :)
     [ -z "$position" ] || progress image "$position"
-    if cut_off; then kill "$(cat "$RUN/writer")"; fi
+    if cut_off; then kill "$writer" || :; fi
   done
 }
 

@@ -100,6 +100,15 @@ test('a server that answers a request for the rest with the whole is not believe
   t.ok(unbootable(ramdisk));
 });
 
+test('watching the writer outlives a writer that has not begun or is done', async (t) => {
+  const ramdisk = fakeRamdisk(t);
+  const tick = 'ticks=0; sleep() { ticks=$((ticks + 1)); [ "$ticks" -le 2 ]; }';
+  t.equal(
+    await ramdisk.shell(`${tick}; follow_writing; echo 999999999 >"$RUN/writer"; ${tick}; follow_writing; echo on`),
+    'on\n',
+  );
+});
+
 test('an image larger than the disk is refused before the first write', async (t) => {
   const { ramdisk, order } = await prepare(t);
   order({ image_raw_bytes: DISK_BYTES + 1 });

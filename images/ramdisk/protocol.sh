@@ -120,12 +120,12 @@ send_reports() {
   [ -s "$1.status" ] && ! grep -Eqx '000|5..' "$1.status"
 }
 
-# What happened here, for people: our log and the end of the kernel's, without the token that the kernel was started with.
+# What happened here, for people: the end of the kernel's log and all of ours, without the token that the kernel was started with.
 send_log() {
   [ -s "$RUN/bearer" ] || return 0
   {
-    cat "$RUN/log"
     dmesg | tail -n 500
+    cat "$RUN/log"
   } | sed 's/rackstart\.token=[^ ]*/rackstart.token=.../' | tail -c 1000000 >"$RUN/log.sent"
   call /boot/v1/log -H 'Content-Type: text/plain' --data-binary "@$RUN/log.sent" >/dev/null
 }
