@@ -18,6 +18,7 @@ import { openBmc } from './machines/bmc/open-bmc.ts';
 import type { BootDriveDeps } from './machines/boot-drive.ts';
 import { MachineCare } from './machines/machine-care.ts';
 import { bareMetal } from './providers/bare-metal/bare-metal.ts';
+import { probeSsh } from './providers/ssh-probe.ts';
 import { ProvisionListener, provisionSaga } from './requests/provision.ts';
 import { exponentialRetry } from './saga/retry.ts';
 import { bindSaga } from './saga/saga.ts';
@@ -83,7 +84,7 @@ export async function runAppliance(
       systemFiles: loadSystemFiles(),
       agentUrl: plane.agentUrl,
       caPem: plane.caPem,
-      verify: { events, deadline: verify },
+      verify: { events, deadline: verify, probe: probeSsh },
     });
     const provision = provisionSaga(provider);
     const runner = new SagaRunner(

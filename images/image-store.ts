@@ -27,6 +27,8 @@ export interface ImageStoreDeps {
   readonly store: Store;
   readonly clock: Clock;
   readonly ids: Ids;
+  /** Of an image, compressed or raw; 64 GiB. */
+  readonly mostBytes?: number;
 }
 
 /** Larger than any disk image should be, and small enough that a bomb ends before the disk does. */
@@ -45,15 +47,17 @@ export class ImageStore {
    * decompresses. Errors: `image.digest`, `image.invalid`, `state.conflict` when name and version are taken.
    */
   async add(image: NewImage, content: Readable): Promise<ImageRow> {
-    const { directory, ids } = this.#deps;
+    const { directory, ids, mostBytes = MOST_BYTES } = this.#deps;
     await mkdir(directory, { recursive: true });
     const staged = join(directory, `${ids.next('incoming')}.tmp`);
     try {
-      const { sha256, bytes } = await writeHashed(content, staged);
+      const { sha256, bytes } = await writeHashed(content, staged, mostBytes);
       if (sha256 !== image.sha256.toLowerCase()) {
         throw new RackstartError('image.digest', `The image arrived with SHA-256 ${sha256}, not ${image.sha256}.`);
       }
-      const rawBytes = await decompressedBytes(staged);
+      const rawBytes = await decompressedBytes(staged, mostBytes);
+      // Before the file has its name: one that is refused leaves nothing.
+      await this.#known(this.#deps.store.read, image);
       await rename(staged, this.#file(sha256));
       await syncDirectory(directory);
       return await this.#register(image, { sha256, bytes, rawBytes });
@@ -103,15 +107,25 @@ export class ImageStore {
         .onConflict((conflict) => conflict.columns(['name', 'version']).doNothing())
         .executeTakeFirst();
       if (numInsertedOrUpdatedRows === 1n) return row;
-      const known = await tx
-        .selectFrom('images')
-        .selectAll()
-        .where('name', '=', name)
-        .where('version', '=', version)
-        .executeTakeFirstOrThrow();
-      if (known.sha256 === sha256) return known;
-      throw new RackstartError('state.conflict', `Image ${name}:${version} exists with other contents.`);
+      const known = await this.#known(tx, { name, version, sha256 });
+      if (known !== undefined) return known;
+      throw new RackstartError('internal', `The id ${row.id} was given twice.`);
     });
+  }
+
+  /** The image of this name and version, if there is one. Errors: `state.conflict` when it is another. */
+  async #known(
+    read: Reader,
+    { name, version, sha256 }: Pick<NewImage, 'name' | 'version' | 'sha256'>,
+  ): Promise<ImageRow | undefined> {
+    const known = await read
+      .selectFrom('images')
+      .selectAll()
+      .where('name', '=', name)
+      .where('version', '=', version)
+      .executeTakeFirst();
+    if (known === undefined || known.sha256 === sha256.toLowerCase()) return known;
+    throw new RackstartError('state.conflict', `Image ${name}:${version} exists with other contents.`);
   }
 }
 
@@ -119,7 +133,11 @@ function images(read: Reader): Promise<ImageRow[]> {
   return read.selectFrom('images').selectAll().orderBy('name').orderBy('created_at').execute();
 }
 
-async function writeHashed(content: Readable, path: string): Promise<{ sha256: string; bytes: number }> {
+async function writeHashed(
+  content: Readable,
+  path: string,
+  mostBytes: number,
+): Promise<{ sha256: string; bytes: number }> {
   const hash = createHash('sha256');
   let bytes = 0;
   await pipeline(
@@ -128,7 +146,7 @@ async function writeHashed(content: Readable, path: string): Promise<{ sha256: s
       for await (const chunk of chunks) {
         hash.update(chunk);
         bytes += chunk.length;
-        if (bytes > MOST_BYTES) throw tooLarge();
+        if (bytes > mostBytes) throw tooLarge(mostBytes);
         yield chunk;
       }
     },
@@ -137,12 +155,12 @@ async function writeHashed(content: Readable, path: string): Promise<{ sha256: s
   return { sha256: hash.digest('hex'), bytes };
 }
 
-async function decompressedBytes(path: string): Promise<number> {
+async function decompressedBytes(path: string, mostBytes: number): Promise<number> {
   let bytes = 0;
   const count = new Writable({
     write(chunk: Buffer, _encoding, done) {
       bytes += chunk.length;
-      done(bytes > MOST_BYTES ? tooLarge() : null);
+      done(bytes > mostBytes ? tooLarge(mostBytes) : null);
     },
   });
   try {
@@ -154,8 +172,8 @@ async function decompressedBytes(path: string): Promise<number> {
   return bytes;
 }
 
-function tooLarge(): RackstartError {
-  return new RackstartError('image.invalid', `Images over ${String(MOST_BYTES / 1024 ** 3)} GiB are not taken.`);
+function tooLarge(mostBytes: number): RackstartError {
+  return new RackstartError('image.invalid', `Images over ${String(mostBytes)} bytes are not taken.`);
 }
 
 // A rename is durable once its directory is.

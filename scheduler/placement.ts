@@ -13,8 +13,8 @@ export interface Candidate {
   readonly rackId: string;
   readonly cores: number;
   readonly memoryMib: number;
-  /** The largest disk that the machine's disk rule admits. */
-  readonly diskGib: number;
+  /** The one disk that the machine's disk rule picks; undefined when it picks none or several. */
+  readonly diskGib: number | undefined;
   readonly nics: number;
   /** Already waits inside the ramdisk: the warm path. */
   readonly ready: boolean;
@@ -23,7 +23,7 @@ export interface Candidate {
   readonly newInRack: number;
 }
 
-export type Rejection = 'too-few-cores' | 'too-little-memory' | 'too-small-disk' | 'too-few-nics';
+export type Rejection = 'too-few-cores' | 'too-little-memory' | 'no-single-disk' | 'too-small-disk' | 'too-few-nics';
 
 export interface Placement {
   /** Undefined when nothing fits; `rejected` then says why for each. */
@@ -52,6 +52,7 @@ export function place(request: PlacementRequest, candidates: readonly Candidate[
 function reject(request: PlacementRequest, candidate: Candidate): Rejection | undefined {
   if (candidate.cores < request.cores) return 'too-few-cores';
   if (candidate.memoryMib < request.memoryMib) return 'too-little-memory';
+  if (candidate.diskGib === undefined) return 'no-single-disk';
   if (candidate.diskGib < request.diskGib) return 'too-small-disk';
   if (candidate.nics < request.nics) return 'too-few-nics';
   return undefined;
@@ -75,7 +76,7 @@ function waste(request: PlacementRequest, candidate: Candidate): number {
   return (
     (unused(candidate.cores, request.cores) +
       unused(candidate.memoryMib, request.memoryMib) +
-      unused(candidate.diskGib, request.diskGib)) /
+      unused(candidate.diskGib ?? 0, request.diskGib)) /
     3
   );
 }

@@ -6,7 +6,7 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { Secret } from '../kernel/secret.ts';
 import type { AgentRow } from '../store/schema.ts';
 import type { Reader, Store } from '../store/store.ts';
-import { recordPhoneHome } from './boot-records.ts';
+import { lastBootOf, recordPhoneHome } from './boot-records.ts';
 import { PROTOCOL, checkProtocol } from './protocol.ts';
 
 export interface AgentDeskDeps {
@@ -29,7 +29,7 @@ export class StoreAgentDesk implements AgentDesk {
     const { store, events, clock } = this.#deps;
     checkProtocol(message.protocol);
     const agent = await this.#authenticate(store.read, credential, message.server);
-    if (agent.host_key !== null && !sameKey(agent.host_key, message.hostKey)) {
+    if (agent.host_key === null || !sameKey(agent.host_key, message.hostKey)) {
       throw new RackstartError(
         'agent.refused',
         'The server shows another host key than the one it was installed with.',
@@ -42,6 +42,7 @@ export class StoreAgentDesk implements AgentDesk {
         .set({ phoned_home_at: at, protocol: PROTOCOL })
         .where('attempt_id', '=', agent.attempt_id)
         .where('phoned_home_at', 'is', null)
+        .where('revoked_at', 'is', null)
         .executeTakeFirst();
       if (first.numUpdatedRows !== 1n) return;
       await recordPhoneHome(tx, agent.attempt_id, message, at);
@@ -56,41 +57,46 @@ export class StoreAgentDesk implements AgentDesk {
     checkProtocol(message.protocol);
     const agent = await this.#authenticate(store.read, credential, message.server);
     const { protocol: _, server: __, ...metrics } = message;
+    const beat = { heartbeat_at: clock.now(), metrics: JSON.stringify(metrics) };
     await store.transaction(async (tx) => {
-      await tx
+      const ours = tx
         .updateTable('agents')
-        .set({ heartbeat_at: clock.now(), metrics: JSON.stringify(metrics) })
+        .set(beat)
         .where('attempt_id', '=', agent.attempt_id)
-        .execute();
-      if (agent.heartbeat_at !== null) return;
-      await events.append(tx, 'agent.heartbeat-received', { ...about(agent), data: ids(agent) });
+        .where('revoked_at', 'is', null);
+      const first = await ours.where('heartbeat_at', 'is', null).executeTakeFirst();
+      if (first.numUpdatedRows === 0n) await ours.execute();
+      else await events.append(tx, 'agent.heartbeat-received', { ...about(agent), data: ids(agent) });
     });
   }
 
   async #authenticate(read: Reader, credential: Secret, server: string): Promise<AgentRow> {
     const attemptId = tokenId(credential);
-    const agent =
-      attemptId === undefined || !isToken(credential, this.#deps.tokenKey, 'agent', agentSubject(attemptId))
-        ? undefined
-        : await read
-            .selectFrom('agents')
-            .selectAll()
-            .where('attempt_id', '=', attemptId)
-            .where('revoked_at', 'is', null)
-            .executeTakeFirst();
-    if (agent?.request_id === server) return agent;
+    const agent = attemptId === undefined ? undefined : await agentOf(read, attemptId);
+    if (agent?.request_id === server) {
+      const boot = await lastBootOf(read, agent.attempt_id);
+      const subject = boot && { id: agent.attempt_id, generation: boot.generation };
+      if (subject && isToken(credential, this.#deps.tokenKey, 'agent', subject)) return agent;
+    }
     throw new RackstartError('agent.refused', 'This agent has no say about this server.');
   }
 }
 
-/** What the agent of an attempt's server shows us; it works until the attempt's `agents` row is revoked. */
-export function agentCredential(tokenKey: Uint8Array, attemptId: string): Secret {
-  return deriveToken(tokenKey, 'agent', agentSubject(attemptId));
+/**
+ * What the agent of an attempt's server shows us; it works until the attempt's `agents` row is revoked. It is of one boot:
+ * what a boot that was cut off has given away opens nothing once the next one began.
+ */
+export function agentCredential(tokenKey: Uint8Array, attemptId: string, generation: number): Secret {
+  return deriveToken(tokenKey, 'agent', { id: attemptId, generation });
 }
 
-// An attempt has one agent: there are no generations of it.
-function agentSubject(attemptId: string) {
-  return { id: attemptId, generation: 0 };
+function agentOf(read: Reader, attemptId: string): Promise<AgentRow | undefined> {
+  return read
+    .selectFrom('agents')
+    .selectAll()
+    .where('attempt_id', '=', attemptId)
+    .where('revoked_at', 'is', null)
+    .executeTakeFirst();
 }
 
 // Type and base64; a comment behind them is not part of a key.

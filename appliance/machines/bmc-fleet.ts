@@ -28,15 +28,16 @@ export class BmcFleet {
     const { read, unseal, connect, onCommand } = this.#deps;
     const machine = await read.selectFrom('machines').selectAll().where('id', '=', machineId).executeTakeFirst();
     if (machine === undefined) throw new RackstartError('not-found', `There is no machine ${machineId}.`);
-    const known = this.#bmcs.get(machineId);
-    const endpoint = endpointKey(machine);
-    if (known?.endpoint === endpoint) return known.bmc;
     const { mac } = await read
       .selectFrom('machine_nics')
       .select('mac')
       .where('machine_id', '=', machineId)
       .where('role', '!=', 'customer')
       .executeTakeFirstOrThrow();
+    // From here on nothing is awaited until the map is right: two who ask at once share one session.
+    const known = this.#bmcs.get(machineId);
+    const endpoint = endpointKey(machine);
+    if (known?.endpoint === endpoint) return known.bmc;
     const bmc = connect(
       {
         kind: machine.bmc_kind,

@@ -19,11 +19,11 @@ import type { Clock } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Secret } from '../kernel/secret.ts';
 import { parseCidr } from '../network/address-range.ts';
-import type { Store, Tx } from '../store/store.ts';
-import { claimOrder, consumeOrder, revokeOrders } from './boot-order.ts';
+import type { Reader, Store, Tx } from '../store/store.ts';
+import { bindClaimant, claimOrder, consumeOrder, revokeOrders } from './boot-order.ts';
 import type { Boot } from './boot-records.ts';
 import { agentCredential } from './agent-desk.ts';
-import { bootOf, isOpen, openBoot, openBootOf, recordBoot } from './boot-records.ts';
+import { bootOf, isOpen, noteStale, openBoot, openBootOf, recordBoot } from './boot-records.ts';
 import { readPlan } from './install-plan.ts';
 import { recordInspection } from './inspection.ts';
 import { orderLines } from './order-lines.ts';
@@ -58,7 +58,8 @@ export class StoreBootDirector implements BootDirector {
       .where('machine_nics.mac', '=', client.mac)
       .executeTakeFirst();
     if (machine === undefined) return { verb: 'ignore', why: 'unknown MAC' };
-    const stranger = client.uuid !== undefined && machine.smbios_uuid !== null && client.uuid !== machine.smbios_uuid;
+    const known = machine.smbios_uuid;
+    const stranger = client.uuid !== undefined && known !== null && client.uuid.toLowerCase() !== known;
     if (stranger) return { verb: 'ignore', why: 'another SMBIOS UUID than the one inspected' };
     const boot = await openBoot(store.read, machine.id);
     if (boot === undefined || boot.order.state !== 'pending') return { verb: 'local-disk', why: 'no order' };
@@ -70,7 +71,8 @@ export class StoreBootDirector implements BootDirector {
   async script(mac: Mac, token: Secret): Promise<RamdiskBoot> {
     const { store, tokenKey, clock } = this.#deps;
     const boot = await openBootOf(store.read, mac);
-    if (!boot || !isToken(token, tokenKey, 'script', boot) || !isOpen(boot, clock.now())) throw refused();
+    const isOurs = boot?.order.state === 'pending' && isToken(token, tokenKey, 'script', boot);
+    if (!isOurs || !isOpen(boot, clock.now())) throw refused();
     const reservation = await store.read
       .selectFrom('addresses')
       .innerJoin('subnets', 'subnets.id', 'addresses.subnet_id')
@@ -79,7 +81,8 @@ export class StoreBootDirector implements BootDirector {
       .where('holder_id', '=', mac)
       .executeTakeFirst();
     if (reservation === undefined) throw new RackstartError('internal', `NIC ${mac} has no reservation.`);
-    await store.transaction((tx) => recordBoot(tx, boot.id, { type: 'script' }, clock.now()));
+    const recorded = await store.transaction((tx) => recordBoot(tx, boot.id, { type: 'script' }, clock.now()));
+    if (recorded === 'over') throw refused();
     const { address, cidr, gateway } = reservation;
     return {
       sessionId: boot.id,
@@ -96,19 +99,17 @@ export class StoreBootDirector implements BootDirector {
     // What the claim leads to is one transaction; a refusal that cuts the boot off must commit too, and is thrown after it.
     const outcome = await store.transaction(async (tx): Promise<Boot | RackstartError> => {
       const boot = await this.#claimed(tx, claim);
-      if (boot.nonce_hash === nonceHash) return boot;
-      if (boot.nonce_hash !== null) return this.#cutOff(tx, boot, claim);
       const at = clock.now();
-      if (!(await claimOrder(tx, boot.order, at)))
-        return new RackstartError('boot.stale', 'This order was taken back.');
-      await tx
-        .updateTable('boot_sessions')
-        .set({ nonce_hash: nonceHash, claimed_at: at })
-        .where('id', '=', boot.id)
-        .execute();
-      await recordBoot(tx, boot.id, { type: 'claim' }, at);
-      await this.#deps.events.append(tx, 'boot.claimed', { ...about(boot), data: of(boot) });
-      return { ...boot, nonce_hash: nonceHash };
+      if (await bindClaimant(tx, boot.id, nonceHash, at)) {
+        if (!(await claimOrder(tx, boot.order, at))) throw stale();
+        await recordBoot(tx, boot.id, { type: 'claim' }, at);
+        await this.#deps.events.append(tx, 'boot.claimed', { ...about(boot), data: of(boot) });
+        return { ...boot, nonce_hash: nonceHash };
+      }
+      // Who has it? Read again: another claim may have been committed since.
+      const bound = await openBoot(tx, boot.machine_id);
+      if (bound?.id !== boot.id) throw refused();
+      return bound.nonce_hash === nonceHash ? bound : this.#cutOff(tx, bound, claim);
     });
     if (outcome instanceof RackstartError) throw outcome;
     return {
@@ -120,19 +121,25 @@ export class StoreBootDirector implements BootDirector {
 
   async report(bearer: Secret, report: Report): Promise<void> {
     const { store, clock, events } = this.#deps;
-    await store.transaction(async (tx) => {
-      const boot = await this.#bearing(tx, bearer);
-      if (report.generation !== boot.generation) throw stale();
+    // A stale report is refused, but what was noted of it must commit.
+    const isStale = await store.transaction(async (tx): Promise<boolean> => {
+      const boot = await this.#bootOf(tx, bearer);
       const { stage, status, facts } = report;
-      await recordBoot(tx, boot.id, { type: 'report', stage, status, facts }, clock.now());
-      if (status === 'progress') return;
+      const recorded =
+        report.generation === boot.generation
+          ? await recordBoot(tx, boot.id, { type: 'report', stage, status, facts }, clock.now())
+          : 'over';
+      if (recorded === 'over') await noteStale(tx, boot, report, clock.now());
+      if (recorded !== 'expected' || status === 'progress') return recorded === 'over';
       if (stage === boot.order.verb && status === 'done') await consumeOrder(tx, boot.order.id, clock.now());
       if (stage === 'inject' && status === 'done') await keepHostKey(tx, boot, facts['host_key']);
       await events.append(tx, 'boot.stage', { ...about(boot), data: { ...of(boot), stage, status, facts } });
       if (stage === 'kexec' && status === 'started') {
         await events.append(tx, 'boot.handoff', { ...about(boot), data: of(boot) });
       }
+      return false;
     });
+    if (isStale) throw stale();
   }
 
   async log(bearer: Secret, text: string): Promise<void> {
@@ -153,28 +160,38 @@ export class StoreBootDirector implements BootDirector {
     await store.transaction(async (tx) => {
       const boot = await this.#bearing(tx, bearer);
       if (boot.order.verb !== 'inspect') throw stale();
+      if ((await recordBoot(tx, boot.id, { type: 'inspection' }, clock.now())) !== 'expected') throw stale();
       await recordInspection(tx, boot.machine_id, inspection, clock.now());
     });
   }
 
   async files(bearer: Secret): Promise<readonly SystemFile[]> {
     const { store, tokenKey } = this.#deps;
-    const { order } = await this.#bearing(store.read, bearer);
+    const { order, generation } = await this.#bearing(store.read, bearer);
     if (order.plan_digest === null || order.attempt_id === null) throw stale();
     const { files } = await readPlan(store.read, order.plan_digest);
-    const credential = `Authorization: Bearer ${agentCredential(tokenKey, order.attempt_id).reveal()}\n`;
+    const credential = `Authorization: Bearer ${agentCredential(tokenKey, order.attempt_id, generation).reveal()}\n`;
     return [...files, { path: 'etc/rackstart/agent.header', mode: 0o600, content: credential }];
   }
 
-  async next(bearer: Secret, _generation: number, signal: AbortSignal): Promise<OrderLines | undefined> {
+  async next(bearer: Secret, generation: number, signal: AbortSignal): Promise<OrderLines | undefined> {
     const { store, clock, events } = this.#deps;
     const until = clock.now() + PATIENCE;
     // A session has one order; what may come is its end, told by any event of the log.
-    for (;;) {
-      await this.#bearing(store.read, bearer);
-      if (clock.now() >= until) return undefined;
-      await nudgedOr(events, clock, until, signal);
+    while (clock.now() < until) {
+      const nudge = nextNudge(events);
+      try {
+        // Looked at after listening: an end in between is not slept through.
+        const boot = await this.#bearing(store.read, bearer);
+        if (boot.generation !== generation) throw stale();
+        await clock.sleepUntil(until, AbortSignal.any([signal, nudge.signal]));
+      } catch (error) {
+        if (error !== nudge.signal.reason) throw error;
+      } finally {
+        nudge.ignore();
+      }
     }
+    return undefined;
   }
 
   async #claimed(tx: Tx, claim: Claim): Promise<Boot> {
@@ -202,12 +219,18 @@ export class StoreBootDirector implements BootDirector {
     return new RackstartError('boot.claim-conflict', message);
   }
 
-  async #bearing(read: Store['read'], bearer: Secret): Promise<Boot> {
+  async #bearing(read: Reader, bearer: Secret): Promise<Boot> {
+    const boot = await this.#bootOf(read, bearer);
+    if (boot.ended_at !== null) throw stale();
+    return boot;
+  }
+
+  /** The boot that the bearer was given for, though it may be over. */
+  async #bootOf(read: Reader, bearer: Secret): Promise<Boot> {
     const { tokenKey } = this.#deps;
     const sessionId = tokenId(bearer);
     const boot = sessionId === undefined ? undefined : await bootOf(read, sessionId);
     if (!boot?.nonce_hash || !isToken(bearer, tokenKey, 'bearer', { ...boot, nonce: boot.nonce_hash })) throw refused();
-    if (boot.ended_at !== null) throw stale();
     return boot;
   }
 
@@ -219,16 +242,9 @@ export class StoreBootDirector implements BootDirector {
   }
 }
 
-async function nudgedOr(events: EventLog, clock: Clock, until: number, signal: AbortSignal): Promise<void> {
-  const woken = new AbortController();
-  const ignore = events.nudge(() => woken.abort());
-  try {
-    await clock.sleepUntil(until, AbortSignal.any([signal, woken.signal]));
-  } catch (error) {
-    if (!woken.signal.aborted || signal.aborted) throw error;
-  } finally {
-    ignore();
-  }
+function nextNudge(events: EventLog): { signal: AbortSignal; ignore: () => void } {
+  const nudged = new AbortController();
+  return { signal: nudged.signal, ignore: events.nudge(() => nudged.abort()) };
 }
 
 // Made by our own ramdisk in the booted machine: the one key by which the server is known from here on.

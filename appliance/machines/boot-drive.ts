@@ -1,5 +1,6 @@
 import type { BootStages } from '../../pxe/boot-session.ts';
 import type { EventLog } from '../events/event-log.ts';
+import { HOUR } from '../kernel/clock.ts';
 import type { Millis } from '../kernel/clock.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
 import { RackstartError } from '../kernel/errors.ts';
@@ -29,7 +30,10 @@ export interface Booted {
 }
 
 // Somebody who keeps claiming our boots is not fended off by booting for ever.
-const MOST_BOOTS = 3;
+const MOST_CUT_OFF = 3;
+
+// A machine that reports progress for ever makes none.
+const LONGEST_BOOT = 2 * HOUR;
 
 type Ctx = StepContext<unknown>;
 
@@ -45,10 +49,11 @@ export async function driveBoot(order: OrderRequest, deps: BootDriveDeps, ctx: C
   const { machineId } = order;
   const boots = await bootsOf(ctx.read, order, ctx.startedAt);
   const boot = boots.at(-1);
-  if (boot === undefined || boot.powered_at === null || boot.end_reason === 'cut-off') {
-    if (boots.length >= MOST_BOOTS) {
+  if (boot === undefined || boot.powered_at === null || isCutOff(boot)) {
+    const cutOff = boots.filter(isCutOff).length;
+    if (cutOff >= MOST_CUT_OFF) {
       const message = `Somebody else kept claiming the boot of machine ${machineId}.`;
-      throw new RackstartError('boot.claim-conflict', message, { details: { machineId, boots: boots.length } });
+      throw new RackstartError('boot.claim-conflict', message, { details: { machineId, cutOff } });
     }
     await startBoot(order, deps, ctx);
     return wait(ctx.clock.now() + deps.stageDeadline, ...bootEvents(machineId, since));
@@ -56,10 +61,13 @@ export async function driveBoot(order: OrderRequest, deps: BootDriveDeps, ctx: C
   if (boot.state === 'failed') throw failureOf(boot);
   if (hasDone(boot, order)) return done({ machineId, sessionId: boot.id });
 
-  const late = boot.seen_at + deps.stageDeadline;
-  if (ctx.clock.now() < late) return wait(late, ...bootEvents(machineId, since));
-  throw new RackstartError('boot.stage-late', `Machine ${machineId} fell silent: its boot stands at ${boot.state}.`, {
-    details: { machineId, sessionId: boot.id, state: boot.state, silentForMs: ctx.clock.now() - boot.seen_at },
+  const now = ctx.clock.now();
+  const late = Math.min(boot.seen_at + deps.stageDeadline, boot.opened_at + LONGEST_BOOT);
+  if (now < late) return wait(late, ...bootEvents(machineId, since));
+  const { seen_at: seenAt, opened_at: openedAt, state } = boot;
+  const what = now < seenAt + deps.stageDeadline ? 'does not come to an end' : 'fell silent';
+  throw new RackstartError('boot.stage-late', `Machine ${machineId} ${what}: its boot stands at ${state}.`, {
+    details: { machineId, sessionId: boot.id, state, silentForMs: now - seenAt, bootingForMs: now - openedAt },
   });
 }
 
@@ -74,7 +82,7 @@ async function startBoot(order: OrderRequest, deps: BootDriveDeps, ctx: Ctx): Pr
   await ctx.transaction((tx) =>
     tx
       .updateTable('boot_sessions')
-      .set({ powered_at: powered, seen_at: powered })
+      .set((eb) => ({ powered_at: eb.fn.coalesce('powered_at', eb.val(powered)), seen_at: powered }))
       .where('id', '=', sessionId)
       .execute(),
   );
@@ -123,6 +131,8 @@ function bootEvents(machineId: string, since: number) {
   return types.map((type) => ({ type, key: machineId, since }));
 }
 
+const isCutOff = ({ end_reason }: BootSessionRow) => end_reason === 'cut-off';
+
 function hasDone({ state }: BootSessionRow, { verb }: OrderRequest): boolean {
   return verb === 'install' ? ['handed-off', 'booted', 'done'].includes(state) : state === 'done';
 }
@@ -130,7 +140,8 @@ function hasDone({ state }: BootSessionRow, { verb }: OrderRequest): boolean {
 /** What the ramdisk may blame; anything else it says is `boot.stage-failed`. */
 const reportable: readonly ErrorCode[] = ['image.digest', 'image.invalid', 'boot.stage-failed', 'boot.disk-rule'];
 
-function failureOf(boot: BootSessionRow): RackstartError {
+/** Why a boot failed, as its ramdisk told: nothing that it says can make it look like another fault than a machine's. */
+export function failureOf(boot: BootSessionRow): RackstartError {
   const [stage, facts] = lastStage(boot);
   const said = facts['code'] as ErrorCode;
   const code = reportable.includes(said) ? said : 'boot.stage-failed';

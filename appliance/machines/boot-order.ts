@@ -84,6 +84,25 @@ export async function placeOrder(
 }
 
 /**
+ * Binds a boot to its first claimant, whose claim also proves that the power came, if we crashed before that was recorded.
+ * False: it has one already, or is over.
+ */
+export async function bindClaimant(tx: Tx, sessionId: string, nonceHash: string, at: Millis): Promise<boolean> {
+  const { numUpdatedRows } = await tx
+    .updateTable('boot_sessions')
+    .set((eb) => ({
+      nonce_hash: nonceHash,
+      claimed_at: at,
+      powered_at: eb.fn.coalesce('powered_at', eb.val(at)),
+    }))
+    .where('id', '=', sessionId)
+    .where('nonce_hash', 'is', null)
+    .where('ended_at', 'is', null)
+    .executeTakeFirst();
+  return numUpdatedRows === 1n;
+}
+
+/**
  * Claims an order, once. An install is consumed by its claim, before the first byte is written: a machine that reboots
  * half-way is not installed a second time by accident, and its disk counts as dirty from here on. False: it was not pending.
  */
@@ -111,24 +130,22 @@ export async function consumeOrder(tx: Tx, orderId: string, at: Millis): Promise
   return numUpdatedRows === 1n;
 }
 
-/** Takes back every order that was not carried out, and ends the sessions with them: their tokens are dead at once. */
+/**
+ * Takes back every order that was not carried out, and ends the machine's session, whatever became of its order: the tokens
+ * are dead at once. Whoever writes both writes the session first, so that nobody waits for each other.
+ */
 export async function revokeOrders(tx: Tx, machineId: string, reason: string, at: Millis): Promise<void> {
-  await tx
-    .updateTable('boot_orders')
-    .set({ state: 'revoked', ended_at: at })
-    .where('machine_id', '=', machineId)
-    .where('state', 'in', ['pending', 'claimed'])
-    .execute();
-  await endSessions(tx, machineId, reason, at);
-}
-
-/** Ends the machine's open session, whatever became of its order. */
-export async function endSessions(tx: Tx, machineId: string, reason: string, at: Millis): Promise<void> {
   await tx
     .updateTable('boot_sessions')
     .set({ ended_at: at, end_reason: reason })
     .where('machine_id', '=', machineId)
     .where('ended_at', 'is', null)
+    .execute();
+  await tx
+    .updateTable('boot_orders')
+    .set({ state: 'revoked', ended_at: at })
+    .where('machine_id', '=', machineId)
+    .where('state', 'in', ['pending', 'claimed'])
     .execute();
 }
 

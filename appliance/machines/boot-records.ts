@@ -1,5 +1,5 @@
 import type { Mac } from '../../pxe/boot-client.ts';
-import type { PhoneHome } from '../../pxe/boot-plan.ts';
+import type { PhoneHome, Report } from '../../pxe/boot-plan.ts';
 import type { BootEvent, BootSession, BootStages, BootState } from '../../pxe/boot-session.ts';
 import { advanceBoot } from '../../pxe/boot-session.ts';
 import type { Millis } from '../kernel/clock.ts';
@@ -35,30 +35,60 @@ export function isOpen({ ended_at, window_until }: BootSessionRow, at: Millis): 
   return ended_at === null && at < window_until;
 }
 
+/** What an event meant to a boot: `over` when the boot had ended before. */
+export type Recorded = 'expected' | 'unexpected' | 'over';
+
 /**
  * What was seen of a boot, in its session; any event is a sign of life. One that the session did not expect is kept on the
- * timeline and changes nothing else.
+ * timeline and changes nothing else; a boot that is over takes none.
  */
-export async function recordBoot(tx: Tx, sessionId: string, event: BootEvent, at: Millis): Promise<void> {
-  const row = await tx.selectFrom('boot_sessions').selectAll().where('id', '=', sessionId).executeTakeFirst();
-  if (row === undefined) return;
+export async function recordBoot(tx: Tx, sessionId: string, event: BootEvent, at: Millis): Promise<Recorded> {
+  // Writing first locks the row: two events of one boot at the same time are recorded one after the other.
+  const row = await tx
+    .updateTable('boot_sessions')
+    .set({ seen_at: at })
+    .where('id', '=', sessionId)
+    .where('ended_at', 'is', null)
+    .returningAll()
+    .executeTakeFirst();
+  if (row === undefined) return 'over';
   const { session, unexpected } = advanceBoot(sessionOf(row), event, at);
+  if (unexpected) {
+    await noteOddity(tx, row, 'unexpected', event, at);
+    return 'unexpected';
+  }
   await tx
     .updateTable('boot_sessions')
-    .set({ state: session.state, stages: JSON.stringify(session.stages), seen_at: at })
+    .set({ state: session.state, stages: JSON.stringify(session.stages) })
     .where('id', '=', sessionId)
     .execute();
-  if (!unexpected) return;
+  return 'expected';
+}
+
+/** A report that came for a boot which is over, or with another generation. */
+export function noteStale(tx: Tx, session: BootSessionRow, report: Report, at: Millis): Promise<void> {
+  return noteOddity(tx, session, 'stale', { type: 'report', ...report }, at);
+}
+
+// The first of each kind: a machine that repeats itself for ever fills no table.
+async function noteOddity(
+  tx: Tx,
+  { id, machine_id, state }: BootSessionRow,
+  name: 'unexpected' | 'stale',
+  event: BootEvent,
+  at: Millis,
+): Promise<void> {
+  const kind = event.type === 'report' ? `${event.stage}-${event.status}` : event.type;
   await tx
     .insertInto('timeline')
     .values({
-      id: `unexpected_${sessionId}_${String(at)}_${event.type}`,
-      machine_id: row.machine_id,
-      session_id: sessionId,
+      id: `${name}_${id}_${kind}`,
+      machine_id,
+      session_id: id,
       at,
       source: 'alert',
-      name: 'unexpected',
-      detail: JSON.stringify({ state: row.state, event }),
+      name,
+      detail: JSON.stringify({ state, event }),
     })
     .onConflict((conflict) => conflict.doNothing())
     .execute();
@@ -72,20 +102,19 @@ export async function recordPhoneHome(
   at: Millis,
 ): Promise<void> {
   const session = await lastBootOf(tx, attemptId);
-  if (session !== undefined) await recordBoot(tx, session, { type: 'phone-home', uptime, started }, at);
+  if (session !== undefined) await recordBoot(tx, session.id, { type: 'phone-home', uptime, started }, at);
 }
 
-/** The server works: its boot is over. */
-export async function concludeBoot(tx: Tx, attemptId: string, at: Millis): Promise<void> {
+/** The server works: its boot is over. False, and nothing changes, when it was ended before, by somebody else's claim. */
+export async function concludeBoot(tx: Tx, attemptId: string, at: Millis): Promise<boolean> {
   const session = await lastBootOf(tx, attemptId);
-  if (session === undefined) return;
-  await recordBoot(tx, session, { type: 'verified' }, at);
+  if (session === undefined || (await recordBoot(tx, session.id, { type: 'verified' }, at)) === 'over') return false;
   await tx
     .updateTable('boot_sessions')
     .set({ ended_at: at, end_reason: 'done' })
-    .where('id', '=', session)
-    .where('ended_at', 'is', null)
+    .where('id', '=', session.id)
     .execute();
+  return true;
 }
 
 export function sessionOf(row: BootSessionRow): BootSession {
@@ -97,16 +126,16 @@ export function sessionOf(row: BootSessionRow): BootSession {
   };
 }
 
-async function lastBootOf(tx: Tx, attemptId: string): Promise<string | undefined> {
-  const session = await tx
+/** The boot by which an attempt's server was installed last. */
+export function lastBootOf(read: Reader, attemptId: string): Promise<BootSessionRow | undefined> {
+  return read
     .selectFrom('boot_sessions')
     .innerJoin('boot_orders', 'boot_orders.id', 'boot_sessions.order_id')
-    .select('boot_sessions.id')
+    .selectAll('boot_sessions')
     .where('boot_orders.attempt_id', '=', attemptId)
     .orderBy('boot_sessions.generation', 'desc')
     .limit(1)
     .executeTakeFirst();
-  return session?.id;
 }
 
 async function withOrder(read: Reader, session: BootSessionRow): Promise<Boot> {

@@ -1,7 +1,11 @@
 import type { Candidate } from '../../scheduler/placement.ts';
+import type { MachineDiskRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
+import type { DiskRule } from './enrol.ts';
 
 const GIB = 1024 ** 3;
+
+type Disk = Pick<MachineDiskRow, 'machine_id' | 'bytes' | 'type' | 'serial'>;
 
 /**
  * The machines of a region that could be claimed now: inspected, idle, with a disk proven clean and a NIC that boots. How
@@ -13,11 +17,7 @@ export async function freeMachines(read: Reader, regionId: string, tenantId: str
     .innerJoin('racks', 'racks.id', 'machines.rack_id')
     .select(['machines.id', 'machines.rack_id', 'machines.state', 'machines.cores', 'machines.memory_mib'])
     .select((eb) => [
-      eb
-        .selectFrom('machine_disks')
-        .select((disks) => disks.fn.max('machine_disks.bytes').as('bytes'))
-        .whereRef('machine_disks.machine_id', '=', 'machines.id')
-        .as('disk_bytes'),
+      'machines.disk_rule',
       eb
         .selectFrom('machine_nics')
         .select((nics) => nics.fn.countAll<number>().as('count'))
@@ -28,17 +28,42 @@ export async function freeMachines(read: Reader, regionId: string, tenantId: str
     .where('machines.state', 'in', ['available', 'ready'])
     .where('machines.disk_state', '=', 'clean')
     .execute();
+  const disks = await disksOf(read, regionId);
   const crowding = await rackCrowding(read, regionId, tenantId);
   return machines.map((machine) => ({
     machineId: machine.id,
     rackId: machine.rack_id,
     cores: machine.cores ?? 0,
     memoryMib: machine.memory_mib ?? 0,
-    diskGib: Math.floor((machine.disk_bytes ?? 0) / GIB),
+    diskGib: rootDiskGib(JSON.parse(machine.disk_rule) as DiskRule, disks.get(machine.id) ?? []),
     nics: machine.nic_count ?? 0,
     ready: machine.state === 'ready',
     ...(crowding.get(machine.rack_id) ?? { tenantInRack: 0, newInRack: 0 }),
   }));
+}
+
+async function disksOf(read: Reader, regionId: string): Promise<Map<string, Disk[]>> {
+  const rows = await read
+    .selectFrom('machine_disks')
+    .innerJoin('machines', 'machines.id', 'machine_disks.machine_id')
+    .innerJoin('racks', 'racks.id', 'machines.rack_id')
+    .select(['machine_id', 'bytes', 'type', 'machine_disks.serial'])
+    .where('racks.region_id', '=', regionId)
+    .where('machines.state', 'in', ['available', 'ready'])
+    .execute();
+  return Map.groupBy(rows, ({ machine_id }) => machine_id);
+}
+
+/** The disk that an install would write; undefined when the rule picks none or several: the ramdisk would stop there. */
+function rootDiskGib(rule: DiskRule, disks: readonly Disk[]): number | undefined {
+  const [disk, ...others] = disks.filter(
+    ({ bytes, serial, type }) =>
+      bytes >= rule.minBytes &&
+      bytes <= (rule.maxBytes ?? bytes) &&
+      serial === (rule.serial ?? serial) &&
+      type === (rule.type ?? type),
+  );
+  return disk === undefined || others.length > 0 ? undefined : Math.floor(disk.bytes / GIB);
 }
 
 type Crowding = Pick<Candidate, 'tenantInRack' | 'newInRack'>;

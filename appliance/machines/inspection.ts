@@ -4,13 +4,24 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { Tx } from '../store/store.ts';
 
 /**
- * Writes down what the ramdisk read. The SMBIOS UUID is what later boots must match: once known it doesn't change by itself.
+ * Writes down what the ramdisk read. The SMBIOS UUID is what later boots must match: once known it doesn't change.
  * NICs that enrolment didn't name come in as customer-facing; a NIC of another machine is refused.
  *
  * Errors: `boot.mismatch`.
  */
 export async function recordInspection(tx: Tx, machineId: string, seen: Inspection, at: Millis): Promise<void> {
-  const uuid = seen.uuid.toLowerCase();
+  const uuid = seen.uuid === '' ? null : seen.uuid.toLowerCase();
+  const { smbios_uuid: known } = await tx
+    .selectFrom('machines')
+    .select('smbios_uuid')
+    .where('id', '=', machineId)
+    .executeTakeFirstOrThrow();
+  if (known !== null && known !== uuid) {
+    throw new RackstartError(
+      'boot.mismatch',
+      `The machine shows another SMBIOS UUID than when it was inspected first.`,
+    );
+  }
   const other = await tx
     .selectFrom('machines')
     .select('name')
@@ -33,10 +44,12 @@ export async function recordInspection(tx: Tx, machineId: string, seen: Inspecti
     .where('id', '=', machineId)
     .execute();
   await tx.deleteFrom('machine_disks').where('machine_id', '=', machineId).execute();
-  if (seen.disks.length > 0) {
+  for (const disk of seen.disks) {
     await tx
       .insertInto('machine_disks')
-      .values(seen.disks.map((disk) => ({ machine_id: machineId, ...disk })))
+      .values({ machine_id: machineId, ...disk })
+      // Two disks of one name are one that was read twice.
+      .onConflict((conflict) => conflict.doNothing())
       .execute();
   }
   for (const { mac, name, speedMbps } of seen.nics) {

@@ -6,7 +6,7 @@ import type { SagaDefinition, SagaFacts, SagaListener } from '../saga/saga.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { Reason, Step } from '../saga/step.ts';
 import { done } from '../saga/step.ts';
-import type { Tx } from '../store/store.ts';
+import type { Reader, Tx } from '../store/store.ts';
 import type { BootDriveDeps, Booted } from './boot-drive.ts';
 import { driveBoot, stopMachine } from './boot-drive.ts';
 import { moveMachine } from './machine-states.ts';
@@ -25,7 +25,11 @@ export function careSaga(verb: CareVerb, deps: BootDriveDeps): CareSaga {
 
 function boot(verb: CareVerb, deps: BootDriveDeps): Step<{ params: CareParams }, Booted, undefined> {
   return {
-    run: ({ params: { machineId } }, ctx) => driveBoot({ machineId, verb }, deps, ctx),
+    async run({ params: { machineId } }, ctx) {
+      const booted = await driveBoot({ machineId, verb }, deps, ctx);
+      if (verb === 'inspect' && booted.kind === 'done') await requireInspected(ctx.read, machineId);
+      return booted;
+    },
     async undo({ params: { machineId } }, _booted, ctx) {
       try {
         await stopMachine(machineId, deps, ctx);
@@ -37,6 +41,13 @@ function boot(verb: CareVerb, deps: BootDriveDeps): Step<{ params: CareParams },
       return done();
     },
   };
+}
+
+/** A ramdisk that says `done` and has told nothing has not inspected anything. */
+async function requireInspected(read: Reader, machineId: string): Promise<void> {
+  const machine = await read.selectFrom('machines').select('cores').where('id', '=', machineId).executeTakeFirst();
+  if (machine?.cores != null) return;
+  throw new RackstartError('boot.stage-failed', `Machine ${machineId} ended its inspection without telling anything.`);
 }
 
 function powerOff(deps: BootDriveDeps): Step<{ params: CareParams }, void, undefined> {

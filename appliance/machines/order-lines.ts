@@ -11,7 +11,6 @@ export function orderLines(boot: Boot, plan: InstallPlan | undefined, imagesUrl:
     ...(plan === undefined ? {} : installLines(plan, imagesUrl)),
   };
   for (const [key, value] of Object.entries(lines)) {
-     
     if (/[\x00-\x1f\x7f]/.test(value)) throw new RackstartError('internal', `The order's ${key} can't be one line.`);
   }
   return lines;

@@ -32,6 +32,8 @@ export interface Connection {
 export interface Provider {
   readonly type: string;
   plan(spec: ServerSpec): Readonly<Record<ProvisionStep, ResourcePlan<undefined>>>;
+  /** What a customer pays for, from the references of the resources so far: of which kind, and which one. */
+  held(refs: Readonly<Record<string, unknown>>): readonly { readonly resource: string; readonly id: string }[];
   /** From the references of all resources, once every step is done. */
   connection(refs: Readonly<Record<string, unknown>>): Connection;
 }

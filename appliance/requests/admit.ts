@@ -38,11 +38,18 @@ export interface Admission {
  * Errors: `request.invalid` with one complaint a field, `quota.exceeded`, `idempotency.reused`.
  */
 export function admitServer(deps: AdmitDeps, order: ServerOrder, admission: Admission): Promise<string> {
-  const digest = createHash('sha256').update(JSON.stringify(order)).digest('hex');
+  const digest = digestOf(order);
   return deps.store.transaction(async (tx) => {
     const known = await findByIdempotencyKey(tx, admission, digest);
     return known ?? write(tx, deps, order, admission, digest);
   });
+}
+
+// Whatever the order in which a client writes its fields.
+function digestOf(order: ServerOrder): string {
+  const { hostname, region, flavor, image, sshKeys, userData = null, project = null } = order;
+  const fields = [hostname, region, flavor, image, sshKeys, userData, project];
+  return createHash('sha256').update(JSON.stringify(fields)).digest('hex');
 }
 
 async function findByIdempotencyKey(tx: Tx, admission: Admission, digest: string): Promise<string | undefined> {
@@ -63,18 +70,17 @@ async function write(
   tx: Tx,
   deps: AdmitDeps,
   order: ServerOrder,
-  { tenantId, actor, idempotencyKey }: Admission,
+  admission: Admission,
   digest: string,
 ): Promise<string> {
+  const { tenantId, actor, idempotencyKey } = admission;
   const { events, sagas, provision, clock, ids } = deps;
   const { region, flavor, image } = await resolve(tx, order);
-  await reserveQuota(tx, tenantId, quotaShape(flavor));
-
   const at = clock.now();
   const requestId = ids.next('srv');
   const attemptId = ids.next('att');
   const { hostname, sshKeys, userData } = order;
-  await tx
+  const { numInsertedOrUpdatedRows } = await tx
     .insertInto('requests')
     .values({
       id: requestId,
@@ -97,7 +103,15 @@ async function write(
       completed_at: null,
       ended_at: null,
     })
-    .execute();
+    .onConflict((conflict) => conflict.doNothing())
+    .executeTakeFirst();
+  if (numInsertedOrUpdatedRows !== 1n) {
+    // The same key came a second time at the same time.
+    const known = await findByIdempotencyKey(tx, admission, digest);
+    if (known === undefined) throw new RackstartError('internal', `The id ${requestId} was given twice.`);
+    return known;
+  }
+  await reserveQuota(tx, tenantId, quotaShape(flavor));
   const spec: ServerSpec = {
     requestId,
     attemptId,
@@ -152,7 +166,9 @@ async function resolve(
 }
 
 async function findImage(read: Reader, reference: string): Promise<ImageRow | undefined> {
-  const [name = '', version] = reference.split(':');
+  const colon = reference.indexOf(':');
+  const name = colon < 0 ? reference : reference.slice(0, colon);
+  const version = colon < 0 ? undefined : reference.slice(colon + 1);
   return read
     .selectFrom('images')
     .selectAll()

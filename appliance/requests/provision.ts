@@ -1,5 +1,6 @@
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../kernel/clock.ts';
+import { moveMachine } from '../machines/machine-states.ts';
 import type { Provider, ProvisionStep, ServerSpec } from '../providers/provider.ts';
 import { resourceStep } from '../saga/resource-step.ts';
 import { saga } from '../saga/saga.ts';
@@ -125,18 +126,31 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
     if (completed) {
       await this.#events.append(tx, 'service.deprovisioned', { ...about(params), data });
     } else {
-      const held = Object.keys(await refsOf(tx, id));
+      const held = this.#provider.held(await refsOf(tx, id)).map(({ resource, id: which }) => `${resource} ${which}`);
       await this.#events.append(tx, 'provisioning.rolled-back', { ...about(params), data: { ...data, held } });
     }
   }
 
   async stuck(tx: Tx, { id, name, params }: Facts, step: string, { code, message }: Reason): Promise<void> {
     const subject = params.requestId;
+    await this.#setMachineAside(tx, params, message);
     await this.#events.append(tx, 'saga.stuck', {
       ...about(params),
       data: { sagaId: id, saga: name, subject, step, code, message },
     });
     await this.#events.append(tx, 'alert.raised', { ...about(params), data: { subject, code, message } });
+  }
+
+  // What is left of a failed undo is nobody's to use until an operator has looked.
+  async #setMachineAside(tx: Tx, { attemptId }: ServerSpec, reason: string): Promise<void> {
+    const attempt = await tx
+      .selectFrom('attempts')
+      .select('machine_id')
+      .where('id', '=', attemptId)
+      .executeTakeFirstOrThrow();
+    if (attempt.machine_id === null) return;
+    const move = { machineId: attempt.machine_id, to: 'quarantined', reason, actor: 'saga' } as const;
+    await moveMachine(tx, this.#events, { ...move, at: this.#clock.now() });
   }
 
   #move(
@@ -150,8 +164,8 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
   }
 
   async #tellAllocated(tx: Tx, { id, params }: Facts): Promise<void> {
-    for (const resource of Object.keys(await refsOf(tx, id))) {
-      const data = { ...attemptOf(params), resource, id: `${id}/${resource}` };
+    for (const held of this.#provider.held(await refsOf(tx, id))) {
+      const data = { ...attemptOf(params), ...held };
       await this.#events.append(tx, 'resource.allocated', { ...about(params), data });
     }
   }

@@ -55,6 +55,13 @@ export function bareMetal(deps: BareMetalDeps): Provider {
       ),
     }),
 
+    held(refs) {
+      const holding = refs['holding'] as Holding | undefined;
+      if (holding === undefined) return [];
+      const addresses = holding.addresses.map(({ address }) => ({ resource: 'address', id: address }));
+      return [{ resource: 'machine', id: holding.machineId }, ...addresses];
+    },
+
     connection(refs): Connection {
       const { addresses } = refs['holding'] as Holding;
       const { hostKey } = refs['ssh'] as SshProof;

@@ -3,13 +3,14 @@ import type { EventLog } from '../../events/event-log.ts';
 import { SECOND } from '../../kernel/clock.ts';
 import type { Millis } from '../../kernel/clock.ts';
 import { RackstartError, hasCode } from '../../kernel/errors.ts';
-import { concludeBoot } from '../../machines/boot-records.ts';
+import { failureOf } from '../../machines/boot-drive.ts';
+import { concludeBoot, lastBootOf } from '../../machines/boot-records.ts';
 import { moveMachine } from '../../machines/machine-states.ts';
 import type { Resource } from '../../saga/resource-plan.ts';
 import { done, wait } from '../../saga/step.ts';
 import type { StepContext } from '../../saga/step.ts';
 import type { AgentRow } from '../../store/schema.ts';
-import { probeSsh } from '../ssh-probe.ts';
+import type { probeSsh } from '../ssh-probe.ts';
 import type { ServerSpec } from '../provider.ts';
 import type { Holding } from './holding.ts';
 
@@ -17,6 +18,7 @@ export interface VerifyDeps {
   readonly events: EventLog;
   /** From the handoff to the last proof. */
   readonly deadline: Millis;
+  readonly probe: typeof probeSsh;
 }
 
 const SSH_POLL = 2 * SECOND;
@@ -47,10 +49,15 @@ function awaitAgent(
     ...nothingHeld,
     async create(_key, { attemptId, hostname }, ctx) {
       const since = await events.position();
-      const at = seen(await agentOf(ctx, attemptId));
+      const agent = await agentOf(ctx, attemptId);
+      const at = seen(agent);
       if (at !== null) return done({ at });
+      // A kexec that came back is told by the ramdisk; no agent will come.
+      const boot = await lastBootOf(ctx.read, attemptId);
+      if (boot?.state === 'failed') throw failureOf(boot);
       const late = ctx.startedAt + deadline;
-      if (ctx.clock.now() < late) return wait(late, { type, key: attemptId, since });
+      const failed = { type: 'boot.stage', key: agent.machine_id, since } as const;
+      if (ctx.clock.now() < late) return wait(late, { type, key: attemptId, since }, failed);
       throw new RackstartError('boot.stage-late', `The agent on ${hostname} has not ${what}.`, {
         details: { attemptId, waitedMs: ctx.clock.now() - ctx.startedAt },
       });
@@ -70,6 +77,7 @@ export interface SshProof {
  */
 export function sshAccepted({
   deadline,
+  probe,
 }: VerifyDeps): Resource<{ spec: ServerSpec; holding: Holding }, SshProof, undefined> {
   return {
     ...nothingHeld,
@@ -82,7 +90,7 @@ export function sshAccepted({
       }
       const target = { host: first.address, port: 22, username: 'root', hostKey, publicKey };
       try {
-        await probeSsh(target, SSH_TIMEOUT, ctx.signal);
+        await probe(target, SSH_TIMEOUT, ctx.signal);
         return done({ address: first.address, hostKey, at: ctx.clock.now() });
       } catch (error) {
         const soon = ctx.clock.now() + SSH_POLL;
@@ -94,15 +102,20 @@ export function sshAccepted({
   };
 }
 
-/** The last act: from here on the machine is a server. Its way back is the release of what it holds. */
+/**
+ * The last act: from here on the machine is a server. Its way back is the release of what it holds. Had somebody else claimed
+ * its boot since the install, it would not be known who answered the proofs. Errors: `boot.claim-conflict`.
+ */
 export function handedOver({ events }: VerifyDeps): Resource<Holding, { machineId: string }, undefined> {
   return {
     ...nothingHeld,
     async create(_key, { machineId }, ctx) {
       const at = ctx.clock.now();
       await ctx.transaction(async (tx) => {
-        await moveMachine(tx, events, { machineId, to: 'deployed', actor: 'saga', at });
-        await concludeBoot(tx, ctx.subject, at);
+        // Again after a crash: it was handed over before.
+        if (!(await moveMachine(tx, events, { machineId, to: 'deployed', actor: 'saga', at }))) return;
+        if (await concludeBoot(tx, ctx.subject, at)) return;
+        throw new RackstartError('boot.claim-conflict', `The boot of machine ${machineId} was claimed a second time.`);
       });
       return done({ machineId });
     },
