@@ -5,6 +5,9 @@ import { once } from 'node:events';
 import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { run } from '../process/run.ts';
+import { bmcAnswers } from './ipmi-probe.ts';
+
 /** One software BMC: Debian's `ipmi_sim` (package openipmi), which speaks RMCP+ with cipher suite 3, not 17. */
 export interface IpmiSimOptions {
   /** Absolute; made when missing. Holds the configuration, the state and the log of this BMC. */
@@ -41,12 +44,12 @@ export interface IpmiSim {
 
 /** Starts a BMC and resolves when it answers on its UDP port; rejects with what it said when it does not. */
 export async function startIpmiSim(options: IpmiSimOptions): Promise<IpmiSim> {
+  await refuseSharedPort(options);
   const files = await writeFiles(options);
   const { child, ended } = await launch(options, files);
   try {
     if (child.pid === undefined) throw new Error('ipmi_sim cannot be started: install openipmi');
-    await answering(options, ended);
-    await refuseSharedPort(options, child.pid);
+    if (!(await answering(options, ended))) throw new Error('no answer on its UDP port');
     return { pid: child.pid, stop: () => end(child, ended) };
   } catch (cause) {
     await end(child, ended);
@@ -130,23 +133,27 @@ async function launch({ netns }: IpmiSimOptions, files: SimFiles): Promise<Runni
   }
 }
 
-// The probe is a process of its own because only a process can stand in another network namespace.
-async function answering({ netns, address, port }: IpmiSimOptions, ended: Promise<void>): Promise<void> {
-  const probe = join(import.meta.dirname, 'ipmi-probe.ts');
-  const [program = '', ...args] = inside(netns, [process.execPath, probe, address, String(port)]);
-  const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'] });
-  const answered = once(child, 'exit').then(([code]) => code === 0);
-  const outcome = await Promise.race([answered, ended.then(() => 'ended' as const)]);
-  if (outcome === 'ended') child.kill('SIGKILL');
-  if (outcome !== true) throw new Error(outcome === 'ended' ? 'ipmi_sim ended at once' : 'no answer on its UDP port');
+async function answering(options: IpmiSimOptions, ended: Promise<void>): Promise<boolean> {
+  const { netns, address, port } = options;
+  if (netns === undefined) return bmcAnswers(address, port, ended);
+  const command = [process.execPath, join(import.meta.dirname, 'ipmi-probe.ts'), address, String(port)];
+  const [program = '', ...args] = inside(netns, command);
+  const probe = spawn(program, args, { stdio: 'ignore' });
+  void ended.then(() => probe.kill('SIGKILL'));
+  const [code] = (await once(probe, 'exit')) as [number | null];
+  return code === 0;
 }
 
 // ipmi_sim asks for SO_REUSEADDR, with which Linux lets a second BMC bind the same address and take the answers of both.
-async function refuseSharedPort({ address, port }: IpmiSimOptions, pid: number): Promise<void> {
+async function refuseSharedPort({ netns, address, port }: IpmiSimOptions): Promise<void> {
+  const table = netns === undefined ? await readFile('/proc/net/udp', 'utf8') : await socketsIn(netns);
   const local = Buffer.from(address.split('.').map(Number)).reverse().toString('hex') + ':' + hex16(port);
-  const bound = (await readFile(`/proc/${pid}/net/udp`, 'utf8')).split('\n').map((line) => line.trim().split(/\s+/)[1]);
-  const holders = bound.filter((other) => other?.toLowerCase() === local).length;
-  if (holders !== 1) throw new Error(`${holders} sockets are bound to ${address}:${port}`);
+  const bound = table.split('\n').map((line) => line.trim().split(/\s+/)[1]?.toLowerCase());
+  if (bound.includes(local)) throw new Error(`${address}:${port} is in use`);
+}
+
+function socketsIn(netns: string): Promise<string> {
+  return run(inside(netns, ['cat', '/proc/net/udp']));
 }
 
 function hex16(value: number): string {

@@ -17,12 +17,13 @@ import { ManualClock } from '../../../kernel/manual-clock.ts';
 import { Secret } from '../../../kernel/secret.ts';
 import type { Bmc, BmcCommandRecord, BmcEndpoint } from '../bmc.ts';
 import { openBmc } from '../open-bmc.ts';
+import type { Patience } from './bmc-socket.ts';
 
 test('garbage, cut packets and changed answers are ignored, and nothing has to be asked twice', async (t) => {
   const { port, machine } = await startServer(t);
   const relay = await startUdpRelay(port, (answer) => [...garbage(answer), answer]);
   t.teardown(() => relay.stop());
-  const bmc = client(t, relay.port);
+  const bmc = client(t, relay.port, { clock: new ManualClock() }); // no time passes: what got lost would be lost for good
   await bmc.setPower('on', never);
   await bmc.bootOnceAndReset('pxe', never);
   t.strictSame(await machine.told(), ['power 1', 'boot pxe', 'reset 1']);
@@ -61,7 +62,7 @@ test('a reset whose answer is lost is not sent again, and the caller is told', a
   let losing = false; // from the command before the reset on
   const { port, machine } = await startServer(t, { dropAnswer: () => losing });
   const onCommand = ({ command }: BmcCommandRecord) => (losing = lossy && command === 'Get System Boot Options');
-  const bmc = client(t, port, { onCommand });
+  const bmc = client(t, port, { onCommand, patience: { each: 800, times: 1 } });
   await bmc.setPower('on', never);
   await t.rejects(bmc.bootOnceAndReset('pxe', never), { code: 'bmc.unreachable', transient: true });
   t.strictSame(await machine.told(), ['power 1', 'boot pxe', 'reset 1']);
@@ -116,7 +117,7 @@ test('a BMC is told when its session is not needed any more', async (t) => {
   const { port } = await startServer(t);
   const relay = await startUdpRelay(port, (answer) => [answer]);
   t.teardown(() => relay.stop());
-  const bmc = client(t, relay.port);
+  const bmc = client(t, relay.port, { clock: new ManualClock() });
   await bmc.power(never);
   await bmc.close();
   await until('the farewell', 5_000, () => relay.heard() > LOGIN_PACKETS + 2);
@@ -199,12 +200,14 @@ async function startServer(t: Test, faults: BmcFaults = {}) {
 
 interface Watching {
   clock?: Clock;
+  patience?: Patience;
   onCommand?: (record: BmcCommandRecord) => void;
 }
 
-function client(t: Test, port: number, { clock, onCommand }: Watching = {}, changes: Partial<BmcEndpoint> = {}): Bmc {
+function client(t: Test, port: number, watching: Watching = {}, changes: Partial<BmcEndpoint> = {}): Bmc {
   const login = { username: 'admin', password: new Secret('secret12'), cipherSuite: 17 } as const;
-  const timing = { patience: PATIENCE, rate: { burst: 1_000, perSecond: 1_000 }, powerDeadline: 300 };
+  const { clock, onCommand, patience = PATIENCE } = watching;
+  const timing = { patience, rate: { burst: 1_000, perSecond: 1_000 }, powerDeadline: 300 };
   const bmc = openBmc(
     { kind: 'ipmi', address: '127.0.0.1', port, ...login, ...changes },
     {
