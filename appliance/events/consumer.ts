@@ -38,6 +38,7 @@ export class Consumer implements Service {
     const bell = new Doorbell();
     const silence = events.nudge(() => bell.ring());
     while (!signal.aborted) {
+      bell.clear();
       try {
         await this.#deliverAll(signal);
       } catch (error) {

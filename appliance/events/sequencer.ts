@@ -34,6 +34,7 @@ export class Sequencer implements Service {
 
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      this.#bell.clear();
       try {
         await this.sequence();
       } catch (error) {

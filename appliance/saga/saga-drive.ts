@@ -10,6 +10,7 @@ import * as sagaLog from './saga-log.ts';
 import type { Lease } from './saga-log.ts';
 import { SagaProgress } from './saga-progress.ts';
 import type { BoundSaga, NamedStep, SagaFacts } from './saga.ts';
+import { toReason } from './step.ts';
 import type { Reason, StepContext, StepResult, WaitFor } from './step.ts';
 
 export interface DriveDeps {
@@ -259,6 +260,10 @@ export class SagaDrive {
       });
       await sagaLog.setSaga(tx, sagaId, { state: 'stuck' });
       await sagaLog.release(tx, this.lease, null);
+      const { name: saga, subject, tenantId } = this.#facts;
+      const { code, message } = reason;
+      const data = { sagaId, saga, subject, step: failed.name, code, message };
+      await this.#deps.events.append(tx, 'saga.stuck', { key: subject, tenantId, actor: 'saga', data });
       await this.#bound.listener.stuck?.(tx, this.#facts, failed.name, reason);
     });
     this.#log.error({ step: failed.name, code: reason.code, reason: reason.message }, 'saga stuck');
@@ -380,11 +385,6 @@ type Outcome =
   | { kind: 'retry'; name: string; recheckAt: Millis; error: unknown }
   | { kind: 'failed'; name: string; error: unknown }
   | { kind: 'interrupted'; name: string };
-
-function toReason(error: unknown, step: string): Reason {
-  const { code, message, details } = asRackstartError(error);
-  return { code, message, step, ...(Object.keys(details).length > 0 && { details }) };
-}
 
 function toWaitFor({ type, key, since }: SagaWaitRow): WaitFor {
   return { type: type as WaitFor['type'], key, since };

@@ -86,15 +86,9 @@ export async function unstick(tx: Tx, sagaId: string, step: 'undoing' | 'skipped
   return true;
 }
 
-/** Wakes the sagas that wait for one of these; how many. */
-export async function wakeWaiting(tx: Tx, sagaIds: readonly string[], now: Millis): Promise<number> {
-  const woken = await tx
-    .updateTable('sagas')
-    .set({ wake_at: now })
-    .where('id', 'in', sagaIds)
-    .where('wake_at', '>', now)
-    .executeTakeFirst();
-  return Number(woken.numUpdatedRows);
+/** Makes sleeping sagas due. */
+export async function wake(tx: Tx, sagaIds: readonly string[], now: Millis): Promise<void> {
+  await tx.updateTable('sagas').set({ wake_at: now }).where('id', 'in', sagaIds).where('wake_at', '>', now).execute();
 }
 
 /** The sagas that wait for something of this type and key that has come by now. */

@@ -70,6 +70,8 @@ export class SagaRunner implements Service {
     const renewal = new AbortController();
     const renewing = this.#renewLeases(renewal.signal);
     while (!signal.aborted) {
+      this.#looking = true;
+      this.#bell.clear();
       let wakeAt = clock.now() + this.#options.period;
       try {
         await this.#look();
@@ -80,7 +82,6 @@ export class SagaRunner implements Service {
       }
       this.#looking = false;
       await this.#bell.wait(clock, wakeAt, signal);
-      this.#looking = true;
     }
     signal.removeEventListener('abort', stop);
     for (const silence of silences) silence();
@@ -129,7 +130,7 @@ export class SagaRunner implements Service {
 
   async #wake(sagaIds: readonly string[]): Promise<void> {
     if (sagaIds.length === 0) return;
-    await this.#deps.store.transaction((tx) => sagaLog.wakeWaiting(tx, sagaIds, this.#deps.clock.now()));
+    await this.#deps.store.transaction((tx) => sagaLog.wake(tx, sagaIds, this.#deps.clock.now()));
   }
 
   async #claim(): Promise<void> {

@@ -310,6 +310,10 @@ eachStore(
     t.same(tries, [1, 2, 3, 4], 'any error of an undo is tried again');
     t.equal(told.at(-1), 'stuck at b: the BMC is dead');
     t.same(undoneA, [], 'what came before is kept: it may still be in use');
+    await process.settle();
+    t.match(await process.events.read(0, 10), [
+      { type: 'saga.stuck', key: 's', data: { sagaId: id, saga: 'test', step: 'b', message: 'the BMC is dead' } },
+    ]);
     t.match(await row(store, id), { wake_at: null, owner: null });
 
     broken = false;

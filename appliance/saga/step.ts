@@ -1,5 +1,6 @@
 import type { Occurrence } from '../events/event-log.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
+import { asRackstartError } from '../kernel/errors.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Reader, Tx } from '../store/store.ts';
@@ -60,6 +61,12 @@ export interface Reason {
   /** The step that failed; absent when somebody asked for it. */
   readonly step?: string;
   readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** What made a step fail, as it is kept and told. */
+export function toReason(error: unknown, step: string): Reason {
+  const { code, message, details } = asRackstartError(error);
+  return { code, message, step, ...(Object.keys(details).length > 0 && { details }) };
 }
 
 export function done(): StepResult<void>;
