@@ -41,7 +41,11 @@ export interface Site {
   /** Orders a server as the tenant. */
   order(hostname: string, image?: string): Promise<Server>;
   /** Polls a server until it rests; `onChange` sees it and its timeline on the way. */
-  settle(id: string, withinMs: number, onChange?: (server: Server, timeline: Timeline) => void): Promise<Server>;
+  settle(
+    id: string,
+    withinMs: number,
+    onChange?: (server: Server, timeline: Timeline) => void | Promise<void>,
+  ): Promise<Server>;
   /** Runs a command on a server as the tenant, trusting nothing but the host key that the API told. */
   ssh(server: Server, command: string): Promise<string>;
   /** A machine's state as the operator sees it. */
@@ -49,6 +53,7 @@ export interface Site {
   /** What `rackstart doctor` says; rejects when an invariant is broken. */
   doctor(): Promise<string>;
   close(): Promise<void>;
+  readonly directory: string;
 }
 
 const FLAVOR = 'lab';
@@ -92,7 +97,7 @@ class OpenSite implements Site {
   readonly tenant: ApiClient;
   readonly sshKeyFile: string;
   readonly image: OsImage;
-  readonly #directory: string;
+  readonly directory: string;
   readonly #rackId: string;
 
   constructor({ rack, daemon, image, sshKeyFile, directory, rackId, tenantKey }: Parts) {
@@ -102,7 +107,7 @@ class OpenSite implements Site {
     this.tenant = daemon.api.as(tenantKey);
     this.sshKeyFile = sshKeyFile;
     this.image = image;
-    this.#directory = directory;
+    this.directory = directory;
     this.#rackId = rackId;
   }
 
@@ -132,11 +137,11 @@ class OpenSite implements Site {
   async settle(
     id: string,
     withinMs: number,
-    onChange: (server: Server, timeline: Timeline) => void = () => undefined,
+    onChange: (server: Server, timeline: Timeline) => void | Promise<void> = () => undefined,
   ): Promise<Server> {
     return until(`server ${id} to rest`, withinMs, async () => {
       const server = await this.tenant.get<Server>(`/servers/${id}`);
-      onChange(server, await this.tenant.get<Timeline>(`/servers/${id}/timeline`));
+      await onChange(server, await this.tenant.get<Timeline>(`/servers/${id}/timeline`));
       return restingStates.includes(server.state) && server;
     });
   }
@@ -171,10 +176,6 @@ class OpenSite implements Site {
     await this.daemon.stop();
     await this.rack.close();
   }
-
-  get directory(): string {
-    return this.#directory;
-  }
 }
 
 async function describe(api: ApiClient, image: OsImage): Promise<{ rackId: string; tenantKey: string }> {
@@ -189,6 +190,13 @@ async function describe(api: ApiClient, image: OsImage): Promise<{ rackId: strin
     reservations: { first: '10.77.0.10', last: '10.77.0.99' },
     servers: { first: '10.77.0.100', last: '10.77.0.199' },
     leases: { first: '10.77.0.200', last: '10.77.0.250' },
+  });
+  await api.post('/subnets', {
+    region: region.id,
+    role: 'both',
+    cidr: 'fd77::/64',
+    gateway: 'fd77::1',
+    servers: { first: 'fd77::1:0', last: 'fd77::1:ffff' },
   });
   const tenant = await api.post<{ id: string }>('/tenants', { name: 'demo' });
   const { key } = await api.post<{ key: string }>('/api-keys', { name: 'demo', tenant: tenant.id });
