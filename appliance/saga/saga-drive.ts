@@ -58,8 +58,7 @@ export class SagaDrive {
   async run(): Promise<void> {
     try {
       const { store, events } = this.#deps;
-      const { definition } = this.#bound;
-      const progress = await SagaProgress.read(store.read, events, definition, this.lease.sagaId);
+      const progress = await SagaProgress.read(store.read, events, this.#bound.definition, this.lease.sagaId);
       if (this.#backward || (await this.#forward(progress)) === 'turned back') await this.#undo(progress);
     } catch (error) {
       if (this.#lost) {

@@ -1,5 +1,5 @@
 import { SECOND } from '../kernel/clock.ts';
-import { eachStore } from '../store/test-stores.ts';
+import { eachStore, sqliteStore } from '../store/test-stores.ts';
 import { planned, resourcePlan } from './resource-plan.ts';
 import type { Resource } from './resource-plan.ts';
 import { resourceStep } from './resource-step.ts';
@@ -128,11 +128,13 @@ eachStore('whatever happens to a saga, it ends, and nothing is left over', async
   // The last few come when the saga has ended already.
   const killed = rows.filter(({ scenario, lives }) => scenario.startsWith('killed') && lives === 2);
   t.ok(killed.length > 40, `${killed.length} kills`);
+  const cancelled = rows.filter(({ scenario, end }) => scenario.startsWith('cancelled') && end === 'undone');
+  t.ok(cancelled.length > 20, `${cancelled.length} cancellations`);
   t.ok(rows.some(({ scenario }) => scenario === 'fails after create machine'));
   t.comment(`${rows.length} ways`);
 });
 
-eachStore('the proof finds an undo that forgets what was half done', async (t, store, { clock }) => {
+sqliteStore('the proof finds an undo that forgets what was half done', async (t, store, { clock }) => {
   const forgetful: typeof boot = {
     ...boot,
     undo: async (input, output, ctx) =>
@@ -144,7 +146,7 @@ eachStore('the proof finds an undo that forgets what was half done', async (t, s
   t.same(problemsOf(rows, 'undisturbed'), []);
 });
 
-eachStore('the proof finds an effect that is not repeatable', async (t, store, { clock }) => {
+sqliteStore('the proof finds an effect that is not repeatable', async (t, store, { clock }) => {
   const twice: Step<SagaInput<Params, object>, void, Deps> = {
     run: async (_, { deps: { world, effect } }) =>
       effect('buy', async () => {
