@@ -1,3 +1,5 @@
+import { t as tap } from 'tap';
+
 import { SECOND } from '../kernel/clock.ts';
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
 import { planned, resourcePlan } from './resource-plan.ts';
@@ -121,6 +123,9 @@ const subject: ProofSubject<Params, Deps, World> = {
     }
   },
 };
+
+// Hundreds of sagas: seconds when the machine is idle, more than tap's 30 s when it is not.
+tap.setTimeout(120_000);
 
 eachStore('whatever happens to a saga, it ends, and nothing is left over', async (t, store, { clock }) => {
   const rows = await proveSaga(subject, { store, clock });
