@@ -22,15 +22,8 @@ export async function callerOf(request: FastifyRequest, read: Reader, hmacKey: S
   return authenticate(read, new Secret(key), hmacKey);
 }
 
-/** For routes about the fleet. Errors: `auth.forbidden`. */
-export function operator(request: FastifyRequest): void {
-  if (request.caller.role !== 'operator') {
-    throw new RackstartError('auth.forbidden', 'This is for operators.');
-  }
-}
-
-/** For the options of such a route. */
-export const operatorOnly = { preHandler: async (request: FastifyRequest) => operator(request) };
+/** For the options of such a route: who may not call it is told so before a byte of the body is read. */
+export const operatorOnly = { onRequest: async (request: FastifyRequest) => operator(request) };
 
 /**
  * Whose things a caller may see: undefined is every tenant's. An operator who acts for a tenant names it.
@@ -38,4 +31,11 @@ export const operatorOnly = { preHandler: async (request: FastifyRequest) => ope
  */
 export function scopeOf(caller: Caller): string | undefined {
   return caller.role === 'operator' ? undefined : caller.tenantId;
+}
+
+/** Errors: `auth.forbidden`. */
+function operator(request: FastifyRequest): void {
+  if (request.caller.role !== 'operator') {
+    throw new RackstartError('auth.forbidden', 'This is for operators.');
+  }
 }

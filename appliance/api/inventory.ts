@@ -1,7 +1,9 @@
 import { Type } from 'typebox';
+import type { Static } from 'typebox';
 
 import { RackstartError } from '../kernel/errors.ts';
 import type { Ids } from '../kernel/ids.ts';
+import type { Cidr } from '../network/address-range.ts';
 import { addressRange, parseCidr } from '../network/address-range.ts';
 import type { SubnetRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
@@ -204,7 +206,15 @@ function subnetRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
         lease_first: leases?.first ?? null,
         lease_last: leases?.last ?? null,
       };
-      disjoint({ servers, reservations, leases }, (address) => cidr.contains(address));
+      disjoint(
+        {
+          servers,
+          reservations,
+          leases,
+          gateway: gateway === undefined ? undefined : { first: gateway, last: gateway },
+        },
+        cidr,
+      );
       await unique(store, 'cidr', async (tx) => {
         await requireRegion(tx, region);
         return tx
@@ -253,19 +263,30 @@ async function requireRegion(tx: Tx, id: string): Promise<void> {
 }
 
 /** Ranges lie in the subnet and share no address: a lease can never be a server's address. */
-function disjoint(
-  ranges: Readonly<Record<string, { first: string; last: string } | undefined>>,
-  contains: (address: string) => boolean,
-): void {
+function disjoint(ranges: Readonly<Record<string, Static<typeof Range> | undefined>>, cidr: Cidr): void {
   const named = Object.entries(ranges).flatMap(([name, range]) => {
     if (range === undefined) return [];
-    if (!contains(range.first) || !contains(range.last)) throw invalid(`/${name}`, 'This is not in the subnet.');
+    if (!cidr.contains(range.first) || !cidr.contains(range.last)) {
+      throw invalid(`/${name}`, 'This is not in the subnet.');
+    }
     return [{ name, ...checked(`/${name}`, () => addressRange(range.first, range.last)) }];
   });
+  for (const { name, first, last } of named) {
+    const taken = unusable(cidr).find((address) => first <= address && address <= last);
+    if (taken !== undefined) throw invalid(`/${name}`, "The subnet's first and last address are nobody's.");
+  }
   for (const [index, a] of named.entries()) {
     const overlap = named.slice(index + 1).find((b) => a.first <= b.last && b.first <= a.last);
     if (overlap !== undefined) throw invalid(`/${overlap.name}`, `This overlaps with ${a.name}.`);
   }
+}
+
+// RFC 1122 §3.2.1.3: the network's own address and its broadcast; RFC 3021: a /31 has neither.
+function unusable({ family, text, prefixLength }: Cidr): bigint[] {
+  if (family === 6 || prefixLength > 30) return [];
+  const [network = ''] = text.split('/');
+  const { first } = addressRange(network, network);
+  return [first, first + (1n << BigInt(32 - prefixLength)) - 1n];
 }
 
 function checked<T>(field: string, parse: () => T): T {

@@ -63,6 +63,8 @@ export function liveRoutes(api: Api, events: EventLog): void {
 }
 
 function follow(socket: WebSocket, events: EventLog, from: number, tenantId: string | undefined): void {
+  // It may be gone already: nobody would tell us again.
+  if (socket.readyState !== socket.OPEN) return;
   let cursor = from;
   let reading = false;
   let again = true;
@@ -74,10 +76,14 @@ function follow(socket: WebSocket, events: EventLog, from: number, tenantId: str
       while (again && socket.readyState === socket.OPEN) {
         again = false;
         const batch = await events.read(cursor, BATCH);
-        for (const event of batch) if (visible(event, tenantId)) socket.send(JSON.stringify(present(event)));
-        cursor = batch.at(-1)?.position ?? cursor;
+        for (const event of batch) {
+          if (visible(event, tenantId)) socket.send(JSON.stringify(present(event)));
+          cursor = event.position;
+          if (socket.bufferedAmount <= MOST_UNREAD_BYTES) continue;
+          socket.close(1013, 'read faster, or come back with your last position');
+          return;
+        }
         again ||= batch.length === BATCH;
-        if (socket.bufferedAmount > MOST_UNREAD_BYTES) socket.close(1013, 'read faster, or come back later');
       }
     } catch {
       socket.close(1011, 'events can not be read now; come back with your last position');

@@ -1,5 +1,7 @@
 import { Type } from 'typebox';
+import type { Static } from 'typebox';
 
+import type { Mac } from '../../pxe/boot-client.ts';
 import { parseMac } from '../../pxe/boot-client.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -16,6 +18,7 @@ import type { Reader, Store } from '../store/store.ts';
 import type { Api } from './api.ts';
 import { operatorOnly } from './auth.ts';
 import { Id, IdParams, Name, problems, strict } from './schemas.ts';
+import { invalid } from './unique.ts';
 
 export interface MachineRouteDeps {
   readonly store: Store;
@@ -129,7 +132,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
           password: new Secret(bmc.password),
           cipherSuite: bmc.cipherSuite ?? 17,
         },
-        nics: nics.map(({ mac, role }, index) => ({ mac: checkedMac(mac, index), role })),
+        nics: checkedNics(nics),
         diskRule: { minBytes: 0, ...disk },
       };
       const id = await store.transaction(async (tx) => {
@@ -257,11 +260,16 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   );
 }
 
-function checkedMac(text: string, index: number) {
-  const mac = parseMac(text);
-  if (mac !== undefined) return mac;
-  const message = 'A NIC has no multicast or zero address.';
-  throw new RackstartError('request.invalid', message, { fields: [{ field: `/nics/${String(index)}/mac`, message }] });
+function checkedNics(nics: Static<typeof NewMachineBody>['nics']): NewMachine['nics'] {
+  const seen = new Set<Mac>();
+  return nics.map(({ mac: text, role }, index) => {
+    const field = `/nics/${String(index)}/mac`;
+    const mac = parseMac(text);
+    if (mac === undefined) throw invalid(field, 'A NIC has no multicast or zero address.');
+    if (seen.has(mac)) throw invalid(field, 'This is another NIC of the same machine.');
+    seen.add(mac);
+    return { mac, role };
+  });
 }
 
 async function findMachine(read: Reader, id: string): Promise<MachineRow> {

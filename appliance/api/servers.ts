@@ -8,10 +8,13 @@ import { requestStates } from '../requests/request-states.ts';
 import { serverTimeline } from '../requests/server-timeline.ts';
 import type { ServerView } from '../requests/server-view.ts';
 import { listServers, viewServer } from '../requests/server-view.ts';
+import type { Reader } from '../store/store.ts';
 import type { Caller } from '../tenants/api-key.ts';
 import type { Api } from './api.ts';
 import { scopeOf } from './auth.ts';
 import { Hostname, Id, IdParams, MaybeTimestamp, Name, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
+import { requireTenant } from './tenants.ts';
+import { invalid } from './unique.ts';
 
 const SshKey = Type.String({
   minLength: 80,
@@ -122,7 +125,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
       const { tenant, ...order } = request.body;
       const idempotencyKey = request.headers['idempotency-key'];
       const id = await admitServer(deps, order, {
-        tenantId: tenantFor(request.caller, tenant),
+        tenantId: await tenantFor(request.caller, tenant, read),
         actor: request.caller.keyId,
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       });
@@ -200,14 +203,14 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
   );
 }
 
-function tenantFor(caller: Caller, asked: string | undefined): string {
+async function tenantFor(caller: Caller, asked: string | undefined, read: Reader): Promise<string> {
   if (caller.role === 'member') {
     if (asked === undefined || asked === caller.tenantId) return caller.tenantId;
     throw new RackstartError('auth.forbidden', 'This key orders for its own tenant.');
   }
-  if (asked !== undefined) return asked;
-  const message = 'An operator says for which tenant.';
-  throw new RackstartError('request.invalid', message, { fields: [{ field: '/tenant', message }] });
+  if (asked === undefined) throw invalid('/tenant', 'An operator says for which tenant.');
+  await requireTenant(read, asked);
+  return asked;
 }
 
 function present({ request, status, flavor, image, region, connection, failure, attempts }: ServerView) {

@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import type { Clock } from '../kernel/clock.ts';
 import type { Ids } from '../kernel/ids.ts';
 import type { Secret } from '../kernel/secret.ts';
-import type { Store, Tx } from '../store/store.ts';
+import type { Reader, Store } from '../store/store.ts';
 import { issueApiKey, revokeApiKey } from '../tenants/api-key.ts';
 import { defaultQuota } from '../tenants/quota.ts';
 import type { Api } from './api.ts';
@@ -154,7 +154,8 @@ function keys(api: Api, { store, ids, clock, apiKeyHmac }: TenantRouteDeps): voi
   );
 }
 
-async function requireTenant(tx: Tx, id: string): Promise<void> {
-  const tenant = await tx.selectFrom('tenants').select('id').where('id', '=', id).executeTakeFirst();
+/** Errors: `request.invalid` about `/tenant`. */
+export async function requireTenant(read: Reader, id: string): Promise<void> {
+  const tenant = await read.selectFrom('tenants').select('id').where('id', '=', id).executeTakeFirst();
   if (tenant === undefined) throw invalid('/tenant', 'There is no such tenant.');
 }

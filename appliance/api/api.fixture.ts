@@ -1,0 +1,238 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
+import { pino } from 'pino';
+import type { Test } from 'tap';
+
+import { ImageStore } from '../../images/image-store.ts';
+import type { EventLog } from '../events/event-log.ts';
+import { createEventLog } from '../events/event-log.ts';
+import { Sequencer } from '../events/sequencer.ts';
+import { MINUTE } from '../kernel/clock.ts';
+import { createIds } from '../kernel/ids.ts';
+import type { ManualClock } from '../kernel/manual-clock.ts';
+import { Secret } from '../kernel/secret.ts';
+import { BmcFleet } from '../machines/bmc-fleet.ts';
+import type { Bmc } from '../machines/bmc/bmc.ts';
+import { MachineCare } from '../machines/machine-care.ts';
+import type { Provider } from '../providers/provider.ts';
+import { provisionSaga } from '../requests/provision.ts';
+import { resourcePlan } from '../saga/resource-plan.ts';
+import { Sagas } from '../saga/sagas.ts';
+import type { Store } from '../store/store.ts';
+import { issueApiKey } from '../tenants/api-key.ts';
+import { buildApi } from './api.ts';
+
+export const SSH_KEY = `ssh-ed25519 ${'A'.repeat(68)} someone@somewhere`;
+
+/** The API over a store, without a network and without anybody who works on what was ordered. */
+export interface ApiBench {
+  readonly app: FastifyInstance;
+  readonly events: EventLog;
+  readonly operator: Caller;
+  /** What has been sent to BMCs, `<machine's BMC address> <power>`. */
+  readonly commands: readonly string[];
+  /** Gives positions to what was appended, and tells who listens. */
+  sequence(): Promise<void>;
+  tenant(name: string): Promise<Tenant>;
+  /** Everything logged so far, as it would be written. */
+  logged(): string;
+}
+
+export interface Tenant {
+  readonly id: string;
+  readonly keyId: string;
+  readonly member: Caller;
+}
+
+export interface Answer {
+  readonly status: number;
+  /** Parsed; undefined when there is none. */
+  readonly body: never;
+  readonly text: string;
+  readonly headers: LightMyRequestResponse['headers'];
+}
+
+/** Somebody with a key. */
+export class Caller {
+  readonly key: string;
+  readonly #app: FastifyInstance;
+
+  constructor(app: FastifyInstance, key: string) {
+    this.#app = app;
+    this.key = key;
+  }
+
+  get headers() {
+    return { authorization: `Bearer ${this.key}` };
+  }
+
+  get(path: string): Promise<Answer> {
+    return this.send('GET', path);
+  }
+
+  post(path: string, body?: object, headers: Record<string, string> = {}): Promise<Answer> {
+    return this.send('POST', path, body, headers);
+  }
+
+  delete(path: string): Promise<Answer> {
+    return this.send('DELETE', path);
+  }
+
+  async send(method: string, path: string, payload?: object, headers: Record<string, string> = {}): Promise<Answer> {
+    const response = await this.#app.inject({
+      method: method as 'GET',
+      url: `/api/v1${path}`,
+      headers: { ...this.headers, ...headers },
+      ...(payload === undefined ? {} : { payload }),
+    });
+    const { statusCode, body } = response;
+    const parsed: unknown = body === '' ? undefined : JSON.parse(body);
+    return { status: statusCode, body: parsed as never, text: body, headers: response.headers };
+  }
+}
+
+export async function apiBench(t: Test, store: Store, clock: ManualClock): Promise<ApiBench> {
+  const lines: string[] = [];
+  const log = pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) });
+  const ids = createIds(clock);
+  const apiKeyHmac = new Secret('00'.repeat(32));
+  const sequencer = new Sequencer({ store, clock, log });
+  const events = createEventLog({ store, clock, ids, sequencer });
+  const sagas = new Sagas({ clock, ids });
+  const commands: string[] = [];
+  const fleet = new BmcFleet({
+    read: store.read,
+    unseal: () => new Secret('unsealed'),
+    connect: ({ address }) => obedientBmc(address, commands),
+    onCommand: () => undefined,
+  });
+  const care = new MachineCare({
+    events,
+    clock,
+    sagas,
+    drive: { events, fleet, ids, bootWindow: MINUTE, stageDeadline: MINUTE },
+  });
+  const directory = await mkdtemp(join(tmpdir(), 'rs-api-'));
+  const images = new ImageStore({ directory, store, clock, ids });
+  const app = await buildApi({
+    store,
+    events,
+    sagas,
+    provision: provisionSaga(nothing),
+    fleet,
+    care,
+    images,
+    clock,
+    ids,
+    log,
+    apiKeyHmac,
+    seal: (machineId) => `sealed for ${machineId}`,
+  });
+  await app.ready();
+  t.teardown(async () => {
+    await app.close();
+    await rm(directory, { recursive: true });
+  });
+
+  const issue = (name: string, tenantId?: string) =>
+    store.transaction((tx) =>
+      issueApiKey(tx, tenantId === undefined ? { name } : { name, tenantId }, {
+        ids,
+        hmacKey: apiKeyHmac,
+        at: clock.now(),
+      }),
+    );
+  const operator = new Caller(app, (await issue('operator')).key.reveal());
+  return {
+    app,
+    events,
+    operator,
+    commands,
+    sequence: () => sequencer.sequence(),
+    logged: () => lines.join(''),
+    async tenant(name) {
+      const { id } = (await operator.post('/tenants', { name })).body as { id: string };
+      const issued = await issue(name, id);
+      return { id, keyId: issued.id, member: new Caller(app, issued.key.reveal()) };
+    },
+  };
+}
+
+/** A region `west` with a subnet and a rack, a flavor `small` and an image `debian:12`. */
+export async function described({ operator }: ApiBench, store: Store): Promise<{ region: string; rack: string }> {
+  const region = ((await operator.post('/regions', { name: 'west' })).body as { id: string }).id;
+  const rack = ((await operator.post('/racks', { name: 'r1', region })).body as { id: string }).id;
+  await operator.post('/flavors', { name: 'small', cores: 2, memoryMib: 1024, diskGib: 10, nics: 'same' });
+  await operator.post('/subnets', {
+    region,
+    role: 'both',
+    cidr: '10.1.0.0/24',
+    servers: { first: '10.1.0.100', last: '10.1.0.199' },
+    reservations: { first: '10.1.0.10', last: '10.1.0.99' },
+  });
+  await store.transaction((tx) =>
+    tx
+      .insertInto('images')
+      .values({
+        id: 'img_1',
+        name: 'debian',
+        version: '12',
+        sha256: 'ab'.repeat(32),
+        bytes: 1,
+        raw_bytes: 1,
+        format: 'raw+zstd',
+        root_partition: 3,
+        root_fs: 'ext4',
+        kernel_args: '',
+        created_at: 0,
+      })
+      .execute(),
+  );
+  return { region, rack };
+}
+
+export function order(change: object = {}) {
+  return { hostname: 'web-1', region: 'west', flavor: 'small', image: 'debian', sshKeys: [SSH_KEY], ...change };
+}
+
+/** The fields an answer complains about, sorted. */
+export function complaints({ body }: Answer): string[] {
+  const { error } = body as { error: { fields?: { field: string }[] } };
+  return (error.fields ?? []).map(({ field }) => field).sort();
+}
+
+export function codeOf({ body }: Answer): string {
+  return (body as { error: { code: string } }).error.code;
+}
+
+const nothing: Provider = {
+  type: 'nothing',
+  plan: () => ({
+    allocate: resourcePlan(),
+    configure: resourcePlan(),
+    activate: resourcePlan(),
+    verify: resourcePlan(),
+  }),
+  held: () => [],
+  connection: () => ({ username: 'root', addresses: [], hostKey: '' }),
+};
+
+function obedientBmc(address: string, commands: string[]): Bmc {
+  let power: 'on' | 'off' = 'off';
+  const nothingToDo = () => Promise.resolve();
+  return {
+    power: () => Promise.resolve(power),
+    setPower(want) {
+      commands.push(`${address} ${want}`);
+      power = want === 'off' ? 'off' : 'on';
+      return Promise.resolve();
+    },
+    bootOnce: nothingToDo,
+    bootOnceAndReset: nothingToDo,
+    clearBootOverride: nothingToDo,
+    identity: () => Promise.resolve({ manufacturerId: 0, productId: 0, firmware: '1.0' }),
+    close: nothingToDo,
+  };
+}

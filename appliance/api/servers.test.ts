@@ -1,0 +1,134 @@
+import { eachStore } from '../store/test-stores.ts';
+import { SSH_KEY, apiBench, codeOf, complaints, described, order } from './api.fixture.ts';
+
+interface Server {
+  id: string;
+  state: string;
+  image: string;
+  attempts: unknown[];
+}
+
+eachStore('an order is answered with a server that waits for its machine', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await described(bench, store);
+  const { id: tenant, member } = await bench.tenant('acme');
+  const ordered = await member.post('/servers', order({ userData: '#cloud-config\n', project: 'shop' }));
+  t.equal(ordered.status, 202);
+  t.match(ordered.body, {
+    tenant,
+    project: 'shop',
+    hostname: 'web-1',
+    region: 'west',
+    flavor: 'small',
+    image: 'debian:12',
+    state: 'queued',
+    status: 'pending',
+    connection: null,
+    failure: null,
+    attempts: [{ number: 1, outcome: 'running', machine: null }],
+    createdAt: new Date(clock.now()).toISOString(),
+  });
+  const { id } = ordered.body as Server;
+  t.same((await member.get(`/servers/${id}`)).body, ordered.body);
+  t.same((await member.get('/servers')).body, { servers: [ordered.body] });
+  t.same((await bench.operator.post('/servers', order({ tenant }))).status, 202, 'an operator orders for a tenant');
+  const newest = (await member.get('/servers?limit=1')).body as { servers: Server[] };
+  t.equal(newest.servers.length, 1);
+  t.not(newest.servers[0]?.id, id, 'the newest comes first');
+});
+
+eachStore('what is wrong with an order is told field by field, and nothing is ordered', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await described(bench, store);
+  const { member } = await bench.tenant('acme');
+  for (const [change, fields] of [
+    [{ hostname: undefined, flavor: undefined }, ['/flavor', '/hostname']],
+    [{ hostname: 'Web_1', colour: 'red', size: 3 }, ['/colour', '/hostname', '/size']],
+    [{ sshKeys: [] }, ['/sshKeys']],
+    [{ sshKeys: [SSH_KEY, 'not a key at all', 5] }, ['/sshKeys/1', '/sshKeys/2']],
+    [{ sshKeys: [`${SSH_KEY}\nssh-ed25519 ${'B'.repeat(68)}`] }, ['/sshKeys/0']],
+    [{ sshKeys: [SSH_KEY, SSH_KEY] }, ['/sshKeys']],
+    [{ userData: 'x'.repeat(65_537) }, ['/userData']],
+    [{ hostname: 7, region: null }, ['/hostname', '/region']],
+    [{ region: 'east', flavor: 'huge', image: 'debian:13' }, ['/flavor', '/image', '/region']],
+  ] as const) {
+    const answer = await member.post('/servers', order(change));
+    t.equal(answer.status, 400);
+    t.equal(codeOf(answer), 'request.invalid');
+    t.same(complaints(answer), fields);
+  }
+  t.same(complaints(await member.get('/servers?limit=0&page=2')), ['/querystring/limit', '/querystring/page']);
+  t.same(complaints(await member.get('/servers/not.an.id')), ['/params/id']);
+  t.same(complaints(await bench.operator.post('/servers', order())), ['/tenant'], 'an operator says for whom');
+  t.same(complaints(await bench.operator.post('/servers', order({ tenant: 'ten_none' }))), ['/tenant']);
+  t.same((await bench.operator.get('/servers')).body, { servers: [] });
+});
+
+eachStore('the same Idempotency-Key is the same server, and no other order', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await described(bench, store);
+  const [acme, rival] = [await bench.tenant('acme'), await bench.tenant('rival')];
+  const again = { 'idempotency-key': 'once' };
+  const [first, ...others] = await Promise.all(
+    Array.from({ length: 20 }, () => acme.member.post('/servers', order(), again)),
+  );
+  t.equal(first!.status, 202);
+  for (const other of others) t.same(other.body, first!.body, 'also when they come at once');
+  const changed = await acme.member.post('/servers', order({ hostname: 'web-2' }), again);
+  t.equal(changed.status, 409);
+  t.equal(codeOf(changed), 'idempotency.reused');
+  const { id } = first!.body as Server;
+  const foreign = (await rival.member.post('/servers', order(), again)).body as Server;
+  t.not(foreign.id, id, "another tenant's key is another key");
+  const { servers } = (await acme.member.get('/servers')).body as { servers: Server[] };
+  t.same(
+    servers.map((server) => server.id),
+    [id],
+  );
+});
+
+eachStore('a hundred orders at once get as many servers as the quota allows', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await described(bench, store);
+  const { id: tenant, member } = await bench.tenant('acme');
+  // 15 servers of 2 cores: cores run out, not servers.
+  await store.transaction((tx) =>
+    tx.updateTable('quotas').set({ max_cores: 31, max_servers: 20 }).where('tenant_id', '=', tenant).execute(),
+  );
+  const answers = await Promise.all(
+    Array.from({ length: 100 }, (_, index) => member.post('/servers', order({ hostname: `web-${index}` }))),
+  );
+  t.equal(answers.filter(({ status }) => status === 202).length, 15);
+  const refused = answers.filter(({ status }) => status === 403);
+  t.equal(refused.length, 85);
+  t.ok(refused.every((answer) => codeOf(answer) === 'quota.exceeded'));
+  const { servers } = (await member.get('/servers')).body as { servers: Server[] };
+  t.equal(servers.length, 15);
+  const used = await store.read.selectFrom('quotas').selectAll().where('tenant_id', '=', tenant).executeTakeFirst();
+  t.match(used, { used_servers: 15, used_cores: 30 });
+});
+
+eachStore('releasing a server twice is releasing it once', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await described(bench, store);
+  const { member } = await bench.tenant('acme');
+  const { id } = (await member.post('/servers', order())).body as Server;
+  t.equal((await member.delete(`/servers/${id}`)).status, 202);
+  t.equal((await member.delete(`/servers/${id}`)).status, 202);
+  const { reason } = await store.read.selectFrom('sagas').select('reason').executeTakeFirstOrThrow();
+  t.match(JSON.parse(reason ?? '{}'), { code: 'cancelled', message: /^Cancelled by key_/ });
+});
+
+eachStore('a timeline is a download that begins with the admission', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await described(bench, store);
+  const { member } = await bench.tenant('acme');
+  const { id } = (await member.post('/servers', order())).body as Server;
+  const timeline = await member.get(`/servers/${id}/timeline`);
+  t.equal(timeline.status, 200);
+  t.equal(timeline.headers['content-disposition'], `attachment; filename="${id}-timeline.json"`);
+  t.match(timeline.body, {
+    stages: [{ name: 'admit', startedAt: new Date(clock.now()).toISOString(), endedAt: null }],
+    entries: [],
+  });
+});
