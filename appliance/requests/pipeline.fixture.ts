@@ -1,0 +1,360 @@
+import type { Test } from 'tap';
+
+import { parseMac } from '../../pxe/boot-client.ts';
+import { loadSystemFiles } from '../../templates/system-files.ts';
+import type { EventRecord } from '../events/event-log.ts';
+import type { Millis } from '../kernel/clock.ts';
+import { MINUTE } from '../kernel/clock.ts';
+import { createIds } from '../kernel/ids.ts';
+import type { Ids } from '../kernel/ids.ts';
+import type { ManualClock } from '../kernel/manual-clock.ts';
+import { Secret } from '../kernel/secret.ts';
+import { StoreAgentDesk } from '../machines/agent-desk.ts';
+import { BmcFleet } from '../machines/bmc-fleet.ts';
+import { StoreBootDirector } from '../machines/boot-director.ts';
+import type { BootDriveDeps } from '../machines/boot-drive.ts';
+import { enrolMachine } from '../machines/enrol.ts';
+import { recordInspection } from '../machines/inspection.ts';
+import { MachineCare } from '../machines/machine-care.ts';
+import { RackMachine, probeRack } from '../machines/rack.fixture.ts';
+import type { Plane } from '../machines/rack.fixture.ts';
+import { bareMetal } from '../providers/bare-metal/bare-metal.ts';
+import type { SshTarget } from '../providers/ssh-probe.ts';
+import { exponentialRetry } from '../saga/retry.ts';
+import { bindSaga } from '../saga/saga.ts';
+import { TestProcess } from '../saga/test-process.ts';
+import { examine } from '../store/doctor.ts';
+import type { MachineRow } from '../store/schema.ts';
+import type { Store } from '../store/store.ts';
+import { defaultQuota } from '../tenants/quota.ts';
+import type { Admission } from './admit.ts';
+import { admitServer } from './admit.ts';
+import type { ProvisionSaga } from './provision.ts';
+import { ProvisionListener, provisionSaga } from './provision.ts';
+import { releaseServer } from './release.ts';
+import { findRequest } from './request-records.ts';
+import type { RequestState } from './request-states.ts';
+import type { ServerOrder } from './server-order.ts';
+
+export const STAGE_DEADLINE = 10 * MINUTE;
+export const BOOT_WINDOW = 15 * MINUTE;
+export const sshKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJu0yI2Zb3bR3cLzqmAqUnnzNsVIV1sbHGf2HIfEvZ4a tenant';
+
+export const serverOrder: ServerOrder = {
+  hostname: 'web1',
+  region: 'north',
+  flavor: 'small',
+  image: 'debian',
+  sshKeys: [sshKey],
+};
+
+export interface PipelineOptions {
+  readonly machines?: number;
+  /** How many addresses servers may have. */
+  readonly addresses?: number;
+  readonly inspected?: boolean;
+}
+
+/** One daemon: the real runner, boot director, agent desk and machine care over one store; it can be killed. */
+interface Daemon extends Plane {
+  readonly process: TestProcess;
+  readonly care: MachineCare;
+  readonly provision: ProvisionSaga;
+  /** Resolves when the next one has started. */
+  readonly replaced: PromiseWithResolvers<undefined>;
+  readonly died: PromiseWithResolvers<undefined>;
+}
+
+/**
+ * The whole way from an order to a server, on the rack's doubles (`machines/rack.fixture.ts`) and a manual clock: everything
+ * between them is what runs in production.
+ */
+export class Pipeline {
+  readonly store: Store;
+  readonly clock: ManualClock;
+  readonly ids: Ids;
+  readonly rack: RackMachine[] = [];
+  readonly machineIds: string[] = [];
+  /** Asked before each probe by SSH. */
+  atProbe: (target: SshTarget) => SshTarget | Promise<SshTarget> = (target) => target;
+  /** Told at each write and effect of the daemon that runs. */
+  onPoint: (what: string) => void = () => undefined;
+  #daemon: Daemon;
+
+  private constructor(store: Store, clock: ManualClock) {
+    this.store = store;
+    this.clock = clock;
+    this.ids = createIds(clock);
+    this.#daemon = this.#startDaemon();
+  }
+
+  /** With tenants `t1` and `t2`, and machines that were inspected; at the test's end the doctor must find nothing. */
+  static async open(t: Test, store: Store, clock: ManualClock, options: PipelineOptions = {}): Promise<Pipeline> {
+    const pipeline = new Pipeline(store, clock);
+    t.teardown(() => pipeline.kill());
+    await pipeline.#describe(options);
+    return pipeline;
+  }
+
+  get daemon(): Daemon {
+    return this.#daemon;
+  }
+
+  order(change: Partial<ServerOrder> = {}, admission: Partial<Admission> = {}): Promise<string> {
+    const { store, clock, ids } = this;
+    const { process, provision } = this.#daemon;
+    const { events, sagas } = process;
+    const deps = { store, events, sagas, provision, clock, ids };
+    return admitServer(deps, { ...serverOrder, ...change }, { tenantId: 't1', actor: 'key_1', ...admission });
+  }
+
+  release(requestId: string): Promise<void> {
+    const { sagas } = this.#daemon.process;
+    return releaseServer({ store: this.store, sagas }, requestId, { actor: 'key_1' });
+  }
+
+  kill(): void {
+    this.#daemon.process.kill();
+    this.#daemon.died.resolve(undefined);
+  }
+
+  /** A new daemon on the same database and rack. */
+  restart(): void {
+    this.kill();
+    const dead = this.#daemon;
+    this.#daemon = this.#startDaemon();
+    dead.replaced.resolve(undefined);
+  }
+
+  /** Until sagas and machines have nothing to do; time stands still. */
+  async settle(): Promise<void> {
+    const { process, died } = this.#daemon;
+    for (;;) {
+      await process.settle();
+      const works = this.rack.flatMap(({ work }) => work ?? []);
+      if (works.length === 0 || process.isDead()) return;
+      await Promise.race([Promise.all(works), died.promise]);
+    }
+  }
+
+  /** Lets time pass until the condition holds. */
+  async until(what: string, condition: () => Promise<boolean>): Promise<void> {
+    for (let turns = 0; turns < 3_000; turns += 1) {
+      await this.settle();
+      if (this.#daemon.process.isDead() || (await condition())) return;
+      const next = this.clock.nextWake();
+      if (next !== undefined) await this.clock.advance(next - this.clock.now());
+    }
+    throw new Error(`this did not come: ${what}`);
+  }
+
+  untilRequest(requestId: string, ...states: RequestState[]): Promise<void> {
+    return this.until(`request is ${states.join()}`, async () =>
+      states.includes((await findRequest(this.store.read, requestId)).state),
+    );
+  }
+
+  untilMachine(state: MachineRow['state'], index = 0): Promise<void> {
+    return this.until(`machine is ${state}`, async () => (await this.machine(index)).state === state);
+  }
+
+  machine(index = 0): Promise<MachineRow> {
+    const id = this.machineIds[index] ?? '';
+    return this.store.read.selectFrom('machines').selectAll().where('id', '=', id).executeTakeFirstOrThrow();
+  }
+
+  /** All events so far, oldest first. */
+  async events(): Promise<EventRecord[]> {
+    await this.settle();
+    return this.#daemon.process.events.read(0, 10_000);
+  }
+
+  async isHealthy(t: Test): Promise<void> {
+    await this.settle();
+    t.same(await examine(this.store.read), [], 'the doctor finds nothing');
+  }
+
+  #startDaemon(): Daemon {
+    const { store, clock, ids } = this;
+    const drive = (process: TestProcess): BootDriveDeps => ({
+      events: process.events,
+      ids,
+      bootWindow: BOOT_WINDOW,
+      stageDeadline: STAGE_DEADLINE,
+      fleet: new BmcFleet({
+        read: store.read,
+        unseal: () => new Secret('secret'),
+        connect: ({ address }) => mortal(this.#machineAt(address), process),
+        onCommand: () => undefined,
+      }),
+    });
+    const made: { care?: MachineCare; provision?: ProvisionSaga } = {};
+    const retry = exponentialRetry(3);
+    const process = new TestProcess({
+      store,
+      clock,
+      owner: 'daemon',
+      soleOwner: true,
+      retry,
+      onPoint: (what) => this.onPoint(what),
+      sagas: (self) => {
+        const { events, sagas } = self;
+        const care = new MachineCare({ events, clock, sagas, drive: drive(self) });
+        const provider = bareMetal({
+          ...drive(self),
+          care,
+          retry,
+          systemFiles: loadSystemFiles(),
+          agentUrl: 'https://10.77.0.1:8443',
+          caPem: '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n',
+          verify: {
+            events,
+            deadline: STAGE_DEADLINE,
+            probe: async (target) => probeRack(this.rack, await this.atProbe(target)),
+          },
+        });
+        const provision = provisionSaga(provider);
+        Object.assign(made, { care, provision });
+        return [
+          bindSaga(provision, undefined, new ProvisionListener({ events, provider, clock })),
+          ...care.definitions.map((definition) => bindSaga(definition, undefined, care.listener)),
+        ];
+      },
+    });
+    const { events } = process;
+    const plane = { store: mortalStore(store, process), events, tokenKey: Buffer.alloc(32, 7), clock };
+    const { care, provision } = made;
+    if (care === undefined || provision === undefined) throw new Error('the process has bound no sagas');
+    process.run();
+    return {
+      process,
+      care,
+      provision,
+      director: new StoreBootDirector({ ...plane, imagesUrl: 'http://10.77.0.1:8080/images' }),
+      agents: new StoreAgentDesk(plane),
+      replaced: Promise.withResolvers<undefined>(),
+      died: Promise.withResolvers<undefined>(),
+    };
+  }
+
+  #machineAt(address: string): RackMachine {
+    const machine = this.rack[Number(address.split('.').at(-1)) - 1];
+    if (machine === undefined) throw new Error(`no BMC at ${address}`);
+    return machine;
+  }
+
+  async #ask<T>(question: (plane: Plane) => Promise<T>): Promise<T> {
+    for (;;) {
+      const daemon = this.#daemon;
+      const answer = question(daemon).then((value) => ({ value }));
+      const answered = await Promise.race([answer, daemon.died.promise]);
+      if (answered !== undefined) return answered.value;
+      await daemon.replaced.promise;
+    }
+  }
+
+  async #describe({ machines = 1, addresses = 20, inspected = true }: PipelineOptions): Promise<void> {
+    const { store, clock } = this;
+    const at: Millis = clock.now();
+    await store.transaction(async (tx) => {
+      for (const id of ['t1', 't2']) {
+        await tx.insertInto('tenants').values({ id, name: id, created_at: at }).execute();
+        const used = { used_servers: 0, used_cores: 0, used_memory_mib: 0, used_disk_gib: 0 };
+        await tx
+          .insertInto('quotas')
+          .values({ tenant_id: id, ...defaultQuota, ...used })
+          .execute();
+      }
+      await tx.insertInto('regions').values({ id: 'reg1', name: 'north' }).execute();
+      await tx.insertInto('racks').values({ id: 'rack1', region_id: 'reg1', name: 'a' }).execute();
+      const shape = { cores: 4, memory_mib: 8_192, disk_gib: 100, nics: 'same' } as const;
+      await tx
+        .insertInto('flavors')
+        .values({ id: 'flv1', name: 'small', ...shape })
+        .execute();
+      const image = { sha256: 'ab'.repeat(32), bytes: 1000, raw_bytes: 5000, format: 'raw+zstd' } as const;
+      const root = { root_partition: 3, root_fs: 'ext4', kernel_args: 'quiet' } as const;
+      await tx
+        .insertInto('images')
+        .values({ id: 'img1', name: 'debian', version: '12', ...image, ...root, created_at: at })
+        .execute();
+      const servers = { server_first: '10.77.4.1', server_last: `10.77.4.${String(addresses)}` };
+      const others = { reserved_first: '10.77.1.1', reserved_last: '10.77.1.250', lease_first: null, lease_last: null };
+      await tx
+        .insertInto('subnets')
+        .values({
+          id: 'net1',
+          region_id: 'reg1',
+          role: 'both',
+          family: 4,
+          cidr: '10.77.0.0/16',
+          gateway: '10.77.0.1',
+          dns: '["10.77.0.1"]',
+          ...servers,
+          ...others,
+        })
+        .execute();
+    });
+    for (let number = 1; number <= machines; number += 1) await this.addMachine(`m${String(number)}`, { inspected });
+  }
+
+  /** Enrols one more machine; an inspected one is available. */
+  async addMachine(name: string, { inspected = true } = {}): Promise<RackMachine> {
+    const number = this.rack.length + 1;
+    const mac = parseMac(`52:54:00:77:00:${number.toString(16).padStart(2, '0')}`);
+    if (mac === undefined) throw new Error('no MAC');
+    const machine = new RackMachine(mac, (question) => this.#ask(question));
+    this.rack.push(machine);
+    const { clock, ids } = this;
+    const { events } = this.#daemon.process;
+    const at = clock.now();
+    const bmc = { kind: 'ipmi', address: `192.0.2.${String(number)}`, port: 623, username: 'admin' } as const;
+    await this.store.transaction(async (tx) => {
+      const id = await enrolMachine(
+        tx,
+        { events, ids, seal: () => 'sealed' },
+        {
+          name,
+          rackId: 'rack1',
+          bmc: { ...bmc, password: new Secret('secret'), cipherSuite: 3 },
+          nics: [{ mac, role: 'both' }],
+          diskRule: { minBytes: 1024 ** 3 },
+        },
+        { actor: 'key_1', at },
+      );
+      tx.afterCommit(() => this.machineIds.push(id));
+      if (!inspected) return;
+      await recordInspection(tx, id, machine.inspection, at);
+      await tx.updateTable('machines').set({ state: 'available' }).where('id', '=', id).execute();
+    });
+    return machine;
+  }
+}
+
+function mortalStore(store: Store, process: TestProcess): Store {
+  return {
+    ...store,
+    transaction: async (work) => {
+      await process.point('write');
+      const result = await store.transaction(work);
+      await process.point('written');
+      return result;
+    },
+  };
+}
+
+/** A machine's BMC as one process reaches it: a dead one reaches nothing. */
+function mortal(machine: RackMachine, process: TestProcess): RackMachine {
+  return new Proxy(machine, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target);
+      if (typeof value !== 'function') return value;
+      return async (...args: unknown[]) => {
+        await process.point('effect');
+        const result: unknown = await (value as (...given: unknown[]) => unknown).apply(target, args);
+        await process.point('effected');
+        return result;
+      };
+    },
+  });
+}
