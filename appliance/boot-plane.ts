@@ -7,7 +7,9 @@ import { loadRamdisk } from '../pxe/http/ramdisk-files.ts';
 import { BootHttp } from '../pxe/http/server.ts';
 import { RouterAdvertiser } from '../pxe/router-advertisement.ts';
 import { loaderFor, readLoaders } from '../pxe/tftp/loaders.ts';
+import type { TftpEvent } from '../pxe/tftp/server.ts';
 import { TftpServer } from '../pxe/tftp/server.ts';
+import type { Mac } from '../pxe/boot-client.ts';
 import type { Timeline } from '../pxe/timeline.ts';
 import { loadBootScripts } from '../templates/boot-scripts.ts';
 import type { Config, ProvisioningConfig } from './config.ts';
@@ -65,12 +67,13 @@ export class BootPlane {
 
 async function networkServices(
   config: Config,
-  { device, address, prefix6, httpPort, httpsPort }: ProvisioningConfig,
+  { device, address, prefix6, httpPort, httpsPort, arm64Loader }: ProvisioningConfig,
   certificate: BootCertificate,
   deps: BootPlaneDeps,
 ): Promise<{ all: readonly Service[]; http: BootHttp }> {
   const { store, events, tokenKey, images, timeline, clock, log } = deps;
   const httpBase = `http://${address}:${String(httpPort)}`;
+  const loaders = await readLoaders({ arm64: arm64Loader });
   const director = new StoreBootDirector({ store, events, tokenKey, clock, imagesUrl: `${httpBase}/images` });
   const http = new BootHttp({
     listen: { address, httpPort, httpsPort },
@@ -90,16 +93,41 @@ async function networkServices(
       openSocket: openDeviceSocket,
       leases: new StoreLeaseBook({ store, subnetId: subnet.id, clock }),
       director,
-      loaderFor,
+      loaderFor: (architecture) => (loaders.has(loaderFor(architecture) ?? '') ? loaderFor(architecture) : undefined),
       httpBase,
       timeline,
       clock,
       log,
     });
-  const tftp = new TftpServer({ endpoints: [{ device, address }], files: await readLoaders(), clock, log });
+  const tftp = new TftpServer({
+    endpoints: [{ device, address }],
+    files: loaders,
+    clock,
+    log,
+    onEvent: (event) => void tellTransfer(event, deps),
+  });
   const advertiser =
     prefix6 === undefined ? [] : [new RouterAdvertiser({ links: [{ device, prefix: prefix6 }], clock, log })];
   return { http, all: [http, tftp, onceDescribed({ store, clock, log }, address, dhcp), ...advertiser] };
+}
+
+/** A transfer on the timeline of the machine that has this address reserved; a stranger's is nobody's. */
+async function tellTransfer(
+  { at, kind, address, ...detail }: TftpEvent,
+  { store, timeline, log }: BootPlaneDeps,
+): Promise<void> {
+  try {
+    const reservation = await store.read
+      .selectFrom('addresses')
+      .select('holder_id')
+      .where('address', '=', address)
+      .where('holder_kind', '=', 'nic')
+      .executeTakeFirst();
+    if (reservation === undefined) return;
+    timeline.seen(reservation.holder_id as Mac, { at, source: 'tftp', name: kind, detail });
+  } catch (error) {
+    log.warn({ error, address }, 'a transfer is missing on the timeline');
+  }
 }
 
 const LOOK_EVERY = SECOND;

@@ -37,6 +37,9 @@ const ConfigFile = Type.Object(
           prefix6: Type.Optional(Type.String({ description: 'IPv6 prefix to advertise, e.g. fd77::/64.' })),
           httpPort: Type.Optional(Port),
           httpsPort: Type.Optional(Port),
+          arm64Loader: Type.Optional(
+            Type.String({ description: 'An iPXE for arm64 (snponly.efi): Debian 12 has none.' }),
+          ),
         },
         { additionalProperties: false },
       ),
@@ -76,6 +79,8 @@ export interface ProvisioningConfig {
   readonly prefix6?: string;
   readonly httpPort: number;
   readonly httpsPort: number;
+  /** File of an iPXE for arm64; without one such machines are offered no loader. */
+  readonly arm64Loader: string | undefined;
 }
 
 export interface Deadlines {
@@ -111,12 +116,17 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
       ? path(file.masterKey)
       : credentials === undefined
         ? join(state, 'master.key')
-        : join(credentials, 'master-key'),
+        : join(credentials, 'rackstart-master-key'),
     ramdisk: path(file.ramdisk),
     images: join(state, 'images'),
     log: file.log ?? 'info',
     api: { host: file.api.host ?? '127.0.0.1', port: file.api.port ?? 7770 },
-    provisioning: provisioning && { httpPort: 8080, httpsPort: 8443, ...provisioning },
+    provisioning: provisioning && {
+      httpPort: 8080,
+      httpsPort: 8443,
+      ...provisioning,
+      arm64Loader: provisioning.arm64Loader && path(provisioning.arm64Loader),
+    },
     deadlines: { bootWindow: 15 * MINUTE, stage: 5 * MINUTE, verify: 300 * SECOND, ...file.deadlines },
   };
 }

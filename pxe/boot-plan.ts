@@ -89,7 +89,7 @@ export interface Inspection {
 
 /** One file of the new system, for the tar that the ramdisk unpacks at its root. */
 export interface SystemFile {
-  /** Relative, no leading slash, no `..`. */
+  /** Relative, no leading slash, no `..`; one that ends in a slash is a directory. */
   readonly path: string;
   /** Octal permission bits. */
   readonly mode?: number;

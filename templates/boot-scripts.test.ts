@@ -22,8 +22,9 @@ test('the ramdisk script loads kernel and initrd, tries a bounded number of time
 inc tries
 echo Rackstart: loading the ramdisk, try \${tries}
 imgfree
+# "quiet": the kernel would print this line, and the token in it, on the serial console.
 # "initrd=" is how the EFI stub finds the file; BIOS kernels don't look at it.
-kernel http://10.77.0.1:8080/ramdisk/vmlinuz initrd=initrd.img boot=rackstart rackstart.url=https://10.77.0.1:8443 rackstart.token=kq3v_-Z rackstart.mac=52-54-00-77-00-01 rackstart.ip=10.77.0.11/24 rackstart.gw=10.77.0.1 console=tty0 console=ttyS0,115200 || goto failed
+kernel http://10.77.0.1:8080/ramdisk/vmlinuz initrd=initrd.img boot=rackstart rackstart.url=https://10.77.0.1:8443 rackstart.token=kq3v_-Z rackstart.mac=52-54-00-77-00-01 rackstart.ip=10.77.0.11/24 rackstart.gw=10.77.0.1 quiet console=tty0 console=ttyS0,115200 || goto failed
 initrd --name initrd.img http://10.77.0.1:8080/ramdisk/initrd || goto failed
 boot || goto failed
 
@@ -43,7 +44,7 @@ exit 1
 });
 
 test('without a gateway the kernel command line names none', (t) => {
-  t.match(loadBootScripts().ramdisk({ ...context, gateway: null }), 'rackstart.ip=10.77.0.11/24 console=tty0 ');
+  t.match(loadBootScripts().ramdisk({ ...context, gateway: null }), 'rackstart.ip=10.77.0.11/24 quiet console=tty0 ');
   t.end();
 });
 

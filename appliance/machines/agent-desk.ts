@@ -6,7 +6,7 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { Secret } from '../kernel/secret.ts';
 import type { AgentRow } from '../store/schema.ts';
 import type { Reader, Store } from '../store/store.ts';
-import { lastBootOf, recordPhoneHome } from './boot-records.ts';
+import { lastBootOf, recordPhoneHome, tellTimeline } from './boot-records.ts';
 import { PROTOCOL, checkProtocol } from './protocol.ts';
 
 export interface AgentDeskDeps {
@@ -48,6 +48,7 @@ export class StoreAgentDesk implements AgentDesk {
       await recordPhoneHome(tx, agent.attempt_id, message, at);
       const { hostKey, bootId, uptime } = message;
       const data = { ...ids(agent), hostKey, bootId, uptime };
+      await tellTimeline(tx, agent, { at, source: 'agent', name: 'phone-home', detail: { bootId, uptime } });
       await events.append(tx, 'agent.phoned-home', { ...about(agent), data });
     });
   }
@@ -57,7 +58,8 @@ export class StoreAgentDesk implements AgentDesk {
     checkProtocol(message.protocol);
     const agent = await this.#authenticate(store.read, credential, message.server);
     const { protocol: _, server: __, ...metrics } = message;
-    const beat = { heartbeat_at: clock.now(), metrics: JSON.stringify(metrics) };
+    const at = clock.now();
+    const beat = { heartbeat_at: at, metrics: JSON.stringify(metrics) };
     await store.transaction(async (tx) => {
       const ours = tx
         .updateTable('agents')
@@ -65,8 +67,12 @@ export class StoreAgentDesk implements AgentDesk {
         .where('attempt_id', '=', agent.attempt_id)
         .where('revoked_at', 'is', null);
       const first = await ours.where('heartbeat_at', 'is', null).executeTakeFirst();
-      if (first.numUpdatedRows === 0n) await ours.execute();
-      else await events.append(tx, 'agent.heartbeat-received', { ...about(agent), data: ids(agent) });
+      if (first.numUpdatedRows === 0n) {
+        await ours.execute();
+        return;
+      }
+      await tellTimeline(tx, agent, { at, source: 'agent', name: 'first heartbeat', detail: metrics });
+      await events.append(tx, 'agent.heartbeat-received', { ...about(agent), data: ids(agent) });
     });
   }
 

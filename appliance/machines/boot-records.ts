@@ -2,8 +2,9 @@ import type { Mac } from '../../pxe/boot-client.ts';
 import type { PhoneHome, Report } from '../../pxe/boot-plan.ts';
 import type { BootEvent, BootSession, BootStages, BootState } from '../../pxe/boot-session.ts';
 import { advanceBoot } from '../../pxe/boot-session.ts';
+import type { TimelineEntry } from '../../pxe/timeline.ts';
 import type { Millis } from '../kernel/clock.ts';
-import type { BootOrderRow, BootSessionRow } from '../store/schema.ts';
+import type { AgentRow, BootOrderRow, BootSessionRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
 
 /** A boot session and the order it carries out. */
@@ -103,6 +104,28 @@ export async function recordPhoneHome(
 ): Promise<void> {
   const session = await lastBootOf(tx, attemptId);
   if (session !== undefined) await recordBoot(tx, session.id, { type: 'phone-home', uptime, started }, at);
+}
+
+/** What an attempt's server said, beside the packets and commands of the boot that installed it. */
+export async function tellTimeline(
+  tx: Tx,
+  { attempt_id, machine_id }: Pick<AgentRow, 'attempt_id' | 'machine_id'>,
+  { at, source, name, detail }: TimelineEntry,
+): Promise<void> {
+  const session = await lastBootOf(tx, attempt_id);
+  await tx
+    .insertInto('timeline')
+    .values({
+      id: `${attempt_id}_${name}`,
+      machine_id,
+      session_id: session?.id ?? null,
+      at,
+      source,
+      name,
+      detail: JSON.stringify(detail),
+    })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
 }
 
 /** The server works: its boot is over. False, and nothing changes, when it was ended before, by somebody else's claim. */

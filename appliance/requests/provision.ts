@@ -131,13 +131,9 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
     }
   }
 
-  async stuck(tx: Tx, { id, name, params }: Facts, step: string, { code, message }: Reason): Promise<void> {
+  async stuck(tx: Tx, { params }: Facts, _step: string, { code, message }: Reason): Promise<void> {
     const subject = params.requestId;
     await this.#setMachineAside(tx, params, message);
-    await this.#events.append(tx, 'saga.stuck', {
-      ...about(params),
-      data: { sagaId: id, saga: name, subject, step, code, message },
-    });
     await this.#events.append(tx, 'alert.raised', { ...about(params), data: { subject, code, message } });
   }
 
