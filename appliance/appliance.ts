@@ -24,7 +24,8 @@ import { exponentialRetry } from './saga/retry.ts';
 import { bindSaga } from './saga/saga.ts';
 import { SagaRunner } from './saga/saga-runner.ts';
 import { Sagas } from './saga/sagas.ts';
-import { dataKey, firstOperatorKey, openMasterKeys } from './start-up.ts';
+import { openMasterKeys } from './master-key.ts';
+import { dataKey, firstOperatorKey } from './start-up.ts';
 import { openStore } from './store/open.ts';
 
 export interface Surroundings {

@@ -1,24 +1,13 @@
-import { access, open, readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type { Clock } from './kernel/clock.ts';
 import type { Ids } from './kernel/ids.ts';
 import type { Log } from './kernel/log.ts';
 import { Secret } from './kernel/secret.ts';
-import { MasterKeys, generateMasterKey, loadMasterKey } from './machines/bmc/credentials.ts';
+import type { MasterKeys } from './machines/bmc/credentials.ts';
 import type { Store } from './store/store.ts';
 import { adoptApiKey, newApiKey } from './tenants/api-key.ts';
-
-/** The master key of this appliance; the first start makes it. */
-export async function openMasterKeys(path: string, ids: Ids, log: Log): Promise<MasterKeys> {
-  const exists = await access(path).then(
-    () => true,
-    () => false,
-  );
-  if (exists) return new MasterKeys(await loadMasterKey(path));
-  log.info({ path }, 'made a new master key: keep a copy of it apart from the database');
-  return new MasterKeys(await generateMasterKey(path, ids));
-}
 
 /**
  * A key that this appliance derives others from, kept in the database sealed under the master key: a new master key reseals
