@@ -21,7 +21,7 @@ stage_grow() {
 }
 
 stage_inject() {
-  status=$(call /boot/v1/files --max-time 120)
+  status=$(insist /boot/v1/files --max-time 120)
   [ "$status" = 200 ] || fail boot.stage-failed "the server's files did not come: status $status $(complaint)"
   # Directories that the image does not have are made as everybody expects them.
   umask 022

@@ -4,7 +4,7 @@
 stage_inspect() {
   bring_links_up
   inspection >"$RUN/inspection"
-  status=$(call /boot/v1/inspection -H 'Content-Type: text/plain' --data-binary "@$RUN/inspection")
+  status=$(insist /boot/v1/inspection -H 'Content-Type: text/plain' --data-binary "@$RUN/inspection")
   [ "$status" = 204 ] || fail boot.stage-failed "the inspection was not taken: status $status $(complaint)"
   echo "lines=$(wc -l <"$RUN/inspection")" >"$RUN/facts"
 }

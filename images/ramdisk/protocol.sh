@@ -27,20 +27,16 @@ stage_claim() {
 }
 
 ask_for_claim() {
-  for attempt in 1 2 3 4 5 6 7 8 9 10 11 12; do
-    status=$(call /boot/v1/claim --data-urlencode "protocol=$PROTOCOL" --data-urlencode "token@$RUN/token" \
-      --data-urlencode "nonce@$RUN/nonce" --data-urlencode "mac=$mac" --data-urlencode "uuid=$(system_uuid)")
-    case $status in
-      200) return ;;
-      403) fail boot.token-refused "the appliance refused the claim: $(complaint)" ;;
-      409) fail boot.claim-conflict 'somebody else claimed this boot' ;;
-      426) fail boot.protocol "the appliance does not speak version $PROTOCOL of the boot protocol" ;;
-      4*) fail boot.stage-failed "the appliance refused the claim: $(complaint)" ;;
-    esac
-    echo "claim: attempt $attempt, status $status"
-    sleep 3
-  done
-  fail boot.stage-failed 'the appliance does not answer'
+  status=$(insist /boot/v1/claim --data-urlencode "protocol=$PROTOCOL" --data-urlencode "token@$RUN/token" \
+    --data-urlencode "nonce@$RUN/nonce" --data-urlencode "mac=$mac" --data-urlencode "uuid=$(system_uuid)")
+  case $status in
+    200) ;;
+    403) fail boot.token-refused "the appliance refused the claim: $(complaint)" ;;
+    409) fail boot.claim-conflict 'somebody else claimed this boot' ;;
+    426) fail boot.protocol "the appliance does not speak version $PROTOCOL of the boot protocol" ;;
+    4*) fail boot.stage-failed "the appliance refused the claim: $(complaint)" ;;
+    *) fail boot.stage-failed 'the appliance does not answer' ;;
+  esac
 }
 
 has_order() {
@@ -139,6 +135,20 @@ call() {
   : >"$RUN/answer"
   curl --silent --show-error --cacert "$ETC/ca.pem" --connect-timeout 5 --max-time 30 --max-filesize 16777216 \
     --output "$RUN/answer" --write-out '%{http_code}' "$@" "$(cat "$RUN/url")$path" 2>>"$RUN/log" || :
+}
+
+# insist PATH [CURL ARGUMENTS]: as `call`, for as long as an appliance needs that is being restarted. What it asks must be
+# repeatable, as every request of the protocol is.
+insist() {
+  for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do
+    answered=$(call "$@")
+    case $answered in
+      000 | 5*) echo "request $1: attempt $attempt, status $answered" >>"$RUN/log" ;;
+      *) break ;;
+    esac
+    sleep 3
+  done
+  echo "$answered"
 }
 
 # The message of an error answer, {"error":{"code","message","hint"}}.

@@ -144,6 +144,19 @@ test('an order of a generation that was obeyed is not obeyed again', async (t) =
   );
 });
 
+test('an appliance that is away for a moment is asked again, and one that says no is not', async (t) => {
+  const statuses = [503, 500, 200];
+  const { ramdisk, requests } = await prepare(t, () => [statuses.shift() ?? 204, '']);
+  claimed(ramdisk);
+  t.equal(await ramdisk.shell('insist /boot/v1/files'), '200\n');
+  t.equal(requests.length, 3);
+
+  const refusing = await prepare(t, () => [403, '']);
+  claimed(refusing.ramdisk);
+  t.equal(await refusing.ramdisk.shell('insist /boot/v1/files'), '403\n');
+  t.equal(refusing.requests.length, 1);
+});
+
 test('the log goes without the token that the kernel was started with', async (t) => {
   const { ramdisk, requests } = await prepare(t, () => [204, '']);
   claimed(ramdisk);
