@@ -1,4 +1,3 @@
-import type { BootStages } from '../../pxe/boot-session.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { HOUR } from '../kernel/clock.ts';
 import type { Millis } from '../kernel/clock.ts';
@@ -140,18 +139,13 @@ function hasDone({ state }: BootSessionRow, { verb }: OrderRequest): boolean {
 /** What the ramdisk may blame; anything else it says is `boot.stage-failed`. */
 const reportable: readonly ErrorCode[] = ['image.digest', 'image.invalid', 'boot.stage-failed', 'boot.disk-rule'];
 
-/** Why a boot failed, as its ramdisk told: nothing that it says can make it look like another fault than a machine's. */
+/** Why a boot failed, as its ramdisk told: a code that is not for it to give counts as `boot.stage-failed`. */
 export function failureOf(boot: BootSessionRow): RackstartError {
-  const [stage, facts] = lastStage(boot);
-  const said = facts['code'] as ErrorCode;
-  const code = reportable.includes(said) ? said : 'boot.stage-failed';
-  const reason = facts['reason'] ?? 'the ramdisk gave no reason';
+  // As `BootSession.reason` has it: stage, code, reason.
+  const [, stage = 'unknown', said, reason = 'the ramdisk gave no reason'] =
+    /^([a-z]+): ([a-z.-]+): (.*)$/s.exec(boot.end_reason ?? '') ?? [];
+  const code = reportable.find((known) => known === said) ?? 'boot.stage-failed';
   return new RackstartError(code, `Stage ${stage} failed: ${reason}`, {
-    details: { machineId: boot.machine_id, sessionId: boot.id, stage, ...facts },
+    details: { machineId: boot.machine_id, sessionId: boot.id, stage, said, reason },
   });
-}
-
-function lastStage({ stages }: BootSessionRow): [stage: string, facts: Readonly<Record<string, string>>] {
-  const [name, times] = Object.entries(JSON.parse(stages) as BootStages).at(-1) ?? ['unknown', undefined];
-  return [name, times?.facts ?? {}];
 }

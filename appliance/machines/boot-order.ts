@@ -137,7 +137,8 @@ export async function consumeOrder(tx: Tx, orderId: string, at: Millis): Promise
 export async function revokeOrders(tx: Tx, machineId: string, reason: string, at: Millis): Promise<void> {
   await tx
     .updateTable('boot_sessions')
-    .set({ ended_at: at, end_reason: reason })
+    // A boot that failed keeps its own reason.
+    .set((eb) => ({ ended_at: at, end_reason: eb.fn.coalesce('end_reason', eb.val(reason)) }))
     .where('machine_id', '=', machineId)
     .where('ended_at', 'is', null)
     .execute();

@@ -60,7 +60,7 @@ export async function recordBoot(tx: Tx, sessionId: string, event: BootEvent, at
   }
   await tx
     .updateTable('boot_sessions')
-    .set({ state: session.state, stages: JSON.stringify(session.stages) })
+    .set({ state: session.state, stages: JSON.stringify(session.stages), end_reason: session.reason ?? null })
     .where('id', '=', sessionId)
     .execute();
   return 'expected';

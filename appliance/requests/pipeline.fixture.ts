@@ -37,6 +37,7 @@ import type { RequestState } from './request-states.ts';
 import type { ServerOrder } from './server-order.ts';
 
 export const STAGE_DEADLINE = 10 * MINUTE;
+export const VERIFY_DEADLINE = MINUTE;
 export const BOOT_WINDOW = 15 * MINUTE;
 export const sshKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJu0yI2Zb3bR3cLzqmAqUnnzNsVIV1sbHGf2HIfEvZ4a tenant';
 
@@ -209,7 +210,7 @@ export class Pipeline {
           caPem: '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n',
           verify: {
             events,
-            deadline: STAGE_DEADLINE,
+            deadline: VERIFY_DEADLINE,
             probe: async (target) => probeRack(this.rack, await this.atProbe(target)),
           },
         });
