@@ -1,0 +1,36 @@
+/** What iPXE hands to the ramdisk: the `rackstart.` parameters of the kernel line, without that prefix, and where the initrd is. */
+export interface RamdiskBoot {
+  readonly initrdUrl: string;
+  /** https, no path. */
+  readonly url: string;
+  readonly claimToken: string;
+}
+
+/** Reads the commands of an iPXE script that load our ramdisk; undefined when it loads none. */
+export function readBootScript(script: string): RamdiskBoot | undefined {
+  const kernel = /^kernel (\S+) (.*)$/m.exec(script)?.[2];
+  const initrdUrl = /^initrd (?:--name \S+ )?(\S+)/m.exec(script)?.[1];
+  if (kernel === undefined || initrdUrl === undefined) return undefined;
+  const parameter = (name: string) => new RegExp(`(?:^| )rackstart\\.${name}=(\\S+)`).exec(kernel)?.[1];
+  const [url, claimToken] = [parameter('url'), parameter('token')];
+  if (url === undefined || claimToken === undefined)
+    throw new Error('the boot script starts a ramdisk without url or token');
+  return { initrdUrl, url, claimToken };
+}
+
+/**
+ * The CA certificate in an initrd, from the last cpio archive that holds one (kernel Documentation/driver-api/early-userspace/
+ * buffer-format.rst: a header of 110 bytes with its fields in hexadecimal, name and content each padded to 4 bytes).
+ */
+export function pinnedCa(initrd: Buffer): string {
+  const name = Buffer.from('etc/rackstart/ca.pem\0');
+  const nameAt = initrd.lastIndexOf(name);
+  const header = initrd.toString('latin1', Math.max(0, nameAt - HEADER), Math.max(0, nameAt));
+  if (!header.startsWith('070701')) throw new Error('the initrd holds no CA certificate');
+  const size = Number.parseInt(header.slice(SIZE_AT, SIZE_AT + 8), 16);
+  const from = Math.ceil((nameAt + name.length) / 4) * 4;
+  return initrd.toString('utf8', from, from + size);
+}
+
+const HEADER = 110;
+const SIZE_AT = 54;

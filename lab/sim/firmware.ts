@@ -1,0 +1,85 @@
+import type { Ids } from '../../appliance/kernel/ids.ts';
+import type { MessageType } from '../../pxe/dhcp/options.ts';
+import { addresses, messageType, option, readAddress, readMessageType, readText } from '../../pxe/dhcp/options.ts';
+import type { DhcpPacket } from '../../pxe/dhcp/packet.ts';
+import { BOOT_REQUEST, BROADCAST_FLAG, NO_ADDRESS } from '../../pxe/dhcp/packet.ts';
+import type { DhcpPort } from './dhcp-port.ts';
+import type { MachineSpec } from './machine-spec.ts';
+
+/** What asks: the ROM of the NIC, and then the iPXE that it loaded. */
+export type Stage = 'rom' | 'ipxe';
+
+export interface Lease {
+  readonly address: string;
+  /** Option 67: a TFTP name for the ROM, a URL for iPXE. */
+  readonly bootFile?: string;
+}
+
+/** DISCOVER, OFFER, REQUEST, ACK. Rejects when nobody answers or the request is refused. */
+export async function leaseAddress(
+  stage: Stage,
+  machine: MachineSpec,
+  { port, ids }: { port: DhcpPort; ids: Ids },
+  signal: AbortSignal,
+): Promise<Lease> {
+  const xid = ids.random(4).readUInt32BE();
+  const message = (type: MessageType, more: [number, Uint8Array][] = []) =>
+    clientMessage(type, stage, machine, xid, more);
+  const offer = await port.ask(message('discover'), ['offer'], signal);
+  const chosen: [number, Uint8Array][] = [
+    [option.requestedAddress, addresses(offer.yiaddr)],
+    [option.serverId, addresses(readAddress(offer.options, option.serverId) ?? NO_ADDRESS)],
+  ];
+  const answer = await port.ask(message('request', chosen), ['ack', 'nak'], signal);
+  if (readMessageType(answer.options) === 'nak') throw new Error(`DHCP refused ${offer.yiaddr}`);
+  const bootFile = readText(answer.options, option.bootFile);
+  return { address: answer.yiaddr, ...(bootFile === undefined ? {} : { bootFile }) };
+}
+
+// As SeaBIOS with an UNDI ROM, EDK2 and iPXE were seen to send them.
+function clientMessage(
+  type: MessageType,
+  stage: Stage,
+  { mac, uuid, firmware }: MachineSpec,
+  xid: number,
+  more: readonly [number, Uint8Array][],
+): DhcpPacket {
+  const hardware = Buffer.from(mac.replaceAll(':', ''), 'hex');
+  const architecture = firmware === 'uefi' ? 7 : 0;
+  const options = new Map<number, Uint8Array>([
+    [option.messageType, messageType(type)],
+    ...more,
+    [option.maxMessageSize, Uint8Array.of(0x05, 0xc0)],
+    [option.architecture, Uint8Array.of(0, architecture)],
+    [option.vendorClass, Buffer.from(`PXEClient:Arch:0000${architecture}:UNDI:00${firmware === 'uefi' ? 3 : 2}001`)],
+    ...(stage === 'ipxe' ? ([[option.userClass, Buffer.from('iPXE')]] as const) : []),
+    [option.parameterList, Uint8Array.of(1, 3, 6, 12, 15, 43, 60, 66, 67)],
+    [option.machineId, Buffer.concat([Uint8Array.of(0), smbiosOrder(uuid)])],
+  ]);
+  return {
+    op: BOOT_REQUEST,
+    hardwareType: 1,
+    hardwareLength: hardware.length,
+    hops: 0,
+    xid,
+    secs: 0,
+    flags: BROADCAST_FLAG,
+    ciaddr: NO_ADDRESS,
+    yiaddr: NO_ADDRESS,
+    siaddr: NO_ADDRESS,
+    giaddr: NO_ADDRESS,
+    chaddr: Buffer.concat([hardware, Buffer.alloc(16 - hardware.length)]),
+    sname: '',
+    file: '',
+    options,
+  };
+}
+
+// The first three fields little-endian.
+function smbiosOrder(uuid: string): Buffer {
+  const bytes = Buffer.from(uuid.replaceAll('-', ''), 'hex');
+  bytes.subarray(0, 4).reverse();
+  bytes.subarray(4, 6).reverse();
+  bytes.subarray(6, 8).reverse();
+  return bytes;
+}
