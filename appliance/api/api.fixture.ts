@@ -34,7 +34,7 @@ export interface ApiBench {
   /** What has been sent to BMCs, `<machine's BMC address> <power>`. */
   readonly commands: readonly string[];
   /** Gives positions to what was appended, and tells who listens. */
-  sequence(): Promise<void>;
+  readonly sequence: () => Promise<void>;
   tenant(name: string): Promise<Tenant>;
   /** Everything logged so far, as it would be written. */
   logged(): string;

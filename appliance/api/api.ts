@@ -140,7 +140,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
       inventoryRoutes(api, deps);
       tenantRoutes(api, deps);
       imageRoutes(api, deps.images);
-      liveRoutes(api, deps.events);
+      liveRoutes(api, deps);
     },
     { prefix: '/api/v1' },
   );

@@ -64,6 +64,8 @@ sqliteStore("a subnet's ranges lie in it and share no address", async (t, store,
     t.same(complaints(answer), fields, JSON.stringify(change));
   }
   t.same((await operator.get('/subnets')).body, { subnets: [] });
+  const six = { cidr: 'fd00::/64', servers: range('fd00::100', 'fd00::1ff'), gateway: 'fe80::1' };
+  t.equal((await operator.post('/subnets', subnet(six))).status, 201, "a router's link-local address is in no subnet");
   t.equal((await operator.post('/subnets', subnet({ gateway: '10.2.0.1' }))).status, 201);
   t.same(complaints(await operator.post('/subnets', subnet({}))), ['/cidr'], 'the same network again');
 });

@@ -211,7 +211,7 @@ function subnetRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
           servers,
           reservations,
           leases,
-          gateway: gateway === undefined ? undefined : { first: gateway, last: gateway },
+          gateway: routed(gateway),
         },
         cidr,
       );
@@ -260,6 +260,11 @@ function subnetRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
 async function requireRegion(tx: Tx, id: string): Promise<void> {
   const region = await tx.selectFrom('regions').select('id').where('id', '=', id).executeTakeFirst();
   if (region === undefined) throw invalid('/region', 'There is no such region.');
+}
+
+// A router may go by its link-local address (RFC 4861 §6.1.2), which is in no subnet.
+function routed(gateway: string | undefined): Static<typeof Range> | undefined {
+  return gateway === undefined || /^fe80:/i.test(gateway) ? undefined : { first: gateway, last: gateway };
 }
 
 /** Ranges lie in the subnet and share no address: a lease can never be a server's address. */

@@ -2,19 +2,23 @@ import { Type } from 'typebox';
 import type { WebSocket } from '@fastify/websocket';
 
 import type { EventLog, EventRecord } from '../events/event-log.ts';
+import { SECOND } from '../kernel/clock.ts';
+import type { Clock } from '../kernel/clock.ts';
 import type { Api } from './api.ts';
 import { scopeOf } from './auth.ts';
 import { iso, problems, strict } from './schemas.ts';
 
 const BATCH = 100;
-// A client that does not read is cut off before it costs us memory; it comes back with its last position.
+// What may wait in our memory for a client: who has much to catch up with gets it as fast as it reads.
 const MOST_UNREAD_BYTES = 1024 * 1024;
+// Who reads nothing for so long is cut off; it comes back with its last position.
+const READ_WITHIN = 30 * SECOND;
 
 /**
  * Events as they happen, over WebSocket: each message one event with its position. A client that was away says the last
  * position it saw and misses nothing. A member sees its tenant's events, an operator all.
  */
-export function liveRoutes(api: Api, events: EventLog): void {
+export function liveRoutes(api: Api, { events, clock }: { events: EventLog; clock: Clock }): void {
   api.get(
     '/events',
     {
@@ -57,12 +61,17 @@ export function liveRoutes(api: Api, events: EventLog): void {
     },
     async (socket: WebSocket, request) => {
       const from = request.query.after ?? (await events.position());
-      follow(socket, events, from, scopeOf(request.caller));
+      follow(socket, { events, clock }, from, scopeOf(request.caller));
     },
   );
 }
 
-function follow(socket: WebSocket, events: EventLog, from: number, tenantId: string | undefined): void {
+function follow(
+  socket: WebSocket,
+  { events, clock }: { events: EventLog; clock: Clock },
+  from: number,
+  tenantId: string | undefined,
+): void {
   // It may be gone already: nobody would tell us again.
   if (socket.readyState !== socket.OPEN) return;
   let cursor = from;
@@ -77,11 +86,11 @@ function follow(socket: WebSocket, events: EventLog, from: number, tenantId: str
         again = false;
         const batch = await events.read(cursor, BATCH);
         for (const event of batch) {
-          if (visible(event, tenantId)) socket.send(JSON.stringify(present(event)));
+          if (visible(event, tenantId) && !(await send(socket, JSON.stringify(present(event)), clock))) {
+            socket.close(1013, 'read faster, or come back with your last position');
+            return;
+          }
           cursor = event.position;
-          if (socket.bufferedAmount <= MOST_UNREAD_BYTES) continue;
-          socket.close(1013, 'read faster, or come back with your last position');
-          return;
         }
         again ||= batch.length === BATCH;
       }
@@ -94,6 +103,22 @@ function follow(socket: WebSocket, events: EventLog, from: number, tenantId: str
   const ignore = events.nudge(() => void pump());
   socket.on('close', ignore);
   void pump();
+}
+
+/** Resolves when there is room for more; false when the client has not made any in time. Rejects when the connection ends. */
+async function send(socket: WebSocket, text: string, clock: Clock): Promise<boolean> {
+  const sent = Promise.withResolvers<true>();
+  socket.send(text, (error) => (error == null ? sent.resolve(true) : sent.reject(error)));
+  sent.promise.catch(() => undefined);
+  if (socket.bufferedAmount <= MOST_UNREAD_BYTES) return true;
+  const over = new AbortController();
+  const late = clock.sleepUntil(clock.now() + READ_WITHIN, over.signal).then(() => false);
+  late.catch(() => undefined);
+  try {
+    return await Promise.race([sent.promise, late]);
+  } finally {
+    over.abort();
+  }
 }
 
 function visible(event: EventRecord, tenantId: string | undefined): boolean {
