@@ -44,9 +44,10 @@ export async function startDaemon(rack: Rack, directory: string, ramdiskKernel: 
     await daemon.line(/rackstart: ready/, 30_000);
   };
   await start();
-  // Sockets in the file system belong to no network: this is how the outside reaches an API that listens inside.
+  // Sockets in the file system belong to no network: this is how the outside reaches an API that listens inside. With socat's
+  // own backlog of 5 it refuses callers that come together.
   const bridge = await startProcess({
-    argv: rack.exec(['socat', `UNIX-LISTEN:${socketPath},fork`, `TCP:127.0.0.1:${String(API_PORT)}`]),
+    argv: rack.exec(['socat', `UNIX-LISTEN:${socketPath},fork,backlog=128`, `TCP:127.0.0.1:${String(API_PORT)}`]),
     logFile: join(directory, 'api-bridge.log'),
   });
   await until('the API bridge', 5_000, () => existsSync(socketPath));
