@@ -1,3 +1,4 @@
+import { mkdir } from 'node:fs/promises';
 import { CommanderError } from 'commander';
 import type { Command } from 'commander';
 
@@ -41,7 +42,10 @@ export function databaseCommands(program: Command, context: CliContext): void {
   });
   local(program.command('restore <source>').description('fill an empty database from a backup')).action(
     async (source: string, { config, json = false }: DatabaseOptions) => {
-      await restore((await context.loadConfig(config)).store, source);
+      const { state, store } = await context.loadConfig(config);
+      // Often the first thing done on a new host: the daemon has not made its directory yet.
+      await mkdir(state, { recursive: true, mode: 0o700 });
+      await restore(store, source);
       answerTo(context, json)({ file: source }, `${source} is restored\n`);
     },
   );
