@@ -3,13 +3,7 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import websocket from '@fastify/websocket';
 import fastify from 'fastify';
-import type {
-  FastifyBaseLogger,
-  FastifyInstance,
-  RawReplyDefaultExpression,
-  RawRequestDefaultExpression,
-  RawServerDefault,
-} from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import type { AddressInfo } from 'node:net';
 
 import type { ImageStore } from '../../images/image-store.ts';
@@ -30,14 +24,6 @@ import { serverRoutes } from './servers.ts';
 import type { TenantRouteDeps } from './tenants.ts';
 import { tenantRoutes } from './tenants.ts';
 import { schemaCompiler } from './validation.ts';
-
-export type Api = FastifyInstance<
-  RawServerDefault,
-  RawRequestDefaultExpression,
-  RawReplyDefaultExpression,
-  FastifyBaseLogger,
-  TypeBoxTypeProvider
->;
 
 export interface ApiDeps extends AdmitDeps, MachineRouteDeps, InventoryRouteDeps, TenantRouteDeps {
   readonly images: ImageStore;

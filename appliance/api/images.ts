@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 
 import type { ImageStore } from '../../images/image-store.ts';
 import type { ImageRow } from '../store/schema.ts';
-import type { Api } from './api.ts';
+import type { Api } from './typed-api.ts';
 import { operatorOnly } from './auth.ts';
 import { Id, Name, Timestamp, iso, problems, strict } from './schemas.ts';
 

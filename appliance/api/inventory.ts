@@ -7,7 +7,7 @@ import type { Cidr } from '../network/address-range.ts';
 import { addressRange, parseCidr } from '../network/address-range.ts';
 import type { SubnetRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
-import type { Api } from './api.ts';
+import type { Api } from './typed-api.ts';
 import { operatorOnly } from './auth.ts';
 import { invalid, unique } from './unique.ts';
 import { Created, Id, Name, problems, strict } from './schemas.ts';

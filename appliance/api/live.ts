@@ -4,7 +4,7 @@ import type { WebSocket } from '@fastify/websocket';
 import type { EventLog, EventRecord } from '../events/event-log.ts';
 import { SECOND } from '../kernel/clock.ts';
 import type { Clock } from '../kernel/clock.ts';
-import type { Api } from './api.ts';
+import type { Api } from './typed-api.ts';
 import { scopeOf } from './auth.ts';
 import { iso, problems, strict } from './schemas.ts';
 

@@ -15,7 +15,7 @@ import type { MachineCare } from '../machines/machine-care.ts';
 import { moveMachine } from '../machines/machine-states.ts';
 import type { MachineRow } from '../store/schema.ts';
 import type { Reader, Store } from '../store/store.ts';
-import type { Api } from './api.ts';
+import type { Api } from './typed-api.ts';
 import { operatorOnly } from './auth.ts';
 import { Id, IdParams, Name, problems, strict } from './schemas.ts';
 import { invalid } from './unique.ts';

@@ -10,7 +10,7 @@ import type { ServerView } from '../requests/server-view.ts';
 import { listServers, viewServer } from '../requests/server-view.ts';
 import type { Reader } from '../store/store.ts';
 import type { Caller } from '../tenants/api-key.ts';
-import type { Api } from './api.ts';
+import type { Api } from './typed-api.ts';
 import { scopeOf } from './auth.ts';
 import { Hostname, Id, IdParams, MaybeTimestamp, Name, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
 import { requireTenant } from './tenants.ts';

@@ -6,7 +6,7 @@ import type { Secret } from '../kernel/secret.ts';
 import type { Reader, Store } from '../store/store.ts';
 import { issueApiKey, revokeApiKey } from '../tenants/api-key.ts';
 import { defaultQuota } from '../tenants/quota.ts';
-import type { Api } from './api.ts';
+import type { Api } from './typed-api.ts';
 import { operatorOnly } from './auth.ts';
 import { Created, Id, IdParams, MaybeTimestamp, Name, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
 import { invalid, unique } from './unique.ts';
