@@ -20,6 +20,13 @@ export const machineStates: Readonly<Record<MachineState, readonly MachineState[
   retired: [],
 };
 
+/** The table as a Mermaid diagram, for ARCHITECTURE.md. */
+export function machineStateDiagram(): string {
+  const arrows = Object.entries(machineStates).flatMap(([from, next]) => next.map((to) => `  ${from} --> ${to}`));
+  const note = '  note right of quarantined : from any state but retired';
+  return ['stateDiagram-v2', '  [*] --> enrolled', ...arrows, '  retired --> [*]', note].join('\n');
+}
+
 export interface MachineMove {
   readonly machineId: string;
   readonly to: MachineState;

@@ -1,0 +1,40 @@
+/** What may be imported across the wall between the lab and the rest, and why. Everything else goes through sockets. */
+interface Door {
+  readonly from: RegExp;
+  readonly to: RegExp;
+}
+
+const doors: readonly Door[] = [
+  // Clock, ids, log, secrets and error codes: the ground that every program of the project stands on.
+  { from: /^lab\//, to: /^appliance\/kernel\/(clock|ids|log|secret|errors)\.ts$/ },
+  // The ramdisk and the OS image are built before there is a daemon.
+  { from: /^lab\/(setup|site|image-proof)\//, to: /^images\/(os|ramdisk)\/(build|artifact-cache)\.ts$/ },
+  // A proof of ramdisk and agent against a stand-in of the appliance: the real certificate, the real initrd, the real agent.
+  { from: /^lab\/image-proof\//, to: /^(images\/agent\/files|pxe\/http\/(certificate|ramdisk-files))\.ts$/ },
+  // Simulated machines speak DHCP by the server's own codec, which udhcpc, dhclient, iPXE and EDK2 have proven: what is put
+  // under load is what stands behind it. Their port is one device, as the server's is.
+  { from: /^lab\/sim\//, to: /^(pxe\/dhcp\/(packet|options)|appliance\/kernel\/native-socket)\.ts$/ },
+  // Their reading of boot scripts and of the ramdisk's CA is held against what really writes them.
+  { from: /^lab\/sim\/[^/]+\.test\.ts$/, to: /^(pxe\/http\/newc|templates\/boot-scripts)\.ts$/ },
+  // The bench measures our IPMI client itself, beside ipmitool.
+  { from: /^lab\/bench\/bmc\.ts$/, to: /^appliance\/machines\/bmc\/(bmc|open-bmc)\.ts$/ },
+  // The names of the stages that a flow kills the daemon at: a new one must not be left out in silence.
+  { from: /^lab\/e2e\//, to: /^appliance\/requests\/server-timeline\.ts$/ },
+  // The house rules hold the documents against the tables and the schema that run.
+  {
+    from: /^lab\/house\/.*\.test\.ts$/,
+    to: /^(appliance\/(config|cli\/program|requests\/request-states|machines\/machine-states)|pxe\/boot-session)\.ts$/,
+  },
+];
+
+export function isLabImport(from: string, to: string): boolean {
+  return doors.some((door) => door.from.test(from) && door.to.test(to));
+}
+
+/**
+ * What tests beside the code may take from the lab: peers to talk to (BMCs, PostgreSQL) and the means to start programs and to
+ * wait for them. They import nothing of ours but `kernel/`.
+ */
+export function isLabPeer(file: string): boolean {
+  return /^lab\/((bmc|process)\/[^/]+|sim\/bmc-server[^/]*|test\/postgres)\.ts$/.test(file);
+}
