@@ -55,7 +55,7 @@ export class ImageStore {
       if (sha256 !== image.sha256.toLowerCase()) {
         throw new RackstartError('image.digest', `The image arrived with SHA-256 ${sha256}, not ${image.sha256}.`);
       }
-      const rawBytes = await decompressedBytes(staged, mostBytes);
+      const rawBytes = await decompressedBytes(staged, bytes, mostBytes);
       // Before the file has its name: one that is refused leaves nothing.
       await this.#known(this.#deps.store.read, image);
       await rename(staged, this.#file(sha256));
@@ -155,7 +155,7 @@ async function writeHashed(
   return { sha256: hash.digest('hex'), bytes };
 }
 
-async function decompressedBytes(path: string, mostBytes: number): Promise<number> {
+async function decompressedBytes(path: string, compressed: number, mostBytes: number): Promise<number> {
   let bytes = 0;
   const count = new Writable({
     write(chunk: Buffer, _encoding, done) {
@@ -163,11 +163,16 @@ async function decompressedBytes(path: string, mostBytes: number): Promise<numbe
       done(bytes > mostBytes ? tooLarge(mostBytes) : null);
     },
   });
+  const zstd = createZstdDecompress();
   try {
-    await pipeline(createReadStream(path), createZstdDecompress(), count);
+    await pipeline(createReadStream(path), zstd, count);
   } catch (cause) {
     if (cause instanceof RackstartError) throw cause;
     throw new RackstartError('image.invalid', 'The image is no whole zstd stream.', { cause });
+  }
+  // Node ends with the first frame, zstd does not: what follows would be written to disks uncounted, or fail there.
+  if (zstd.bytesWritten !== compressed) {
+    throw new RackstartError('image.invalid', 'The image is more than one zstd frame.');
   }
   return bytes;
 }

@@ -111,18 +111,22 @@ export async function stopMachine(machineId: string, deps: Pick<BootDriveDeps, '
 
 /** The boots made for this order by this step, oldest first. */
 async function bootsOf(read: Reader, order: OrderRequest, since: Millis): Promise<BootSessionRow[]> {
-  return read
-    .selectFrom('boot_sessions')
-    .innerJoin('boot_orders', 'boot_orders.id', 'boot_sessions.order_id')
-    .selectAll('boot_sessions')
-    .where('boot_orders.machine_id', '=', order.machineId)
-    .where('boot_orders.verb', '=', order.verb)
-    .where('boot_orders.created_at', '>=', since)
-    .$if(order.verb === 'install', (query) =>
-      query.where('boot_orders.attempt_id', '=', order.verb === 'install' ? order.attemptId : ''),
-    )
-    .orderBy('boot_sessions.generation')
-    .execute();
+  return (
+    read
+      .selectFrom('boot_sessions')
+      .innerJoin('boot_orders', 'boot_orders.id', 'boot_sessions.order_id')
+      .selectAll('boot_sessions')
+      .where('boot_orders.machine_id', '=', order.machineId)
+      .where('boot_orders.verb', '=', order.verb)
+      .where('boot_orders.created_at', '>=', since)
+      // One that was ended otherwise is somebody else's, even of the same millisecond.
+      .where((eb) => eb.or([eb('boot_sessions.ended_at', 'is', null), eb('end_reason', '=', 'cut-off')]))
+      .$if(order.verb === 'install', (query) =>
+        query.where('boot_orders.attempt_id', '=', order.verb === 'install' ? order.attemptId : ''),
+      )
+      .orderBy('boot_sessions.generation')
+      .execute()
+  );
 }
 
 function bootEvents(machineId: string, since: number) {

@@ -134,11 +134,19 @@ export async function consumeOrder(tx: Tx, orderId: string, at: Millis): Promise
  * Takes back every order that was not carried out, and ends the machine's session, whatever became of its order: the tokens
  * are dead at once. Whoever writes both writes the session first, so that nobody waits for each other.
  */
-export async function revokeOrders(tx: Tx, machineId: string, reason: string, at: Millis): Promise<void> {
+export async function revokeOrders(
+  tx: Tx,
+  machineId: string,
+  reason: 'replaced' | 'revoked' | 'cut-off',
+  at: Millis,
+): Promise<void> {
   await tx
     .updateTable('boot_sessions')
-    // A boot that failed keeps its own reason.
-    .set((eb) => ({ ended_at: at, end_reason: eb.fn.coalesce('end_reason', eb.val(reason)) }))
+    // A boot that failed keeps its own reason, unless it is cut off: then it is not known whose failure that was.
+    .set((eb) => ({
+      ended_at: at,
+      end_reason: reason === 'cut-off' ? reason : eb.fn.coalesce('end_reason', eb.val(reason)),
+    }))
     .where('machine_id', '=', machineId)
     .where('ended_at', 'is', null)
     .execute();

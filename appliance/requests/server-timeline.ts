@@ -2,8 +2,10 @@ import type { BootStages } from '../../pxe/boot-session.ts';
 import { stagesWithTimeline } from '../../pxe/boot-session.ts';
 import type { TimelineEntry } from '../../pxe/timeline.ts';
 import { readTimeline } from '../../pxe/timeline-records.ts';
+import type { EventMap, EventType } from '../events/catalogue.ts';
 import type { Millis } from '../kernel/clock.ts';
 import { sessionOf } from '../machines/boot-records.ts';
+import type { Reason } from '../saga/step.ts';
 import type { BootSessionRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
 import type { ServerView } from './server-view.ts';
@@ -42,10 +44,11 @@ export interface ServerTimeline {
 export async function serverTimeline(read: Reader, view: ServerView): Promise<ServerTimeline> {
   const sessions = await bootsOf(read, view);
   const entries = await readTimeline(read, { sessionIds: sessions.map(({ id }) => id) });
-  const sagaEntries = stepEntries(view);
+  const steps = [...(await eventEntries(read, view)), ...stepEntries(view)];
   return {
     stages: await stagesOf(read, view, sessions.at(-1), entries),
-    entries: [...entries, ...sagaEntries].sort((a, b) => a.at - b.at),
+    // At the same moment what was ordered comes before what came of it.
+    entries: [...steps, ...bootEntries(sessions), ...entries].sort((a, b) => a.at - b.at),
   };
 }
 
@@ -98,13 +101,63 @@ async function sshProvenAt(read: Reader, { attempts }: ServerView, after: Millis
   return Math.max(after, (JSON.parse(proof.ref) as { at: Millis }).at);
 }
 
+/** When each boot was ordered and how it ended, which no packet tells. */
+function bootEntries(boots: readonly BootSessionRow[]): TimelineEntry[] {
+  return boots.flatMap(({ generation, state, opened_at, ended_at, end_reason: reason }) => {
+    const opened = sagaEntry(opened_at, 'boot opened', { generation });
+    return ended_at === null ? [opened] : [opened, sagaEntry(ended_at, 'boot ended', { generation, state, reason })];
+  });
+}
+
+const told = [
+  'provisioning.step-completed',
+  'provisioning.failed',
+  'provisioning.completed',
+  'provisioning.rolled-back',
+  'service.deprovisioned',
+] as const satisfies EventType[];
+
+type Told = Pick<EventMap, (typeof told)[number]>;
+
+/** What the steps came to, from the log of events: a step's row is written anew by its undo. */
+async function eventEntries(read: Reader, { request, attempts }: ServerView): Promise<TimelineEntry[]> {
+  const rows = await read
+    .selectFrom('events')
+    .select(['type', 'at', 'data'])
+    .where('key', '=', request.id)
+    .where('type', 'in', told)
+    .orderBy('id')
+    .execute();
+  const numbers = new Map(attempts.map(({ attempt }) => [attempt.id, attempt.number]));
+  return rows.flatMap(({ type, at, data }) => {
+    const facts = JSON.parse(data) as { [T in keyof Told]: Told[T] & { attemptId?: string } }[keyof Told];
+    const attempt = numbers.get(facts.attemptId ?? '');
+    if ('step' in facts) {
+      const { step, startedAt, endedAt } = facts;
+      return [sagaEntry(startedAt, `${step} started`, { attempt }), sagaEntry(endedAt, `${step} done`, { attempt })];
+    }
+    const [, name = type] = type.split('.');
+    if ('code' in facts) return [sagaEntry(at, name, { attempt, code: facts.code, message: facts.message })];
+    return [sagaEntry(at, name, 'reason' in facts ? { reason: facts.reason } : { attempt })];
+  });
+}
+
+/** The steps that go on, and those that were undone. */
 function stepEntries({ attempts }: ServerView): TimelineEntry[] {
   return attempts.flatMap(({ attempt, steps }) =>
-    steps.flatMap(({ name, started_at, ended_at, state, tries }) => {
-      const detail = { attempt: attempt.number, step: name, state, tries };
-      const started = { at: started_at, source: 'saga', name: `${name} started`, detail } as const;
-      if (ended_at === null) return [started];
-      return [started, { at: ended_at, source: 'saga', name: `${name} ${state}`, detail } as const];
+    steps.flatMap(({ name, state, tries, error, started_at, ended_at }) => {
+      if (state === 'done') return [];
+      const reason = error === null ? {} : { error: JSON.parse(error) as Reason };
+      const detail = { attempt: attempt.number, state, tries, ...reason };
+      const isForward = state === 'started' || state === 'waiting' || state === 'failed';
+      const started = sagaEntry(started_at, `${name} ${isForward ? 'started' : 'undo started'}`, detail);
+      // Until its undo has ended, the row tells when the step had.
+      if (ended_at === null || ended_at < started_at) return [started];
+      return [started, sagaEntry(ended_at, `${name} ${state}`, detail)];
     }),
   );
+}
+
+function sagaEntry(at: Millis, name: string, detail: TimelineEntry['detail']): TimelineEntry {
+  return { at, source: 'saga', name, detail };
 }
