@@ -7,9 +7,7 @@ import { loadRamdisk } from '../pxe/http/ramdisk-files.ts';
 import { BootHttp } from '../pxe/http/server.ts';
 import { RouterAdvertiser } from '../pxe/router-advertisement.ts';
 import { loaderFor, readLoaders } from '../pxe/tftp/loaders.ts';
-import type { TftpEvent } from '../pxe/tftp/server.ts';
 import { TftpServer } from '../pxe/tftp/server.ts';
-import type { Mac } from '../pxe/boot-client.ts';
 import type { Timeline } from '../pxe/timeline.ts';
 import { loadBootScripts } from '../templates/boot-scripts.ts';
 import type { Config, ProvisioningConfig } from './config.ts';
@@ -104,30 +102,12 @@ async function networkServices(
     files: loaders,
     clock,
     log,
-    onEvent: (event) => void tellTransfer(event, deps),
+    onEvent: ({ at, kind, address, ...detail }) =>
+      timeline.seen({ address }, { at, source: 'tftp', name: kind, detail }),
   });
   const advertiser =
     prefix6 === undefined ? [] : [new RouterAdvertiser({ links: [{ device, prefix: prefix6 }], clock, log })];
   return { http, all: [http, tftp, onceDescribed({ store, clock, log }, address, dhcp), ...advertiser] };
-}
-
-/** A transfer on the timeline of the machine that has this address reserved; a stranger's is nobody's. */
-async function tellTransfer(
-  { at, kind, address, ...detail }: TftpEvent,
-  { store, timeline, log }: BootPlaneDeps,
-): Promise<void> {
-  try {
-    const reservation = await store.read
-      .selectFrom('addresses')
-      .select('holder_id')
-      .where('address', '=', address)
-      .where('holder_kind', '=', 'nic')
-      .executeTakeFirst();
-    if (reservation === undefined) return;
-    timeline.seen(reservation.holder_id as Mac, { at, source: 'tftp', name: kind, detail });
-  } catch (error) {
-    log.warn({ error, address }, 'a transfer is missing on the timeline');
-  }
 }
 
 const LOOK_EVERY = SECOND;

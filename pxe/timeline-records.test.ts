@@ -53,6 +53,25 @@ eachStore('entries are written under their machine and the boot session that was
   );
 });
 
+eachStore('an address means the machine that it is reserved for, and nobody else', async (t, store) => {
+  const { timeline, stop } = await start(store);
+  timeline.seen({ address: '10.77.0.11' }, entry(150, 'reserved'));
+  timeline.seen(FIRST, entry(151, 'by its MAC'));
+  timeline.seen({ address: '10.77.0.12' }, entry(152, 'of the other'));
+  timeline.seen({ address: '10.77.0.99' }, entry(153, "a server's, on the same machine"));
+  timeline.seen({ address: '10.77.0.200' }, entry(154, "a stranger's"));
+  timeline.seen({ address: '' }, entry(155, 'of a connection that is gone'));
+  timeline.seen({ address: "'; drop table addresses; --" }, entry(156, 'hostile'));
+  await stop();
+  const namesOf = async (machineId: string) =>
+    (await readTimeline(store.read, { machineId })).map(({ name, sessionId }) => [name, sessionId]);
+  t.strictSame(await namesOf('m1'), [
+    ['reserved', 's1'],
+    ['by its MAC', 's1'],
+  ]);
+  t.strictSame(await namesOf('m2'), [['of the other', undefined]]);
+});
+
 eachStore('what waits when the timeline is told to stop is written', async (t, store) => {
   const { timeline, stop } = await start(store);
   for (let at = 1; at <= 1200; at += 1) timeline.seen(FIRST, entry(at, 'packet'));
@@ -166,6 +185,34 @@ async function start(store: Store, capacity?: number, written: Store = store) {
       await tx
         .insertInto('machine_nics')
         .values({ mac: nic, machine_id: id, name: null, role: 'both', speed_mbps: null })
+        .execute();
+    }
+    await tx
+      .insertInto('subnets')
+      .values({
+        id: 'net',
+        region_id: 'r',
+        role: 'both',
+        family: 4,
+        cidr: '10.77.0.0/24',
+        gateway: null,
+        dns: '[]',
+        server_first: '10.77.0.90',
+        server_last: '10.77.0.99',
+        reserved_first: '10.77.0.10',
+        reserved_last: '10.77.0.50',
+        lease_first: null,
+        lease_last: null,
+      })
+      .execute();
+    for (const [address, holder_kind, holder_id] of [
+      ['10.77.0.11', 'nic', FIRST],
+      ['10.77.0.12', 'nic', SECOND],
+      ['10.77.0.99', 'attempt', FIRST],
+    ] as const) {
+      await tx
+        .insertInto('addresses')
+        .values({ subnet_id: 'net', address, holder_kind, holder_id, tenant_id: null, held_at: 0 })
         .execute();
     }
     for (const [id, generation, opened, ended] of [

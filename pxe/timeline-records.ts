@@ -5,8 +5,7 @@ import type { Log } from '../appliance/kernel/log.ts';
 import type { Service } from '../appliance/kernel/service.ts';
 import type { BootSessionRow, TimelineRow } from '../appliance/store/schema.ts';
 import type { Reader, Store } from '../appliance/store/store.ts';
-import type { Mac } from './boot-client.ts';
-import type { Timeline, TimelineEntry } from './timeline.ts';
+import type { Timeline, TimelineEntry, TimelineOwner } from './timeline.ts';
 
 export interface StoreTimelineOptions {
   readonly store: Store;
@@ -41,12 +40,12 @@ export class StoreTimeline implements Timeline, Service {
     return this.#dropped;
   }
 
-  seen(mac: Mac, entry: TimelineEntry): void {
+  seen(owner: TimelineOwner, entry: TimelineEntry): void {
     if (this.#waiting.length >= this.#capacity) {
       this.#waiting.shift();
       this.#dropped += 1;
     }
-    this.#waiting.push({ id: this.#options.ids.next('tl'), mac, entry });
+    this.#waiting.push({ id: this.#options.ids.next('tl'), owner, entry });
     this.#arrived.abort();
   }
 
@@ -98,14 +97,17 @@ export class StoreTimeline implements Timeline, Service {
 
   async #rows(batch: readonly Waiting[]): Promise<TimelineRow[]> {
     const { read } = this.#options.store;
-    const machines = await machinesOf(read, new Set(batch.map(({ mac }) => mac)));
+    const machines = await machinesOf(
+      read,
+      batch.map(({ owner }) => owner),
+    );
     const sessions = await sessionsOf(
       read,
       new Set(machines.values()),
       Math.min(...batch.map(({ entry }) => entry.at)),
     );
-    return batch.flatMap(({ id, mac, entry }) => {
-      const machineId = machines.get(mac);
+    return batch.flatMap(({ id, owner, entry }) => {
+      const machineId = machines.get(textOf(owner));
       if (machineId === undefined) return [];
       const { at, source, name, detail } = entry;
       const session = sessions.find((row) => row.machine_id === machineId && wasOpen(row, at));
@@ -152,7 +154,7 @@ export async function readTimeline(
 
 interface Waiting {
   readonly id: string;
-  readonly mac: Mac;
+  readonly owner: TimelineOwner;
   readonly entry: TimelineEntry;
 }
 
@@ -182,13 +184,31 @@ async function insert(tx: Pick<Parameters<Parameters<Store['transaction']>[0]>[0
   }
 }
 
-async function machinesOf(read: Reader, macs: ReadonlySet<Mac>): Promise<Map<string, string>> {
+/** Machines by the MACs of their NICs and by the addresses that are reserved for these. */
+async function machinesOf(read: Reader, owners: readonly TimelineOwner[]): Promise<Map<string, string>> {
   const found = new Map<string, string>();
+  const macs = new Set(owners.filter((owner) => typeof owner === 'string'));
   for (const some of slices([...macs])) {
     const rows = await read.selectFrom('machine_nics').select(['mac', 'machine_id']).where('mac', 'in', some).execute();
     for (const { mac, machine_id } of rows) found.set(mac, machine_id);
   }
+  const addresses = new Set(owners.filter((owner) => typeof owner !== 'string').map(({ address }) => address));
+  for (const some of slices([...addresses])) {
+    const rows = await read
+      .selectFrom('addresses')
+      .innerJoin('machine_nics', 'machine_nics.mac', 'addresses.holder_id')
+      .select(['addresses.address', 'machine_nics.machine_id'])
+      .where('addresses.holder_kind', '=', 'nic')
+      .where('addresses.address', 'in', some)
+      .execute();
+    for (const { address, machine_id } of rows) found.set(address, machine_id);
+  }
   return found;
+}
+
+// A MAC never looks like an address: both may be keys of one map.
+function textOf(owner: TimelineOwner): string {
+  return typeof owner === 'string' ? owner : owner.address;
 }
 
 type Session = Pick<BootSessionRow, 'id' | 'machine_id' | 'opened_at' | 'ended_at'>;

@@ -12,7 +12,10 @@ export interface TimelineEntry {
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
+/** Whose entry it is: the machine of this NIC, or the one that has this address reserved, for what comes without a name. */
+export type TimelineOwner = Mac | { readonly address: string };
+
 /** Takes entries without waiting: a packet is answered before it is told of. Strangers' entries are dropped. */
 export interface Timeline {
-  seen(mac: Mac, entry: TimelineEntry): void;
+  seen(owner: TimelineOwner, entry: TimelineEntry): void;
 }

@@ -142,10 +142,10 @@ async function eventEntries(read: Reader, { request, attempts }: ServerView): Pr
   });
 }
 
-/** The steps that go on, and those that were undone. */
+/** The step that goes on, or those that were undone, newest first. */
 function stepEntries({ attempts }: ServerView): TimelineEntry[] {
   return attempts.flatMap(({ attempt, steps }) =>
-    steps.flatMap(({ name, state, tries, error, started_at, ended_at }) => {
+    steps.toReversed().flatMap(({ name, state, tries, error, started_at, ended_at }) => {
       if (state === 'done') return [];
       const reason = error === null ? {} : { error: JSON.parse(error) as Reason };
       const detail = { attempt: attempt.number, state, tries, ...reason };

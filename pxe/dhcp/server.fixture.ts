@@ -11,7 +11,7 @@ import { openStore } from '../../appliance/store/open.ts';
 import { sqliteUrl } from '../../appliance/store/test-stores.ts';
 import type { BootClient } from '../boot-client.ts';
 import type { BootDecision } from '../boot-plan.ts';
-import type { TimelineEntry } from '../timeline.ts';
+import type { TimelineEntry, TimelineOwner } from '../timeline.ts';
 import type { Firmware, RequestFields } from './golden.fixture.ts';
 import { requestBytes } from './golden.fixture.ts';
 import type { LeaseBook } from './lease-book.ts';
@@ -75,7 +75,7 @@ export async function start(t: Test, seed: SubnetSeed = {}) {
   await seedSubnet(store, seed);
   await reserve(store, KNOWN, '10.77.0.11');
   const socket = new FakeSocket();
-  const timeline: ({ mac: string } & TimelineEntry)[] = [];
+  const timeline: ({ mac: TimelineOwner } & TimelineEntry)[] = [];
   const log: ({ level: string } & Record<string, unknown>)[] = [];
   const asked: BootClient[] = [];
   const work = { pending: 0 };

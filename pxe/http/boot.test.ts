@@ -53,7 +53,7 @@ test('a claim buys the bearer and the order, and the same nonce the same again',
   t.equal(second.status, 409);
   t.match(JSON.parse(second.text), { error: { code: 'boot.claim-conflict' } });
   t.notMatch(second.text, BEARER);
-  t.match(await rig.seen('claim'), { mac: MAC, entry: { detail: { status: 200 } } });
+  t.match(await rig.seen('claim'), { owner: MAC, entry: { detail: { status: 200 } } });
   t.notMatch(rig.logged.join(), new RegExp(`${CLAIM_TOKEN}|${BEARER}`));
 });
 
@@ -110,9 +110,16 @@ test('a report arrives with its facts as text, and a stale one is told to stop',
   t.strictSame(rig.director.told, [
     { generation: 7, stage: 'image', status: 'done', uptime: 31.52, facts: { bytes: '123', seconds: '4.5' } },
   ]);
+  t.match(await rig.seen('image done'), {
+    owner: { address: '127.0.0.1' },
+    entry: { source: 'ramdisk', detail: { bytes: '123', seconds: '4.5', uptime: 31.52, ms: Number } },
+  });
   const stale = await say(rig, '/boot/v1/report', form({ ...report, generation: '6' }), BEARER);
   t.equal(stale.status, 409);
   t.match(JSON.parse(stale.text), { error: { code: 'boot.stale' } });
+  const { entry } = await rig.seen('report-refused');
+  t.match(entry, { source: 'http', detail: { status: 409, stage: 'image', result: 'done' } });
+  t.equal(entry.detail['seconds'], undefined, 'what was refused is not repeated');
 });
 
 test('a reason that holds control characters still arrives, as one line', async (t) => {
@@ -257,6 +264,8 @@ test('a waiting machine gets its next order, or word that there is none yet', as
   t.equal(status, 200);
   t.equal(text, 'verb=wipe\ngeneration=8\n');
   t.equal((await say(rig, '/boot/v1/next', {}, BEARER)).status, 400);
+  await rig.seen('next-refused');
+  t.same(rig.names(), ['next', 'next-refused'], 'that there is none yet fills no timeline');
 });
 
 test('an order whose value would be another line is never sent', async (t) => {

@@ -39,7 +39,6 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
         uuid,
         from,
       });
-      witness.bind(from, mac);
       reply.type('text/plain; charset=utf-8');
       return orderText({ protocol: PROTOCOL, bearer: grant.bearer.reveal(), ...grant.order });
     },
@@ -53,6 +52,8 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
       const { stage, status: result, uptime } = report;
       witness.remark(request, { facts: { stage, result, uptime } });
       await director.report(bearerOf(request), report);
+      // Now it is the ramdisk's word, and what it says is worth keeping.
+      witness.remark(request, { said: { name: `${stage} ${result}`, facts: { ...report.facts, uptime } } });
       return reply.code(204).send();
     },
   );
@@ -87,6 +88,8 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
         director.next(bearerOf(request), Number(request.query.generation), signal),
         signal,
       );
+      // A machine that waits for days asks every half a minute.
+      if (order === undefined) witness.remark(request, { untold: true });
       if (order === undefined) return reply.code(204).send();
       return reply.type('text/plain; charset=utf-8').send(orderText(order));
     },

@@ -33,8 +33,6 @@ export function registerScript(app: FastifyInstance, deps: ScriptDeps): void {
 
       const host = ownHost(request);
       const { claimToken, address, gateway } = await director.script(mac, new Secret(token));
-      witness.bind(witness.peer(request), mac);
-      witness.bind(address.replace(/\/.*/, ''), mac);
       return scripts.ramdisk({
         kernelUrl: `http://${host}:${deps.httpPort()}/ramdisk/vmlinuz`,
         initrdUrl: `http://${host}:${deps.httpPort()}/ramdisk/initrd`,

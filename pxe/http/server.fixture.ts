@@ -27,7 +27,7 @@ import type {
   Report,
   SystemFile,
 } from '../boot-plan.ts';
-import type { TimelineEntry } from '../timeline.ts';
+import type { TimelineEntry, TimelineOwner } from '../timeline.ts';
 import { openBootCertificate } from './certificate.ts';
 import type { HttpLimits } from './server.ts';
 import { BootHttp } from './server.ts';
@@ -112,6 +112,11 @@ export class TestDirector implements BootDirector, AgentDesk {
   }
 }
 
+export interface Seen {
+  readonly owner: TimelineOwner;
+  readonly entry: TimelineEntry;
+}
+
 export interface Rig {
   readonly http: string;
   readonly https: string;
@@ -123,7 +128,9 @@ export interface Rig {
   readonly image: { sha256: string; content: Buffer };
   readonly logged: string[];
   /** Resolves with the entry of this name once it was seen. */
-  readonly seen: (name: string) => Promise<{ mac: Mac; entry: TimelineEntry }>;
+  readonly seen: (name: string) => Promise<Seen>;
+  /** The names of all entries so far. */
+  readonly names: () => string[];
   readonly stop: () => Promise<void>;
 }
 
@@ -138,7 +145,7 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
   const path = join(directory, 'image');
   writeFileSync(path, content);
   const director = new TestDirector();
-  const entries: { mac: Mac; entry: TimelineEntry }[] = [];
+  const entries: Seen[] = [];
   const watchers = new Set<() => void>();
   const logged: string[] = [];
   const server = new BootHttp({
@@ -153,8 +160,8 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
     },
     images: async (digest) => (digest === sha256 ? { path, bytes: content.length } : undefined),
     timeline: {
-      seen(mac, entry) {
-        entries.push({ mac, entry });
+      seen(owner, entry) {
+        entries.push({ owner, entry });
         for (const watcher of watchers) watcher();
       },
     },
@@ -183,6 +190,7 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
     image: { sha256, content },
     logged,
     stop,
+    names: () => entries.map(({ entry }) => entry.name),
     seen: (name) =>
       new Promise((resolve) => {
         const look = () => {

@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import type { Clock, Millis } from '../../appliance/kernel/clock.ts';
 import type { Mac } from '../boot-client.ts';
-import type { Timeline } from '../timeline.ts';
+import type { Timeline, TimelineOwner } from '../timeline.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -13,12 +13,19 @@ declare module 'fastify' {
   }
 }
 
-/** What a handler adds to the timeline entry of its request. */
+/** What a handler says of its request, for the timeline. */
 interface Remark {
-  mac?: Mac;
-  name?: string;
-  facts?: Readonly<Record<string, unknown>>;
+  /** Whose it is, when the request names its machine. */
+  readonly mac?: Mac;
+  readonly name?: string;
+  readonly facts?: Facts;
+  /** What the ramdisk said by it: told instead of the request that carried it. */
+  readonly said?: { readonly name: string; readonly facts: Facts };
+  /** Nothing came of it that is worth an entry. */
+  readonly untold?: boolean;
 }
+
+type Facts = Readonly<Record<string, unknown>>;
 
 interface Begun {
   readonly at: Millis;
@@ -29,13 +36,11 @@ interface Begun {
 
 /**
  * Tells the timeline of every request: when its answer was out (or the client gone), its status, bytes and time.
- * Kernel, ramdisk and image are asked for without a name; whose they are is known from the address that the script
- * was written for and the claim came from.
+ * Kernel, ramdisk and image are asked for without a name: they are of the machine that has the client's address reserved.
  */
 export class Witness {
   readonly #timeline: Timeline;
   readonly #clock: Clock;
-  readonly #macs = new Map<string, Mac>();
   readonly #remarks = new WeakMap<FastifyRequest, Remark>();
   readonly #peers = new WeakMap<FastifyRequest, string>();
 
@@ -64,27 +69,25 @@ export class Witness {
     this.#remarks.set(request, { ...this.#remarks.get(request), ...remark });
   }
 
-  /** From now on requests from this address are this machine's. */
-  bind(address: string, mac: Mac): void {
-    this.#macs.delete(address);
-    this.#macs.set(address, mac);
-    const [oldest] = this.#macs.keys();
-    if (this.#macs.size > MAX_ADDRESSES && oldest !== undefined) this.#macs.delete(oldest);
-  }
-
   /** Where the request came from, also when that connection is gone. */
   peer(request: FastifyRequest): string {
     return this.#peers.get(request) ?? '';
   }
 
   #tell(request: FastifyRequest, reply: FastifyReply, socket: Socket, begun: Begun): void {
-    const { mac = this.#macs.get(begun.from), name, facts } = this.#remarks.get(request) ?? {};
+    const { mac, name, facts, said, untold } = this.#remarks.get(request) ?? {};
     const route = name ?? request.routeOptions.config.seen;
-    if (mac === undefined || route === undefined) return;
+    if (route === undefined || untold === true) return;
+    const owner: TimelineOwner = mac ?? { address: begun.from };
     const at = this.#clock.now();
+    const ms = at - begun.at;
+    if (said !== undefined) {
+      this.#timeline.seen(owner, { at, source: 'ramdisk', name: said.name, detail: { ...said.facts, ms } });
+      return;
+    }
     const whole = reply.raw.writableFinished;
     const status = reply.statusCode;
-    this.#timeline.seen(mac, {
+    this.#timeline.seen(owner, {
       at,
       source: 'http',
       name: status < 400 ? route : `${route}-refused`,
@@ -92,15 +95,13 @@ export class Witness {
         from: begun.from,
         status,
         bytes: whole ? Number(reply.getHeader('content-length') ?? 0) : socket.bytesWritten - begun.sent,
-        ms: at - begun.at,
+        ms,
         ...(whole ? {} : { cut: true }),
         ...facts,
       },
     });
   }
 }
-
-const MAX_ADDRESSES = 65_536;
 
 /** An IPv4 address as itself where a dual-stack socket shows it mapped (RFC 4291 §2.5.5.2). */
 export function plainAddress(address: string): string {
