@@ -17,6 +17,7 @@ import { BmcFleet } from './machines/bmc-fleet.ts';
 import { openBmc } from './machines/bmc/open-bmc.ts';
 import type { BootDriveDeps } from './machines/boot-drive.ts';
 import { MachineCare } from './machines/machine-care.ts';
+import { dataKey, openMasterKeys } from './machines/master-key.ts';
 import { bareMetal } from './providers/bare-metal/bare-metal.ts';
 import { probeSsh } from './providers/ssh-probe.ts';
 import { ProvisionListener, provisionSaga } from './requests/provision.ts';
@@ -24,8 +25,7 @@ import { exponentialRetry } from './saga/retry.ts';
 import { bindSaga } from './saga/saga.ts';
 import { SagaRunner } from './saga/saga-runner.ts';
 import { Sagas } from './saga/sagas.ts';
-import { openMasterKeys } from './master-key.ts';
-import { dataKey, firstOperatorKey } from './start-up.ts';
+import { firstOperatorKey } from './start-up.ts';
 import { openStore } from './store/open.ts';
 
 export interface Surroundings {

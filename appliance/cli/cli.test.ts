@@ -121,6 +121,7 @@ test('a backup taken while the daemon runs holds everything when it is restored'
   t.equal(backup.code, 0, backup.err);
   t.match((await here.rackstart('backup', '--config', here.config, target)).err, /exists already.*\(state\.conflict\)/);
   t.match((await here.rackstart('restore', '--config', here.config, target)).err, /^error: .*\((store\.locked)\)/);
+  t.match((await here.rackstart('rotate-master-key', '--config', here.config)).err, /^error: .*\((store\.locked)\)/);
   await served.stop();
 
   // Another host: the master key travels apart from the database.
@@ -132,6 +133,12 @@ test('a backup taken while the daemon runs holds everything when it is restored'
   const operatorKey = join(here.directory, 'state/operator.key');
   t.match((await revived.ask(['region', 'list'], operatorKey)).out, /west/, 'keys are still keys');
   t.equal((await revived.stop()).code, 0);
+
+  const rotated = await there.rackstart('rotate-master-key', '--config', there.config, '--json');
+  t.match(JSON.parse(rotated.out), { sealed: 2 }, 'the keys of API keys and of boot tokens');
+  const again = await there.serve();
+  t.match((await again.ask(['region', 'list'], operatorKey)).out, /west/, 'under a new master key too');
+  t.equal((await again.stop()).code, 0);
 });
 
 test('what can not work says what happened, why, and what to do', async (t) => {

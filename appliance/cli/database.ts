@@ -3,6 +3,7 @@ import { CommanderError } from 'commander';
 import type { Command } from 'commander';
 
 import { createLog } from '../kernel/log.ts';
+import { rotateMasterKey } from '../machines/master-key.ts';
 import { backup, restore } from '../store/backup.ts';
 import { examine, invariantCount } from '../store/doctor.ts';
 import { openStore } from '../store/open.ts';
@@ -49,6 +50,21 @@ export function databaseCommands(program: Command, context: CliContext): void {
       answerTo(context, json)({ file: source }, `${source} is restored\n`);
     },
   );
+  local(
+    program
+      .command('rotate-master-key')
+      .description('seal every secret in the database under a new master key; the daemon must be stopped'),
+  ).action(async ({ config, json = false }: DatabaseOptions) => {
+    const { store: url, masterKey } = await context.loadConfig(config);
+    const store = await openStore({ url, clock: context.clock, log: createLog('warn') });
+    try {
+      const sealed = await rotateMasterKey(store, masterKey, context.ids);
+      const note = `${masterKey} is a new key; ${String(sealed)} secrets are sealed under it. Older backups need the old one.`;
+      answerTo(context, json)({ file: masterKey, sealed }, `${note}\n`);
+    } finally {
+      await store.close();
+    }
+  });
 }
 
 function local(command: Command): Command {

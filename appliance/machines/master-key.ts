@@ -1,11 +1,12 @@
 import { open, rename, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-import type { Ids } from './kernel/ids.ts';
-import type { Log } from './kernel/log.ts';
-import type { MasterKey } from './machines/bmc/credentials.ts';
-import { MasterKeys, generateMasterKey, loadMasterKey } from './machines/bmc/credentials.ts';
-import type { Store, Tx } from './store/store.ts';
+import type { Ids } from '../kernel/ids.ts';
+import type { Log } from '../kernel/log.ts';
+import { Secret } from '../kernel/secret.ts';
+import type { MasterKey } from './bmc/credentials.ts';
+import { MasterKeys, generateMasterKey, loadMasterKey } from './bmc/credentials.ts';
+import type { Store, Tx } from '../store/store.ts';
 
 /** The master key of this appliance; the first start makes it. */
 export async function openMasterKeys(path: string, ids: Ids, log: Log): Promise<MasterKeys> {
@@ -48,6 +49,23 @@ async function reseal(tx: Tx, keys: MasterKeys, ids: Ids): Promise<number> {
     sealed += 1;
   }
   return sealed;
+}
+
+/**
+ * A key that this appliance derives others from, kept in the database sealed under the master key: a new master key reseals
+ * it, and no token or API key changes. 32 bytes, hex.
+ */
+export async function dataKey(store: Store, keys: MasterKeys, name: string, ids: Ids): Promise<Secret> {
+  const fresh = keys.seal(new Secret(ids.random(32).toString('hex')), name, ids);
+  const sealed = await store.transaction(async (tx) => {
+    await tx
+      .insertInto('sealed_keys')
+      .values({ name, sealed: fresh })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    return tx.selectFrom('sealed_keys').select('sealed').where('name', '=', name).executeTakeFirstOrThrow();
+  });
+  return keys.open(sealed.sealed, name);
 }
 
 const nextPath = (path: string) => `${path}.next`;

@@ -3,12 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 
-import { createIds } from './kernel/ids.ts';
-import { silentLog } from './kernel/log.ts';
-import { generateMasterKey } from './machines/bmc/credentials.ts';
-import { openMasterKeys, rotateMasterKey } from './master-key.ts';
-import { dataKey } from './start-up.ts';
-import { eachStore } from './store/test-stores.ts';
+import { createIds } from '../kernel/ids.ts';
+import { silentLog } from '../kernel/log.ts';
+import { generateMasterKey } from './bmc/credentials.ts';
+import { dataKey, openMasterKeys, rotateMasterKey } from './master-key.ts';
+import { eachStore } from '../store/test-stores.ts';
 
 eachStore(
   'a new master key opens what the old one sealed, and nothing derived changes',
