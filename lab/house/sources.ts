@@ -1,17 +1,14 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import ts from 'typescript';
 
+import { walk } from '../test/files.ts';
+
 export const root = join(import.meta.dirname, '../..');
 
-/** What git tracks, and what is new and not ignored: relative to the project's root. */
+/** Every file of the project, relative to its root; without git, so that it works wherever the project was unpacked. */
 export function projectFiles(): string[] {
-  const listed = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '-z'], {
-    cwd: root,
-    encoding: 'utf8',
-  });
-  return listed.split('\0').filter((file) => file !== '' && existsSync(join(root, file)));
+  return walk(root);
 }
 
 export function read(file: string): string {
