@@ -103,3 +103,23 @@ for (const url of [
     t.notMatch(String(error), /hush/);
   });
 }
+
+sqliteStore('a query that was made before a column came along sees it afterwards', async (t, store) => {
+  const read = () => store.transaction((tx) => tx.selectFrom('cursors').selectAll().execute());
+  await store.transaction((tx) => tx.insertInto('cursors').values({ consumer: 'a', position: 7 }).execute());
+  t.strictSame(await read(), [{ consumer: 'a', position: 7 }]);
+  await store.transaction((tx) => sql`alter table cursors add column note text default 'later'`.execute(tx));
+  t.strictSame(await read(), [{ consumer: 'a', position: 7, note: 'later' }]);
+});
+
+sqliteStore('queries of more shapes than are kept are answered alike', async (t, store) => {
+  await store.transaction((tx) => tx.insertInto('cursors').values({ consumer: 'a', position: 7 }).execute());
+  const ask = (names: number) =>
+    store.read
+      .selectFrom('cursors')
+      .select('position')
+      .where('consumer', 'in', ['a', ...Array.from({ length: names }, String)])
+      .execute();
+  for (let names = 0; names < 600; names++) await ask(names);
+  t.strictSame(await ask(0), [{ position: 7 }]);
+});
