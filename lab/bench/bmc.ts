@@ -12,16 +12,20 @@ import { startIpmiSim } from '../bmc/ipmi-sim.ts';
 import { run } from '../process/run.ts';
 import { median, moreIsBetter } from './report.ts';
 import type { Bench, Row } from './report.ts';
+import { orderToReset } from './reset.ts';
 
-/** Our IPMI client beside `ipmitool`, both asking one `ipmi_sim` for the power of its machine. */
+/**
+ * Our IPMI client beside `ipmitool`, both asking one `ipmi_sim` for the power of its machine; and how long the whole daemon
+ * takes from an order to the command that starts its machine.
+ */
 export const bench: Bench = {
   name: 'bmc',
-  about: 'IPMI commands per second over one kept session, beside ipmitool exec and one ipmitool process a command',
+  about: 'IPMI commands per second beside ipmitool exec and one ipmitool process a command; ms from POST to reset',
 
   async run(say) {
     const directory = await mkdtemp(join(tmpdir(), 'rs-bench-bmc-'));
     try {
-      return await commandRates(directory, say);
+      return [...(await commandRates(directory, say)), ...(await orderToReset(directory, say))];
     } finally {
       await rm(directory, { recursive: true });
     }
