@@ -9,8 +9,8 @@ stage_disk() {
   want_type=$(optional disk_type 'nvme|ssd|hdd')
 
   # Controllers find their disks in their own time; once udev has settled, what is there is all there is.
-  wait_until 30 1 any_matching_disk || fail boot.stage-failed "no disk matches $(rule); found: $(disk_list)"
-  [ "$(matching_disks | wc -l)" = 1 ] || fail boot.stage-failed "more than one disk matches $(rule); found: $(disk_list)"
+  wait_until 30 1 any_matching_disk || fail boot.disk-rule "no disk matches $(rule); found: $(disk_list)"
+  [ "$(matching_disks | wc -l)" = 1 ] || fail boot.disk-rule "more than one disk matches $(rule); found: $(disk_list)"
 
   disk=$(matching_disks)
   echo "/dev/$disk" >"$RUN/disk"

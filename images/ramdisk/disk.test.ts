@@ -27,7 +27,7 @@ test('a rule that more than one disk matches stops with all candidates', async (
   const ramdisk = withDisks(t);
   order(ramdisk, { disk_min_bytes: 100 * GB });
   const failure = await ramdisk.stage('disk');
-  t.equal(failure?.code, 'boot.stage-failed');
+  t.equal(failure?.code, 'boot.disk-rule');
   t.match(failure?.reason, /more than one disk matches/);
   t.match(failure?.reason, /nvme0n1 \(\d+ bytes, nvme, serial S1\); sda .*; sdb .*serial V7/);
 });
@@ -36,7 +36,7 @@ test('a rule that no disk matches stops with all candidates', async (t) => {
   const ramdisk = withDisks(t);
   order(ramdisk, { disk_min_bytes: 0, disk_serial: 'none such' });
   const failure = await ramdisk.stage('disk');
-  t.equal(failure?.code, 'boot.stage-failed');
+  t.equal(failure?.code, 'boot.disk-rule');
   t.match(failure?.reason, /no disk matches.*serial none such.*nvme0n1 .*; sda .*; sdb/);
 });
 

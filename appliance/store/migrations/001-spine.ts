@@ -229,6 +229,7 @@ const statements = [
     unique (machine_id, generation),
     check ((verb = 'install') = (plan_digest is not null))
   )`,
+  `create index boot_orders_by_attempt on boot_orders (attempt_id) where attempt_id is not null`,
   `create unique index boot_orders_one_live on boot_orders (machine_id) where state in ('pending', 'claimed')`,
   `create table boot_sessions (
     id text not null primary key,
@@ -246,6 +247,7 @@ const statements = [
     end_reason text,
     stages text not null
   )`,
+  `create index boot_sessions_by_order on boot_sessions (order_id)`,
   `create unique index boot_sessions_one_live on boot_sessions (machine_id) where ended_at is null`,
   `create table timeline (
     id text not null primary key,
