@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { Writable } from 'node:stream';
@@ -8,6 +8,7 @@ import { pipeline } from 'node:stream/promises';
 import { createZstdDecompress } from 'node:zlib';
 
 import type { Clock } from '../appliance/kernel/clock.ts';
+import { syncDirectory } from '../appliance/kernel/durable-file.ts';
 import { RackstartError } from '../appliance/kernel/errors.ts';
 import type { Ids } from '../appliance/kernel/ids.ts';
 import type { ImageRow } from '../appliance/store/schema.ts';
@@ -179,14 +180,4 @@ async function decompressedBytes(path: string, compressed: number, mostBytes: nu
 
 function tooLarge(mostBytes: number): RackstartError {
   return new RackstartError('image.invalid', `Images over ${String(mostBytes)} bytes are not taken.`);
-}
-
-// A rename is durable once its directory is.
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

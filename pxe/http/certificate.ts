@@ -2,11 +2,12 @@
 import 'reflect-metadata';
 
 import { createPrivateKey, createPublicKey, webcrypto } from 'node:crypto';
-import { link, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import * as x509 from '@peculiar/x509';
 
+import { writeOnce } from '../../appliance/kernel/durable-file.ts';
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import type { Ids } from '../../appliance/kernel/ids.ts';
 import { Secret } from '../../appliance/kernel/secret.ts';
@@ -146,19 +147,4 @@ async function readIfThere(path: string): Promise<string | undefined> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw new RackstartError('config.invalid', `${path} cannot be read.`, { cause: error });
   }
-}
-
-/** Whole or not at all, on disk before anyone relies on it, and never over a file that is there. */
-async function writeOnce(path: string, text: string, mode: number): Promise<void> {
-  const draft = `${path}.new`;
-  await rm(draft, { force: true });
-  const file = await open(draft, 'wx', mode);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await link(draft, path);
-  await rm(draft);
 }

@@ -1,8 +1,8 @@
 import { createCipheriv, createDecipheriv, createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
-import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { writeOnce } from '../../kernel/durable-file.ts';
 import { RackstartError } from '../../kernel/errors.ts';
 import type { Ids } from '../../kernel/ids.ts';
 import { Secret } from '../../kernel/secret.ts';
@@ -79,7 +79,9 @@ export function masterKeyPath(configured: string | undefined, environment: NodeJ
 
 /** Rejects with `config.invalid` when it is missing, not 32 bytes, or readable by others than its owner. */
 export async function loadMasterKey(path: string): Promise<MasterKey> {
-  const file = await openKeyFile(path, 'r');
+  const file = await open(path).catch((cause: unknown) => {
+    throw invalid(`master key ${path} cannot be read`, cause);
+  });
   try {
     const { mode } = await file.stat();
     if ((mode & 0o077) !== 0) throw invalid(`master key ${path} can be read by others: chmod 0600 it`);
@@ -94,14 +96,11 @@ export async function loadMasterKey(path: string): Promise<MasterKey> {
 /** Writes a new key for its owner's eyes only; rejects with `config.invalid` when there is a file already. */
 export async function generateMasterKey(path: string, ids: Ids): Promise<MasterKey> {
   const key = masterKey(ids.random(KEY_BYTES));
-  const file = await openKeyFile(path, 'wx');
-  try {
-    await file.writeFile(key.bytes);
-    await file.sync(); // a key lost in a power cut takes with it everything that was sealed
-    return key;
-  } finally {
-    await file.close();
-  }
+  // Half a key would keep the appliance from starting; one lost in a power cut takes with it everything that was sealed.
+  await writeOnce(path, key.bytes, 0o600).catch((cause: unknown) => {
+    throw invalid(`master key ${path} cannot be written`, cause);
+  });
+  return key;
 }
 
 const VERSION = 'v1';
@@ -132,14 +131,6 @@ function parse(sealed: string, machineId: string): Sealed {
     throw mismatch(machineId, 'is not in the form this version writes');
   }
   return { keyId, nonce, ciphertext, tag };
-}
-
-async function openKeyFile(path: string, flags: 'r' | 'wx'): Promise<FileHandle> {
-  try {
-    return await open(path, flags, 0o600);
-  } catch (cause) {
-    throw invalid(`master key ${path} cannot be ${flags === 'r' ? 'read' : 'written'}`, cause);
-  }
 }
 
 function mismatch(machineId: string, what: string, cause?: unknown): RackstartError {
