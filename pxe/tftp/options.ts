@@ -15,7 +15,7 @@ export interface NegotiatedOptions {
 }
 
 /**
- * What is granted of what a client asked (RFC 2347 to 2349, 7440). An unknown option, or a value outside the RFC's range,
+ * What is granted of what a client asked (RFC 2347 to 2349, 7440). An unknown option, or a value outside its range,
  * is as if it had not been asked for; block and window sizes may be granted smaller, a timeout only as it is.
  */
 export function negotiate(
@@ -31,11 +31,14 @@ export function negotiate(
     return granted.get(name);
   };
   const blockSize = grant('blksize', 8, 65_464, limits.blockSize) ?? 512;
-  const timeout = grant('timeout', 1, 255, 255) ?? 1;
+  const timeout = grant('timeout', 1, LONGEST_TIMEOUT, LONGEST_TIMEOUT) ?? 1;
   const windowSize = grant('windowsize', 1, 65_535, limits.windowSize) ?? 1;
   if (decimal(asked.get('tsize')) !== undefined) granted.set('tsize', fileSize);
   return { blockSize, windowSize, timeout, granted };
 }
+
+// RFC 2349 allows 255 s: a silent stranger would hold one of our transfers for 25 minutes. It gets our own second instead.
+const LONGEST_TIMEOUT = 20;
 
 function decimal(text: string | undefined): number | undefined {
   return text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined;
