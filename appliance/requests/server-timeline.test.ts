@@ -43,6 +43,19 @@ eachStore('a step that goes on is told with its tries', async (t, store, { clock
   ]);
 });
 
+eachStore('nothing goes on in a boot that has fallen silent and was given up', async (t, store, { clock }) => {
+  const pipeline = await Pipeline.open(t, store, clock);
+  pipeline.rack[0]!.atHop = (hop) => (hop === 'grow' ? 'silent' : undefined);
+  const id = await pipeline.order();
+  await pipeline.untilRequest(id, 'rolled-back');
+  const { stages } = await serverTimeline(store.read, await viewServer(store.read, id));
+  t.equal(stages.at(-1)?.name, 'grow', 'where it stopped');
+  t.same(
+    stages.filter(({ endedAt }) => endedAt === undefined),
+    [],
+  );
+});
+
 eachStore('each boot is told from its order to its end, and a failure with its reason', async (t, store, { clock }) => {
   const pipeline = await Pipeline.open(t, store, clock);
   const failure = { code: 'image.digest', reason: 'The image is another one.' };
@@ -52,7 +65,7 @@ eachStore('each boot is told from its order to its end, and a failure with its r
   const entries = await sagaEntries(store.read, id);
   t.match(
     entries.find(({ name }) => name === 'boot opened'),
-    { detail: { generation: Number } },
+    { detail: { machine: 'm1', generation: Number } },
   );
   t.match(
     entries.find(({ name }) => name === 'boot ended'),

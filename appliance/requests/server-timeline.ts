@@ -1,6 +1,7 @@
 import type { BootStages } from '../../pxe/boot-session.ts';
 import { stagesWithTimeline } from '../../pxe/boot-session.ts';
 import type { TimelineEntry } from '../../pxe/timeline.ts';
+import type { TimelineRecord } from '../../pxe/timeline-records.ts';
 import { readTimeline } from '../../pxe/timeline-records.ts';
 import type { EventMap, EventType } from '../events/catalogue.ts';
 import type { Millis } from '../kernel/clock.ts';
@@ -48,7 +49,7 @@ export async function serverTimeline(read: Reader, view: ServerView): Promise<Se
   return {
     stages: await stagesOf(read, view, sessions.at(-1), entries),
     // At the same moment what was ordered comes before what came of it.
-    entries: [...steps, ...bootEntries(sessions), ...entries].sort((a, b) => a.at - b.at),
+    entries: [...steps, ...bootEntries(sessions, view), ...entries].sort((a, b) => a.at - b.at),
   };
 }
 
@@ -67,7 +68,7 @@ async function stagesOf(
   read: Reader,
   view: ServerView,
   boot: BootSessionRow | undefined,
-  entries: readonly TimelineEntry[],
+  entries: readonly TimelineRecord[],
 ): Promise<DeployStage[]> {
   const stages: DeployStage[] = [];
   const add = (name: DeployStage['name'], startedAt: Millis, endedAt?: Millis, facts = {}) =>
@@ -75,16 +76,19 @@ async function stagesOf(
 
   add('admit', view.request.created_at, boot?.opened_at);
   if (boot === undefined) return stages;
-  add('power', boot.opened_at, boot.powered_at ?? undefined);
-  const booted: BootStages = stagesWithTimeline(sessionOf(boot), entries);
+  // Nothing goes on in a boot that is over, though nobody was left to say that its stage had ended.
+  const over = boot.ended_at ?? undefined;
+  add('power', boot.opened_at, boot.powered_at ?? over);
+  const seen = entries.filter(({ sessionId }) => sessionId === boot.id);
+  const booted: BootStages = stagesWithTimeline(sessionOf(boot), seen);
   for (const name of deployStages) {
     const times = name in booted ? booted[name as keyof BootStages] : undefined;
     // The session opens before the BMC is told; the firmware's time begins after.
     const startedAt = name === 'dhcp' ? (boot.powered_at ?? boot.opened_at) : times?.startedAt;
-    if (times !== undefined && startedAt !== undefined) add(name, startedAt, times.endedAt, times.facts);
+    if (times !== undefined && startedAt !== undefined) add(name, startedAt, times.endedAt ?? over, times.facts);
   }
   const phonedHome = booted['phone-home']?.endedAt;
-  if (phonedHome !== undefined) add('ssh', phonedHome, await sshProvenAt(read, view, phonedHome));
+  if (phonedHome !== undefined) add('ssh', phonedHome, (await sshProvenAt(read, view, phonedHome)) ?? over);
   return stages;
 }
 
@@ -102,10 +106,12 @@ async function sshProvenAt(read: Reader, { attempts }: ServerView, after: Millis
 }
 
 /** When each boot was ordered and how it ended, which no packet tells. */
-function bootEntries(boots: readonly BootSessionRow[]): TimelineEntry[] {
-  return boots.flatMap(({ generation, state, opened_at, ended_at, end_reason: reason }) => {
-    const opened = sagaEntry(opened_at, 'boot opened', { generation });
-    return ended_at === null ? [opened] : [opened, sagaEntry(ended_at, 'boot ended', { generation, state, reason })];
+function bootEntries(boots: readonly BootSessionRow[], { attempts }: ServerView): TimelineEntry[] {
+  const names = new Map(attempts.map(({ machine }) => [machine?.id, machine?.name]));
+  return boots.flatMap(({ machine_id, generation, state, opened_at, ended_at, end_reason: reason }) => {
+    const boot = { machine: names.get(machine_id), generation };
+    const opened = sagaEntry(opened_at, 'boot opened', boot);
+    return ended_at === null ? [opened] : [opened, sagaEntry(ended_at, 'boot ended', { ...boot, state, reason })];
   });
 }
 
