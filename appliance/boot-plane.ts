@@ -20,6 +20,7 @@ import { openDeviceSocket } from './kernel/native-socket.ts';
 import type { Service } from './kernel/service.ts';
 import { StoreAgentDesk } from './machines/agent-desk.ts';
 import { StoreBootDirector } from './machines/boot-director.ts';
+import { watched } from './machines/watched-director.ts';
 import { parseCidr } from './network/address-range.ts';
 import type { SubnetRow } from './store/schema.ts';
 import type { Store } from './store/store.ts';
@@ -72,7 +73,11 @@ async function networkServices(
   const { store, events, tokenKey, images, timeline, clock, log } = deps;
   const httpBase = `http://${address}:${String(httpPort)}`;
   const loaders = await readLoaders({ arm64: arm64Loader });
-  const director = new StoreBootDirector({ store, events, tokenKey, clock, imagesUrl: `${httpBase}/images` });
+  const director = watched(new StoreBootDirector({ store, events, tokenKey, clock, imagesUrl: `${httpBase}/images` }), {
+    store,
+    events,
+    clock,
+  });
   const http = new BootHttp({
     listen: { address, httpPort, httpsPort },
     director,
