@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
 
+import type { TimelineEntry } from '../../pxe/timeline.ts';
 import type { AdmitDeps } from '../requests/admit.ts';
 import { admitServer } from '../requests/admit.ts';
 import { RackstartError } from '../kernel/errors.ts';
@@ -197,11 +198,19 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
           endedAt: maybeIso(endedAt ?? null),
           facts,
         })),
-        entries: entries.map(({ at, ...entry }) => ({ at: iso(at), ...entry })),
+        entries: entries.map((entry) => shownTo(request.caller, entry)),
       };
     },
   );
 }
+
+/** A tenant sees what happened and when; addresses, UUIDs and serial numbers of the fleet are its operator's. */
+export function shownTo({ role }: Caller, { at, source, name, detail }: TimelineEntry) {
+  const whole = role === 'operator' || tenantsOwn.has(source);
+  return { at: iso(at), source, name, detail: whole ? detail : {} };
+}
+
+const tenantsOwn: ReadonlySet<string> = new Set(['saga', 'agent']);
 
 async function tenantFor(caller: Caller, asked: string | undefined, read: Reader): Promise<string> {
   if (caller.role === 'member') {

@@ -10,7 +10,7 @@ import type { Tx } from '../store/store.ts';
  * Errors: `boot.mismatch`.
  */
 export async function recordInspection(tx: Tx, machineId: string, seen: Inspection, at: Millis): Promise<void> {
-  const uuid = seen.uuid === '' ? null : seen.uuid.toLowerCase();
+  const uuid = knownUuid(seen.uuid);
   const { smbios_uuid: known } = await tx
     .selectFrom('machines')
     .select('smbios_uuid')
@@ -63,4 +63,10 @@ export async function recordInspection(tx: Tx, machineId: string, seen: Inspecti
       throw new RackstartError('boot.mismatch', `The NIC ${mac} belongs to machine ${nic.machine_id}.`);
     }
   }
+}
+
+// SMBIOS 3.7 §7.2.1: all ones is "not set", all zeros "not present"; boards that never got one must not pass for each other.
+function knownUuid(text: string): string | null {
+  const uuid = text.toLowerCase();
+  return /^[0-]*$/.test(uuid) || /^[f-]*$/.test(uuid) ? null : uuid;
 }

@@ -12,8 +12,8 @@ import type { IpmiRequest } from './message.ts';
 import { Session } from './session.ts';
 import type { SessionDeps } from './handshake.ts';
 
-/** BMCs end a session after 60 s ± 3 s of silence (IPMI 2.0 §6.12.15). */
-const KEEP_ALIVE: Millis = 30_000;
+/** BMCs end a session after 60 s ± 3 s of silence (IPMI 2.0 §6.12.15); `ipmi_sim` after 30 s. */
+const KEEP_ALIVE: Millis = 20_000;
 
 export interface SessionTransportDeps extends SessionDeps, Recorder {
   queue: CommandQueue;
