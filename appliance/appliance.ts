@@ -13,6 +13,8 @@ import type { Clock } from './kernel/clock.ts';
 import type { Ids } from './kernel/ids.ts';
 import type { Log } from './kernel/log.ts';
 import type { Service } from './kernel/service.ts';
+import type { Systemd } from './kernel/systemd.ts';
+import { LifeSigns, noSystemd } from './kernel/systemd.ts';
 import { BmcFleet } from './machines/bmc-fleet.ts';
 import { openBmc } from './machines/bmc/open-bmc.ts';
 import type { BootDriveDeps } from './machines/boot-drive.ts';
@@ -32,6 +34,8 @@ export interface Surroundings {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
+  /** What started us; nothing did unless told. */
+  readonly systemd?: Systemd;
 }
 
 export interface Running {
@@ -45,7 +49,7 @@ export interface Running {
  */
 export async function runAppliance(
   config: Config,
-  { clock, ids, log }: Surroundings,
+  { clock, ids, log, systemd = noSystemd }: Surroundings,
   signal: AbortSignal,
   onReady: (running: Running) => void,
 ): Promise<void> {
@@ -74,7 +78,7 @@ export async function runAppliance(
     const drive: BootDriveDeps = { events, fleet, ids, bootWindow, stageDeadline };
     const care = new MachineCare({ events, clock, sagas, drive });
     const images = new ImageStore({ directory: config.images, store, clock, ids });
-    const plane = await BootPlane.open(config, { store, events, tokenKey, images, timeline, clock, ids, log });
+    const plane = await BootPlane.open(config, { store, events, tokenKey, images, timeline, clock, ids, log, systemd });
 
     // Requests: what a server is made of, and who makes it.
     const retry = exponentialRetry(3);
@@ -107,12 +111,15 @@ export async function runAppliance(
       config.api,
     );
 
-    void Promise.all([api.listening, plane.ready]).then(
+    const ready = Promise.all([api.listening, plane.ready]);
+    void ready.then(
       ([{ address, port }]) => onReady({ api: { host: address, port } }),
       () => undefined,
     );
+    const probe = () => store.read.selectFrom('sealed_keys').select('name').limit(1).execute();
+    const lifeSigns = new LifeSigns({ systemd, ready, probe, clock, log });
     try {
-      await runAll([sequencer, timeline, ...plane.services, runner, api], signal, log);
+      await runAll([sequencer, timeline, ...plane.services, runner, api, lifeSigns], signal, log);
     } finally {
       await fleet.close();
     }

@@ -18,6 +18,7 @@ import type { Ids } from './kernel/ids.ts';
 import type { Log } from './kernel/log.ts';
 import { openDeviceSocket } from './kernel/native-socket.ts';
 import type { Service } from './kernel/service.ts';
+import type { Systemd } from './kernel/systemd.ts';
 import { StoreAgentDesk } from './machines/agent-desk.ts';
 import { StoreBootDirector } from './machines/boot-director.ts';
 import { watched } from './machines/watched-director.ts';
@@ -34,6 +35,8 @@ export interface BootPlaneDeps {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
+  /** Gives the listening sockets `dhcp` and `tftp`, where its socket units opened them. */
+  readonly systemd: Systemd;
 }
 
 /** Everything that answers booting machines on one provisioning network; nothing where none is configured. */
@@ -70,7 +73,7 @@ async function networkServices(
   certificate: BootCertificate,
   deps: BootPlaneDeps,
 ): Promise<{ all: readonly Service[]; http: BootHttp }> {
-  const { store, events, tokenKey, images, timeline, clock, log } = deps;
+  const { store, events, tokenKey, images, timeline, clock, log, systemd } = deps;
   const httpBase = `http://${address}:${String(httpPort)}`;
   const loaders = await readLoaders({ arm64: arm64Loader });
   const director = watched(new StoreBootDirector({ store, events, tokenKey, clock, imagesUrl: `${httpBase}/images` }), {
@@ -93,7 +96,7 @@ async function networkServices(
   const dhcp = (subnet: SubnetRow) =>
     new DhcpServer({
       network: { device, serverAddress: address, prefixLength: parseCidr(subnet.cidr).prefixLength },
-      openSocket: openDeviceSocket,
+      openSocket: (options) => systemd.takeSocket('dhcp') ?? openDeviceSocket(options),
       leases: new StoreLeaseBook({ store, subnetId: subnet.id, clock }),
       director,
       loaderFor: (architecture) => (loaders.has(loaderFor(architecture) ?? '') ? loaderFor(architecture) : undefined),
@@ -107,6 +110,8 @@ async function networkServices(
     files: loaders,
     clock,
     log,
+    // Port 0 is a transfer's own.
+    open: (options) => (options.port === 0 ? undefined : systemd.takeSocket('tftp')) ?? openDeviceSocket(options),
     onEvent: ({ at, kind, address, ...detail }) =>
       timeline.seen({ address }, { at, source: 'tftp', name: kind, detail }),
   });

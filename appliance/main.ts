@@ -5,6 +5,7 @@ import { loadConfig } from './config.ts';
 import { systemClock } from './kernel/clock.ts';
 import { createIds } from './kernel/ids.ts';
 import { createLog } from './kernel/log.ts';
+import { openSystemd } from './kernel/systemd.ts';
 
 const clock = systemClock;
 const ids = createIds(clock);
@@ -30,7 +31,8 @@ const program = createProgram({
     // Late: the other commands need no daemon, and start in a tenth of the time.
     const { runAppliance } = await import('./appliance.ts');
     const log = createLog(config.log);
-    await runAppliance(config, { clock, ids, log }, stopping.signal, ({ api: { host, port } }) => {
+    const systemd = openSystemd(environment, process.pid, log);
+    await runAppliance(config, { clock, ids, log, systemd }, stopping.signal, ({ api: { host, port } }) => {
       stdout.write(`rackstart: ready, API at http://${urlHost(host)}:${String(port)} (documentation: /docs)\n`);
     });
   },

@@ -7,8 +7,8 @@ import koffi, { type LibraryHandle } from 'koffi';
 import { RackstartError } from './errors.ts';
 
 /**
- * What Node's sockets lack, through libc: SO_BINDTODEVICE before bind(), and raw ICMPv6. Linux only; nothing else in the
- * project calls C.
+ * What Node's sockets lack, through libc: SO_BINDTODEVICE before bind(), raw ICMPv6, and datagrams to unix sockets. Linux
+ * only; nothing else in the project calls C.
  *
  * A socket bound to the server's own address hears no broadcast, and one bound to 0.0.0.0 hears every NIC and answers
  * on the wrong segment: on a host with more than one NIC only the device says what a boot service means.
@@ -62,6 +62,27 @@ export function adoptSocket(fd: number): Socket {
   } catch (cause) {
     socket.close();
     throw new RackstartError('config.invalid', `descriptor ${String(fd)} is not a bound UDP socket`, { cause });
+  }
+}
+
+/** Keeps a descriptor that was handed to us from the programs that we start. Throws `config.invalid` when it is not open. */
+export function closeOnExec(fd: number): void {
+  checked(libc.fcntl(fd, F_SETFD, 'int', FD_CLOEXEC), `keep descriptor ${String(fd)} to ourselves`);
+}
+
+/**
+ * Sends one datagram to a unix socket: a path, or an abstract name after `@` (unix(7)). Never waits: throws
+ * `config.invalid` when nobody listens there or its queue is full.
+ */
+export function sendUnixDatagram(address: string, text: string): void {
+  const name = unixName(address);
+  const aim = `send a datagram to ${address}`;
+  const fd = checked(libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), aim);
+  try {
+    const data = Buffer.from(text);
+    checked(libc.sendto(fd, data, data.length, MSG_NOSIGNAL, name, name.length), aim);
+  } finally {
+    libc.close(fd);
   }
 }
 
@@ -122,12 +143,16 @@ export function openRawIcmp6(device: string, type: number): RawIcmp6 {
 }
 
 // <bits/socket.h>, <linux/in6.h>: the values of Linux on x86-64 and arm64.
+const AF_UNIX = 1;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const SOCK_DGRAM = 2;
 const SOCK_RAW = 3;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
+const MSG_NOSIGNAL = 0x4000;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_BROADCAST = 6;
@@ -142,6 +167,8 @@ const ICMPV6_FILTER = 1;
 const SOCKADDR_IN6_LENGTH = 28;
 // IFNAMSIZ, less the terminating zero.
 const MAX_DEVICE_NAME = 15;
+// sun_path, less the terminating zero.
+const MAX_UNIX_NAME = 107;
 
 const ALL_ROUTERS = 'ff02::2';
 const MAX_MESSAGE = 1500;
@@ -176,6 +203,12 @@ function declare(library: LibraryHandle) {
       flags: number,
       name: Uint8Array,
       nameLength: Uint8Array,
+    ) => number,
+    fcntl: library.func('int fcntl(int fd, int command, ...)') as (
+      fd: number,
+      command: number,
+      type: 'int',
+      value: number,
     ) => number,
     close: library.func('int close(int fd)') as (fd: number) => number,
   };
@@ -224,6 +257,17 @@ function ipv4Name(address: string, port: number): Buffer {
   name.writeUInt16BE(port, 2);
   name.set(address.split('.').map(Number), 4);
   return name;
+}
+
+function unixName(address: string): Buffer {
+  const path = Buffer.from(address);
+  const abstract = address.startsWith('@');
+  if (!(abstract || address.startsWith('/')) || path.length > MAX_UNIX_NAME || path.includes(0)) {
+    throw new RackstartError('config.invalid', `"${address}" is not the address of a unix socket`);
+  }
+  // An abstract name is as long as it is told to be: a zero at its end would be part of it.
+  if (abstract) path[0] = 0;
+  return Buffer.concat([Buffer.of(AF_UNIX, 0), path, Buffer.alloc(abstract ? 0 : 1)]);
 }
 
 function ipv6Name(address: string, interfaceIndex: number): Buffer {
