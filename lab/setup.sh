@@ -35,18 +35,15 @@ npm_packages() {
   stamp=node_modules/.lock-file.sha256
   if ! sha256sum --check --status "$stamp" 2>/dev/null; then
     # Older npms warn of the engines of packages that the Node 24 to be installed runs.
-    step 'npm packages' install_npm_packages
+    step 'npm packages' npm ci --loglevel=error --no-progress
+    # With scripts off (.npmrc) npm 9 forgets the programs of optional packages, Node 24 among them: rebuild links them.
+    [ -e node_modules/.bin/node ] || npm rebuild --loglevel=error >"$log"
     sha256sum package-lock.json >"$stamp"
   fi
   case $(node --version) in
     v2[4-9].* | v[3-9]?.*) ;;
     *) give_up "Node $(node --version) is too old, and there is no package of Node 24 for $(uname -sm)" ;;
   esac
-}
-
-# With scripts off (.npmrc) npm 9 forgets the programs of optional packages, Node 24 among them: rebuild links them.
-install_npm_packages() {
-  npm ci --loglevel=error --no-progress && npm rebuild --loglevel=error --no-progress
 }
 
 debian_packages() {

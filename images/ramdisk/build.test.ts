@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -10,7 +10,10 @@ import { buildRamdisk } from './build.ts';
 
 const cacheDirectory = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'rackstart');
 const run = promisify(execFile);
-const skip = process.getuid?.() !== 0 && 'needs root, to build a ramdisk when none is there';
+const skip =
+  process.getuid?.() !== 0
+    ? 'needs root, to build a ramdisk when none is there'
+    : !existsSync('/usr/sbin/mkinitramfs') && 'Debian package initramfs-tools-core is missing: npm test installs it';
 
 test('the ramdisk is small, and whole', { skip, timeout: 300_000 }, async (t) => {
   const mounts = borrowedPlaces();

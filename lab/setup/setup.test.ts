@@ -9,7 +9,8 @@ test('npm packages are installed once for one lock file', (t) => {
   const machine = fakeMachine(t, { user: 1000, lacks: '' });
   t.match(machine.setup('--fast'), { status: 0, stdout: /^setup: npm packages \.\.\. \d+ s\n$/ });
   t.match(machine.setup('--fast'), { status: 0, stdout: /^$/ });
-  t.equal(machine.calls('npm'), 'ci --loglevel=error --no-progress\n');
+  const linked = 'rebuild --loglevel=error\n';
+  t.equal(machine.calls('npm'), `ci --loglevel=error --no-progress\n${linked}`, 'this npm did not link Node 24');
 
   writeFileSync(join(machine.root, 'package-lock.json'), 'changed');
   t.match(machine.setup('--fast'), { status: 0, stdout: /npm packages/ });
