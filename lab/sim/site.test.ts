@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
@@ -7,7 +7,10 @@ import { until } from '../process/until.ts';
 import type { Timeline } from '../site/server.ts';
 import { openSimulatedSite } from './site.ts';
 
-const skip = process.getuid?.() === 0 ? false : 'needs root, for network namespaces';
+const skip =
+  process.getuid?.() !== 0
+    ? 'needs root, for network namespaces'
+    : !existsSync('/usr/lib/ipxe') && 'Debian package ipxe is missing: the daemon serves its loaders';
 
 test('a simulated machine is inspected, ordered and given back through a real appliance', { skip }, async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'rs-sim-'));
