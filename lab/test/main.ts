@@ -17,8 +17,7 @@ import type { Finished } from './report.ts';
 import { runTestFile } from './test-file.ts';
 
 const root = join(import.meta.dirname, '../..');
-// The proofs of sagas and requests walk hundreds of crashes each, twice, on machines that may be busy.
-const FILE_MS = 180_000;
+const FILE_MS = 60_000;
 const FLOW_MS = 6 * 60_000;
 const ALL_FLOWS_MS = 12 * 60_000;
 /** What a temporary directory in memory must have free. */
