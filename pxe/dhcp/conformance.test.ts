@@ -165,7 +165,10 @@ async function start(t: Test, programs: string[]) {
       return calls(lines);
     },
 
-    /** Runs ISC's client until it says so; `lease` is what it has from before. */
+    /**
+     * Runs ISC's client to a line and, when it stays for longer, ends it; `lease` is what it has from before. A client
+     * that releases announces the packet, then sends it, and ends by itself: ended at the line, it might never send.
+     */
     async dhclient(more: string[], says: RegExp, lease?: string): Promise<void> {
       const file = (name: string) => join(directory, `dhclient.${name}`);
       writeFileSync(file('conf'), 'initial-interval 1;\ntimeout 5;\nretry 1;\n');
@@ -177,7 +180,8 @@ async function start(t: Test, programs: string[]) {
       const files = ['-cf', file('conf'), '-lf', file('leases'), '-pf', file(`pid${more.join('')}`), '-sf', file('sh')];
       const client = program(there, ['dhclient', '-4', '-v', ...more, ...files, 'near']);
       await client.until(() => client.seen.some((line) => says.test(line)));
-      await end(client.child);
+      if (more.includes('-r')) await client.lines;
+      else await end(client.child);
     },
 
     /** The server's timeline of one MAC, once it has `count` entries. */
