@@ -5,7 +5,7 @@ import type { Log } from '../appliance/kernel/log.ts';
 import type { Service } from '../appliance/kernel/service.ts';
 import type { BootSessionRow, TimelineRow } from '../appliance/store/schema.ts';
 import type { Reader, Store } from '../appliance/store/store.ts';
-import type { Timeline, TimelineEntry, TimelineOwner } from './timeline.ts';
+import type { SeenPacket, Timeline, TimelineEntry, TimelineOwner } from './timeline.ts';
 
 export interface StoreTimelineOptions {
   readonly store: Store;
@@ -109,9 +109,10 @@ export class StoreTimeline implements Timeline, Service {
     return batch.flatMap(({ id, owner, entry }) => {
       const machineId = machines.get(textOf(owner));
       if (machineId === undefined) return [];
-      const { at, source, name, detail } = entry;
+      const { at, source, name } = entry;
       const session = sessions.find((row) => row.machine_id === machineId && wasOpen(row, at));
-      return [{ id, machine_id: machineId, session_id: session?.id ?? null, at, source, name, detail: asText(detail) }];
+      const [detail, packet] = [asText(entry.detail), entry.packet === undefined ? null : packetText(entry.packet)];
+      return [{ id, machine_id: machineId, session_id: session?.id ?? null, at, source, name, detail, packet }];
     });
   }
 }
@@ -170,7 +171,7 @@ function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
-// SQLite takes 32,766 values a statement, PostgreSQL 65,535; a row has seven.
+// SQLite takes 32,766 values a statement, PostgreSQL 65,535; a row has eight.
 const ROWS_A_STATEMENT = 500;
 
 async function insert(tx: Pick<Parameters<Parameters<Store['transaction']>[0]>[0], 'insertInto'>, rows: TimelineRow[]) {
@@ -250,4 +251,8 @@ function asText(detail: TimelineEntry['detail']): string {
   } catch {
     return JSON.stringify({ leftOut: 'not JSON' });
   }
+}
+
+function packetText({ from, to, bytes }: SeenPacket): string {
+  return JSON.stringify({ from, to, data: Buffer.from(bytes).toString('base64') });
 }

@@ -4,6 +4,7 @@ import type { Clock, Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import { up as spine } from './migrations/001-spine.ts';
+import { up as bootPlane } from './migrations/002-boot-plane.ts';
 import type { Database } from './schema.ts';
 
 /** One step forward; there is none back. A released migration is never edited. */
@@ -14,7 +15,10 @@ export interface Migration {
   up(db: Kysely<unknown>): Promise<void>;
 }
 
-export const migrations: readonly Migration[] = [{ number: 1, name: 'spine', up: spine }];
+export const migrations: readonly Migration[] = [
+  { number: 1, name: 'spine', up: spine },
+  { number: 2, name: 'boot-plane', up: bootPlane },
+];
 
 export interface MigrateOptions {
   /** Until the transaction ends nobody else migrates. */

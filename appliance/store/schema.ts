@@ -14,6 +14,7 @@ export interface Database {
   subnets: SubnetRow;
   addresses: AddressRow;
   leases: LeaseRow;
+  foreign_dhcp_servers: ForeignDhcpServerRow;
   machines: MachineRow;
   machine_nics: MachineNicRow;
   machine_disks: MachineDiskRow;
@@ -24,6 +25,7 @@ export interface Database {
   timeline: TimelineRow;
   requests: RequestRow;
   attempts: AttemptRow;
+  deploy_stages: DeployStageRow;
   agents: AgentRow;
   sagas: SagaRow;
   saga_steps: SagaStepRow;
@@ -227,6 +229,19 @@ export interface LeaseRow {
   expires_at: Millis;
 }
 
+/** A DHCP server that is not ours and answered a client on a network that we serve. */
+export interface ForeignDhcpServerRow {
+  subnet_id: string;
+  /** Of the frame it came in, or of the relay it came through. */
+  mac: string;
+  /** Its server identifier. */
+  address: string;
+  first_seen_at: Millis;
+  last_seen_at: Millis;
+  /** MAC of the client that it answered last. */
+  last_client: string;
+}
+
 // — Boot —
 
 /** Rendered once, frozen under the digest of its own text. */
@@ -282,9 +297,11 @@ export interface TimelineRow {
   machine_id: string;
   session_id: string | null;
   at: Millis;
-  source: 'dhcp' | 'tftp' | 'http' | 'bmc' | 'ramdisk' | 'agent' | 'saga' | 'alert';
+  source: 'dhcp' | 'tftp' | 'http' | 'bmc' | 'ramdisk' | 'agent' | 'saga' | 'alert' | 'console';
   name: string;
   detail: Json;
+  /** JSON `{from, to, data}`: a datagram as it went over the wire, secrets masked, `data` in base64; null for all else. */
+  packet: Json | null;
 }
 
 // — Requests —
@@ -339,6 +356,19 @@ export interface AttemptRow {
   failure: Json | null;
   created_at: Millis;
   ended_at: Millis | null;
+}
+
+/** How long a stage of a completed deploy took; stage `total` is from the API call to SSH. */
+export interface DeployStageRow {
+  attempt_id: string;
+  stage: string;
+  tenant_id: string;
+  region_id: string;
+  model: string | null;
+  firmware: 'bios' | 'uefi' | null;
+  path: 'cold' | 'warm';
+  milliseconds: number;
+  ended_at: Millis;
 }
 
 /** The agent of one server; its credential is derived, never stored, and dead once `revoked_at` is set. */
