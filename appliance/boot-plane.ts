@@ -87,6 +87,7 @@ async function networkServices(
     agents: new StoreAgentDesk({ store, events, tokenKey, clock }),
     certificate,
     scripts: loadBootScripts(),
+    loaders,
     ramdisk: await loadRamdisk(config.ramdisk, certificate.ca),
     images: (sha256) => images.find(sha256),
     timeline,

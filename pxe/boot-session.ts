@@ -63,7 +63,7 @@ export type BootEvent =
   /** A DHCP ACK, to the NIC's firmware or to iPXE. */
   | { readonly type: 'firmware-address' }
   | { readonly type: 'ipxe-address' }
-  /** The loader is fetched by TFTP. */
+  /** The loader is fetched, by TFTP or HTTP. */
   | { readonly type: 'loader' }
   /** The script was served; `askedAt` when the request for it came, if that is known apart. */
   | { readonly type: 'script'; readonly askedAt?: Millis }
@@ -357,7 +357,7 @@ function bootEvent({ at, source, name, detail }: TimelineEntry): BootEvent | und
   if (source === 'dhcp' && name === 'ack' && typeof boot === 'string') {
     return { type: boot === 'script' ? 'ipxe-address' : 'firmware-address' };
   }
-  if (source === 'tftp') return { type: 'loader' };
+  if (source === 'tftp' || (source === 'http' && name === 'loader')) return { type: 'loader' };
   if (source === 'http' && name === 'script') {
     return { type: 'script', askedAt: typeof ms === 'number' ? at - ms : at };
   }

@@ -10,6 +10,7 @@ import { bootAnswer } from './boot-answer.ts';
 const mac = parseMac('52:54:00:77:00:01')!;
 const rom: BootClient = { mac, kind: 'pxe-rom', architecture: 7 };
 const ipxe: BootClient = { mac, kind: 'ipxe', architecture: 7 };
+const http: BootClient = { mac, kind: 'http-boot', architecture: 16 };
 const install: BootDecision = { verb: 'install', sessionId: 's', scriptToken: new Secret('a/b+c') };
 const localDisk: BootDecision = { verb: 'local-disk', why: 'no order' };
 const services: BootServices = {
@@ -40,15 +41,26 @@ test('iPXE without an order gets the script without a token', async (t) => {
   t.equal(script(localDisk), 'http://10.77.0.1:8080/boot/52-54-00-77-00-01');
 });
 
+test('HTTP boot with an order gets the URL of the loader that the same machine would get by PXE', async (t) => {
+  t.same(bootAnswer(http, install, services), { kind: 'loader-url', url: 'http://10.77.0.1:8080/loader/snponly.efi' });
+});
+
+test('HTTP boot without an order, or of an architecture without a loader, gets no URL', async (t) => {
+  t.same(bootAnswer(http, localDisk, services), { kind: 'none' });
+  for (const architecture of [15, 19, 7]) {
+    t.same(bootAnswer({ ...http, architecture }, install, services), { kind: 'none' }, String(architecture));
+  }
+  t.same(bootAnswer({ mac, kind: 'http-boot' }, install, services), { kind: 'none' });
+});
+
 test('who is to be ignored, or boots from something else, gets nothing', async (t) => {
   const ignore: BootDecision = { verb: 'ignore', why: 'stranger' };
   for (const client of [rom, ipxe]) {
     t.same(bootAnswer(client, ignore, services), { kind: 'none' });
     t.same(bootAnswer(client, undefined, services), { kind: 'none' });
   }
-  for (const kind of ['os', 'http-boot'] as const) {
-    t.same(bootAnswer({ mac, kind, architecture: 7 }, install, services), { kind: 'none' });
-  }
+  t.same(bootAnswer({ ...http, architecture: 16 }, ignore, services), { kind: 'none' });
+  t.same(bootAnswer({ mac, kind: 'os', architecture: 7 }, install, services), { kind: 'none' });
 });
 
 test('an answer that is printed does not show the token', async (t) => {

@@ -8,6 +8,8 @@ export type BootAnswer =
   | { readonly kind: 'none' }
   /** A TFTP name on this server. */
   | { readonly kind: 'loader'; readonly file: string }
+  /** The loader's URL, for UEFI's HTTP boot. */
+  | { readonly kind: 'loader-url'; readonly url: string }
   /** The script's URL; secret, since it may carry the script token. */
   | { readonly kind: 'script'; readonly url: Secret };
 
@@ -23,7 +25,8 @@ export interface BootServices {
 /**
  * The decision in this client's words. `local-disk` is an answer too: a ROM that gets an address and no file waits a
  * minute before it tries the next boot device, so it loads iPXE, whose script without a token leaves to the disk.
- * An operating system is not asked about, and UEFI's HTTP boot gets no file: it falls back to the NIC's PXE ROM.
+ * UEFI's HTTP boot gets a URL only when there is an order: without one it goes on to the next boot device after 4 s. An
+ * operating system is not asked about.
  */
 export function bootAnswer(client: BootClient, decision: BootDecision | undefined, services: BootServices): BootAnswer {
   if (decision === undefined || decision.verb === 'ignore') return { kind: 'none' };
@@ -31,8 +34,29 @@ export function bootAnswer(client: BootClient, decision: BootDecision | undefine
     const file = client.architecture === undefined ? undefined : services.loaderFor(client.architecture);
     return file === undefined ? { kind: 'none' } : { kind: 'loader', file };
   }
+  if (client.kind === 'http-boot') return httpAnswer(client, decision, services);
   if (client.kind !== 'ipxe') return { kind: 'none' };
   const script = `${services.httpBase}/boot/${hyphenated(client.mac)}`;
   if (decision.verb === 'local-disk') return { kind: 'script', url: new Secret(script) };
   return { kind: 'script', url: new Secret(`${script}?token=${encodeURIComponent(decision.scriptToken.reveal())}`) };
 }
+
+function httpAnswer(
+  { architecture = NaN }: BootClient,
+  { verb }: BootDecision,
+  { loaderFor, httpBase }: BootServices,
+): BootAnswer {
+  const pxeArchitecture = HTTP_ARCHITECTURES.get(architecture);
+  const file = pxeArchitecture === undefined ? undefined : loaderFor(pxeArchitecture);
+  if (file === undefined || verb === 'local-disk') return { kind: 'none' };
+  return { kind: 'loader-url', url: `${httpBase}/loader/${file}` };
+}
+
+/**
+ * A machine's architecture when it boots by HTTP → when it boots by PXE: they are two numbers in IANA's registry, and one
+ * loader. There is none for x86 (15), whose firmware is 32-bit UEFI.
+ */
+const HTTP_ARCHITECTURES: ReadonlyMap<number, number> = new Map([
+  [16, 7],
+  [19, 11],
+]);

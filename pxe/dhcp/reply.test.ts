@@ -21,6 +21,7 @@ const binding: Binding = {
   permanent: true,
 };
 const loader: BootAnswer = { kind: 'loader', file: 'snponly.efi' };
+const LOADER_URL = 'http://10.77.0.1:8080/loader/snponly.efi';
 const SCRIPT = 'http://10.77.0.1:8080/boot/52-54-00-77-00-01?token=t';
 const script: BootAnswer = { kind: 'script', url: new Secret(SCRIPT) };
 const none: BootAnswer = { kind: 'none' };
@@ -71,6 +72,28 @@ for (const from of ['ipxeBios', 'ipxeEfi'] as const) {
     });
   });
 }
+
+test("EDK2's HTTP boot is offered a URL by the class that it looks for, and nothing of PXE", async (t) => {
+  t.same(shown(offer('edk2Http', { kind: 'loader-url', url: LOADER_URL })), {
+    to: '255.255.255.255:68',
+    yiaddr: '10.77.0.11',
+    siaddr: '0.0.0.0',
+    file: '',
+    options: [
+      [53, '02'],
+      [54, '0a4d0001'],
+      [51, '00000e10'],
+      [1, 'ffffff00'],
+      [60, hex('HTTPClient')],
+      [3, '0a4d00fe'],
+      [6, '0a4d00020a4d0003'],
+      [28, '0a4d00ff'],
+      [58, '00000708'],
+      [59, '00000c4e'],
+      [67, hex(LOADER_URL)],
+    ],
+  });
+});
 
 test('a ROM that is not to boot gets a plain lease', async (t) => {
   const { siaddr, file, options } = shown(offer('edk2Pxe', none));

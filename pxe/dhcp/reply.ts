@@ -28,6 +28,7 @@ export function leaseReply(type: 'offer' | 'ack', request: DhcpPacket, lease: Le
     [option.leaseTime, uint32(binding.leaseTime)],
     [option.subnetMask, uint32(netmask(binding.prefixLength))],
     ...romOptions(request, client, boot),
+    ...httpOptions(boot),
   ]);
   const room = readMaxMessageLength(request.options);
   const last = [...echoed(request), ...bootOptions(client, boot), ...relayOptions(request)];
@@ -47,7 +48,7 @@ export function leaseReply(type: 'offer' | 'ack', request: DhcpPacket, lease: Le
     ...answer(request, options),
     ciaddr: type === 'ack' ? request.ciaddr : NO_ADDRESS,
     yiaddr: binding.address,
-    siaddr: boot.kind === 'none' ? NO_ADDRESS : serverAddress,
+    siaddr: boot.kind === 'loader' || boot.kind === 'script' ? serverAddress : NO_ADDRESS,
     // Old ROMs read the field and never option 67; EDK2 prefers the option.
     file: boot.kind === 'loader' ? boot.file : '',
   };
@@ -179,6 +180,11 @@ function romOptions({ options }: DhcpPacket, client: BootClient, boot: BootAnswe
 
 const PXE_END = 255;
 
+// UEFI 2.10 §24.7.3.1: by this class alone HTTP boot knows an offer that has a URL for it.
+function httpOptions({ kind }: BootAnswer): OptionEntry[] {
+  return kind === 'loader-url' ? [[option.vendorClass, Buffer.from('HTTPClient')]] : [];
+}
+
 /**
  * The boot file comes last: EDK2 writes a zero after its value, into the code of whatever option follows. iPXE is told
  * no-pxedhcp (175.176), or it waits for offers of proxy DHCP servers before it goes on.
@@ -186,6 +192,6 @@ const PXE_END = 255;
 function bootOptions({ kind }: BootClient, boot: BootAnswer): OptionEntry[] {
   const skipProxyDhcp: OptionEntry[] = kind === 'ipxe' ? [[option.ipxe, Uint8Array.of(176, 1, 1)]] : [];
   if (boot.kind === 'none') return skipProxyDhcp;
-  const file = boot.kind === 'loader' ? boot.file : boot.url.reveal();
+  const file = boot.kind === 'script' ? boot.url.reveal() : boot.kind === 'loader' ? boot.file : boot.url;
   return [...skipProxyDhcp, [option.bootFile, Buffer.from(file, 'latin1')]];
 }

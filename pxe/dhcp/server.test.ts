@@ -34,6 +34,15 @@ test('a known machine boots: loader for the ROM, script for iPXE', async (t) => 
   );
 });
 
+test("UEFI's HTTP boot is asked about too, and led to the loader", async (t) => {
+  const net = await start(t);
+  const file = 'http://10.77.0.1:8080/loader/snponly.efi';
+  t.match(await net.say('discover', 'edk2Http', { mac: KNOWN }), [{ yiaddr: '10.77.0.11', file }]);
+  t.match(net.timeline[1], { name: 'offer', detail: { decision: 'install', boot: file } });
+  net.decide = () => Promise.resolve({ verb: 'local-disk', why: 'no order' });
+  t.match(await net.say('discover', 'edk2Http', { mac: KNOWN }), [{ yiaddr: '10.77.0.11', file: undefined }]);
+});
+
 test('the timeline tells each packet in and out, and never the token', async (t) => {
   const net = await start(t);
   await net.say('discover', 'ipxeEfi', { mac: KNOWN });

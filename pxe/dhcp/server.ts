@@ -246,12 +246,21 @@ function aborted(signal: AbortSignal): Promise<void> {
 }
 
 function bootsFromNetwork({ kind }: BootClient): boolean {
-  return kind === 'pxe-rom' || kind === 'ipxe';
+  return kind !== 'os';
 }
 
 // A script's URL carries a token: it is named, never shown.
 function publicName(boot: BootAnswer): string | undefined {
-  return boot.kind === 'loader' ? boot.file : boot.kind === 'script' ? 'script' : undefined;
+  switch (boot.kind) {
+    case 'loader':
+      return boot.file;
+    case 'loader-url':
+      return boot.url;
+    case 'script':
+      return 'script';
+    case 'none':
+      return undefined;
+  }
 }
 
 function send(socket: Socket, { packet, address, port }: Reply): Promise<void> {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 
@@ -12,14 +13,27 @@ import type { Witness } from './witness.ts';
 export type ImageSource = (sha256: string) => Promise<{ path: string; bytes: number } | undefined>;
 
 export interface FileDeps {
+  /** For UEFI's HTTP boot: what TFTP serves, by the same names. */
+  readonly loaders: ReadonlyMap<string, Buffer>;
   readonly ramdisk: RamdiskFiles;
   readonly images: ImageSource;
   readonly witness: Witness;
 }
 
-/** Kernel, ramdisk and images: public, and named or followed by their digest, so they may travel in the clear. */
-export function registerFiles(app: FastifyInstance, { ramdisk, images, witness }: FileDeps): void {
+/** Loaders, kernel, ramdisk and images: public, and named or followed by their digest, so they may travel in the clear. */
+export function registerFiles(app: FastifyInstance, { loaders, ramdisk, images, witness }: FileDeps): void {
   const method = ['GET', 'HEAD'];
+  const loaderSources = new Map([...loaders].map(([name, bytes]) => [name, loaderSource(name, bytes)]));
+  app.route<{ Params: { name: string } }>({
+    method,
+    url: '/loader/:name',
+    config: { seen: 'loader' },
+    handler: (request, reply) => {
+      const source = loaderSources.get(request.params.name);
+      if (source === undefined) throw new RackstartError('not-found', 'There is no loader of this name.');
+      return send(request, reply, witness, source);
+    },
+  });
   app.route({
     method,
     url: '/ramdisk/vmlinuz',
@@ -56,6 +70,8 @@ const CHUNK = 1024 * 1024;
 interface Source {
   readonly bytes: number;
   readonly sha256: string;
+  /** Bytes of no kind in particular unless told. */
+  readonly type?: string;
   /** Both ends included. */
   readonly open: (start: number, end: number) => Readable | Buffer;
 }
@@ -64,10 +80,16 @@ function resident({ bytes, sha256 }: ResidentFile): Source {
   return { bytes: bytes.length, sha256, open: (start, end) => bytes.subarray(start, end + 1) };
 }
 
+// EDK2 goes by the type, and by the name's ending where it does not know the type.
+function loaderSource(name: string, bytes: Buffer): Source {
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  return { ...resident({ bytes, sha256 }), ...(name.endsWith('.efi') ? { type: 'application/efi' } : {}) };
+}
+
 function send(request: FastifyRequest, reply: FastifyReply, witness: Witness, source: Source): FastifyReply {
-  const { bytes, sha256, open } = source;
+  const { bytes, sha256, type = 'application/octet-stream', open } = source;
   const etag = `"${sha256}"`;
-  reply.type('application/octet-stream').headers({ etag, 'accept-ranges': 'bytes' });
+  reply.type(type).headers({ etag, 'accept-ranges': 'bytes' });
   if (request.headers['if-none-match'] === etag) return reply.code(304).send();
   const ifRange = request.headers['if-range'];
   const range = ifRange === undefined || ifRange === etag ? readRange(request.headers.range, bytes) : undefined;

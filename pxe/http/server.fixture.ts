@@ -154,6 +154,10 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
     agents: director,
     certificate,
     scripts: loadBootScripts(),
+    loaders: new Map([
+      ['snponly.efi', Buffer.from('a loader')],
+      ['undionly.kpxe', Buffer.from('another')],
+    ]),
     ramdisk: {
       kernel: { bytes: Buffer.from('kernel'), sha256: 'k' },
       initrd: { bytes: Buffer.from('initrd'), sha256: 'i' },

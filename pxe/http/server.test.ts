@@ -63,6 +63,7 @@ test('hostile paths and queries get an answer and nothing more', async (t) => {
     [`${path}?token=${'x'.repeat(9000)}`, 431],
     ['/images/../../etc/passwd', 404],
     [`/images/${'0'.repeat(64)}`, 404],
+    ['/loader/../../etc/passwd', 404],
     ['/images/x', 400],
     ['/', 404],
   ];
@@ -142,6 +143,21 @@ test('an image never changes, and HEAD and If-None-Match send no body', async (t
   t.equal((await ask(url, { headers: { 'if-none-match': `"${image.sha256}"` } })).status, 304);
   t.equal((await ask(`${http}/ramdisk/initrd`)).text, 'initrd');
   t.equal((await ask(`${http}/ramdisk/vmlinuz`, { headers: { range: 'bytes=1-2' } })).text, 'er');
+});
+
+test("firmware's HTTP boot gets a loader by name: its length first, its type, any range, and no other file", async (t) => {
+  const { http, seen } = await startRig(t);
+  const url = `${http}/loader/snponly.efi`;
+  const head = await ask(url, { method: 'HEAD' });
+  t.match(head.headers, { 'content-length': '8', 'content-type': 'application/efi', 'accept-ranges': 'bytes' });
+  t.equal(head.bytes.length, 0);
+  t.equal((await ask(url)).text, 'a loader');
+  t.equal((await ask(url, { headers: { range: 'bytes=2-5' } })).text, 'load');
+  t.match((await ask(`${http}/loader/undionly.kpxe`)).headers, { 'content-type': 'application/octet-stream' });
+  for (const name of ['other.efi', '..%2fsnponly.efi', '__proto__', '']) {
+    t.equal((await ask(`${http}/loader/${name}`)).status, 404, name);
+  }
+  t.match(await seen('loader'), { owner: { address: '127.0.0.1' }, entry: { source: 'http', detail: { bytes: 8 } } });
 });
 
 test('a client that is gone in the middle of an image is told of, and of nothing else', async (t) => {

@@ -31,6 +31,8 @@ export interface BootHttpOptions {
   readonly agents: AgentDesk;
   readonly certificate: BootCertificate;
   readonly scripts: BootScripts;
+  /** Boot loaders by name. */
+  readonly loaders: ReadonlyMap<string, Buffer>;
   readonly ramdisk: RamdiskFiles;
   readonly images: ImageSource;
   readonly timeline: Timeline;
@@ -70,7 +72,8 @@ export class BootHttp implements Service {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { listen, director, agents, certificate, scripts, ramdisk, images, timeline, clock, log } = this.#options;
+    const { listen, director, agents, certificate, scripts, timeline, clock, log } = this.#options;
+    const { loaders, ramdisk, images } = this.#options;
     const witness = new Witness(timeline, clock);
     const clear = this.#server(createHttpServer(this.#timeouts()), witness);
     const secure = this.#server(
@@ -90,7 +93,7 @@ export class BootHttp implements Service {
       httpPort: () => portOf(clear),
       httpsPort: () => portOf(secure),
     });
-    registerFiles(clear, { ramdisk, images, witness });
+    registerFiles(clear, { loaders, ramdisk, images, witness });
     registerBoot(secure, { director, witness, now: () => new Date(clock.now()), closing: signal });
     registerAgent(secure, agents);
     try {
