@@ -2,13 +2,15 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import SqliteFile from 'better-sqlite3';
 import { Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely';
-import type { CompiledQuery, DatabaseConnection, Dialect, Driver, QueryResult } from 'kysely';
+import type { CompiledQuery, DatabaseConnection, Driver, QueryResult } from 'kysely';
 
 import { RackstartError } from '../kernel/errors.ts';
 import type { Engine, OpenMode } from './engine.ts';
 import { createPrivateFile } from './private-file.ts';
 import type { Database } from './schema.ts';
 import { lockSqlite } from './sqlite-lock.ts';
+import { SqliteWriter } from './sqlite-writer.ts';
+import type { RunStatement } from './sqlite-writer.ts';
 
 // Only tools that read may hold the file beside us, and they never block a writer for long. A wait blocks the event loop.
 const BUSY_TIMEOUT_MS = 2_000;
@@ -25,22 +27,23 @@ export function openSqlite(path: string, mode: OpenMode): Engine {
   const open: { close(): unknown }[] = [];
   const close = () => open.reverse().forEach((each) => each.close());
   try {
-    let writer: SqliteFile.Database | undefined;
+    let writing: SqliteWriter | undefined;
     if (mode === 'write') {
       open.push(lockSqlite(path));
-      writer = openConnection(path, false);
+      const writer = openConnection(path, false);
       open.push(writer);
       writer.pragma('journal_mode = wal');
       writer.pragma('synchronous = full');
       writer.pragma('foreign_keys = on');
+      writing = new SqliteWriter(statementsOn(writer), () => writer.inTransaction);
     }
     const reader = openConnection(path, true);
     open.push(reader);
     reader.pragma('schema_version'); // the first look at the file tells whether it is a database at all
     return {
       dialect: 'sqlite',
-      writer: writer && new Kysely<Database>({ dialect: new SqliteStoreDialect(writer) }),
-      reader: new Kysely<Database>({ dialect: new SqliteStoreDialect(reader) }),
+      writer: writing && kyselyOn(writing),
+      reader: kyselyOn(new SqliteReader(statementsOn(reader))),
       lockSchema: async () => undefined, // the file has one writer, and BEGIN IMMEDIATE makes it the only one
       close: async () => close(),
     };
@@ -57,109 +60,73 @@ function openConnection(path: string, readonly: boolean): SqliteFile.Database {
   return new SqliteFile(path, { readonly, fileMustExist: true, timeout: BUSY_TIMEOUT_MS });
 }
 
-class SqliteStoreDialect implements Dialect {
-  readonly #database: SqliteFile.Database;
+function kyselyOn(driver: Driver): Kysely<Database> {
+  return new Kysely<Database>({
+    dialect: {
+      createDriver: () => driver,
+      createQueryCompiler: () => new SqliteQueryCompiler(),
+      createAdapter: () => new SqliteStoreAdapter(),
+      createIntrospector: (db) => new SqliteIntrospector(db),
+    },
+  });
+}
 
-  constructor(database: SqliteFile.Database) {
-    this.#database = database;
-  }
-
-  createDriver() {
-    return new SqliteStoreDriver(this.#database);
-  }
-  createQueryCompiler() {
-    return new SqliteQueryCompiler();
-  }
-  createAdapter() {
-    return new SqliteAdapter(); // says that there is one connection: Kysely lines its users up
-  }
-  createIntrospector(db: Kysely<unknown>) {
-    return new SqliteIntrospector(db);
+// SqliteAdapter says that there is one connection, and Kysely then lines its users up: the writer does that itself, and what
+// is read is read at once.
+class SqliteStoreAdapter extends SqliteAdapter {
+  override get supportsMultipleConnections() {
+    return true;
   }
 }
 
-class SqliteStoreDriver implements Driver {
-  readonly #connection: SqliteStoreConnection;
+class SqliteReader implements Driver, DatabaseConnection {
+  readonly #run: RunStatement;
 
-  constructor(database: SqliteFile.Database) {
-    this.#connection = new SqliteStoreConnection(database);
+  constructor(run: RunStatement) {
+    this.#run = run;
   }
 
   async init() {
     // opened already
   }
+  async destroy() {
+    // whoever opened closes
+  }
   async acquireConnection() {
-    return this.#connection;
-  }
-  // Kysely's own driver says BEGIN, which takes the write lock at the first write and may lose it to somebody else.
-  async beginTransaction(connection: SqliteStoreConnection) {
-    connection.begin();
-  }
-  async commitTransaction(connection: SqliteStoreConnection) {
-    connection.commit();
-  }
-  async rollbackTransaction(connection: SqliteStoreConnection) {
-    connection.rollback();
+    return this;
   }
   async releaseConnection() {
     // there is one, and it stays
   }
-  async destroy() {
-    // whoever opened closes
+  async beginTransaction() {
+    throw new RackstartError('internal', 'A transaction was asked of the connection that reads.');
   }
-}
-
-/** As on PostgreSQL, a statement that fails ends its transaction: what follows fails alike, and nothing is committed. */
-class SqliteStoreConnection implements DatabaseConnection {
-  readonly #database: SqliteFile.Database;
-  readonly #statements: PreparedStatements;
-  #failure: Error | undefined;
-
-  constructor(database: SqliteFile.Database) {
-    this.#database = database;
-    this.#statements = new PreparedStatements(database);
+  async commitTransaction() {
+    // none begins
   }
-
-  begin(): void {
-    this.#failure = undefined;
-    this.#run('begin immediate');
-  }
-
-  commit(): void {
-    if (this.#failure !== undefined) throw this.#failure;
-    this.#run('commit');
-  }
-
-  rollback(): void {
-    this.#failure = undefined;
-    // SQLite has rolled back by itself after some errors (disk full, I/O).
-    if (this.#database.inTransaction) this.#run('rollback');
+  async rollbackTransaction() {
+    // none begins
   }
 
   async executeQuery<Row>({ sql, parameters }: CompiledQuery): Promise<QueryResult<Row>> {
-    if (this.#failure !== undefined) throw this.#failure;
-    const inTransaction = this.#database.inTransaction;
-    try {
-      return this.#run<Row>(sql, parameters);
-    } catch (error) {
-      if (inTransaction) this.#failure = error as Error;
-      throw error;
-    }
+    return this.#run(sql, parameters) as QueryResult<Row>;
   }
-
   async *streamQuery<Row>(query: CompiledQuery): AsyncIterableIterator<QueryResult<Row>> {
     yield await this.executeQuery<Row>(query);
   }
+}
 
-  #run<Row>(sql: string, parameters: readonly unknown[] = []): QueryResult<Row> {
+function statementsOn(database: SqliteFile.Database): RunStatement {
+  const statements = new PreparedStatements(database);
+  return (sql, parameters = []) => {
     try {
-      const statement = this.#statements.of(sql);
-      if (statement.reader) return { rows: statement.all(...parameters) as Row[] };
+      const statement = statements.of(sql);
+      if (statement.reader) return { rows: statement.all(...parameters) };
       return { rows: [], numAffectedRows: BigInt(statement.run(...parameters).changes) };
     } catch (error) {
       throw translateSqliteError(error);
     }
-  }
+  };
 }
 
 // More than the program has queries; what comes in many shapes (lists of values) must not fill the memory.

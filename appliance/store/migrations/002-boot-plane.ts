@@ -8,6 +8,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
 
 const statements = [
   `alter table timeline add column packet text`,
+  `create index timeline_by_time on timeline (at)`,
 
   `create table deploy_stages (
     attempt_id text not null references attempts (id),

@@ -1,0 +1,138 @@
+import SqliteFile from 'better-sqlite3';
+import { CompiledQuery } from 'kysely';
+import type { DatabaseConnection } from 'kysely';
+import { test } from 'tap';
+import type { Test } from 'tap';
+
+import { SqliteWriter } from './sqlite-writer.ts';
+
+test('those that wait are committed together, and none hears of it before', async (t) => {
+  const { statements, insert, transact } = open(t);
+  const heard: string[] = [];
+  const tell = (name: string) => statements.push(`${name} heard`) && heard.push(name);
+  await Promise.all(['a', 'b', 'c'].map((name) => transact(insert(name)).then(() => tell(name))));
+  t.same(statements, [
+    'begin immediate',
+    ...['a', 'b', 'c'].flatMap((name) => ['savepoint turn', `insert ${name}`, 'release turn']),
+    'commit',
+    'a heard',
+    'b heard',
+    'c heard',
+  ]);
+});
+
+test('one that comes alone is committed at once', async (t) => {
+  const { statements, insert, transact } = open(t);
+  await transact(insert('a'));
+  await transact(insert('b'));
+  t.equal(statements.filter((statement) => statement === 'commit').length, 2);
+});
+
+test('one that fails takes nothing of the others along', async (t) => {
+  const { names, insert, transact } = open(t);
+  const settled = await Promise.allSettled([
+    transact(insert('a')),
+    transact(async (connection) => {
+      await insert('b')(connection);
+      throw new Error('changed my mind');
+    }),
+    transact(insert('a')),
+    transact(insert('c')),
+  ]);
+  t.same(
+    settled.map(({ status }) => status),
+    ['fulfilled', 'rejected', 'rejected', 'fulfilled'],
+  );
+  t.same(names(), ['a', 'c'], 'the second a broke the primary key');
+});
+
+test('a commit that fails fails all that were in it, and the next ones are committed', async (t) => {
+  const { names, insert, transact, breaks } = open(t);
+  breaks.add('commit');
+  const settled = await Promise.allSettled([transact(insert('a')), transact(insert('b'))]);
+  t.match(settled, [{ reason: { message: 'commit broke' } }, { reason: { message: 'commit broke' } }]);
+  t.same(names(), []);
+  breaks.clear();
+  await transact(insert('a'));
+  t.same(names(), ['a']);
+});
+
+test('when SQLite rolls everything back by itself, those that had their turn hear so', async (t) => {
+  const { names, insert, transact, database } = open(t);
+  const settled = await Promise.allSettled([
+    transact(insert('a')),
+    transact(async () => {
+      database.exec('rollback'); // as it does when the disk is full
+      throw new Error('disk full');
+    }),
+    transact(insert('c')),
+  ]);
+  t.same(
+    settled.map(({ status }) => status),
+    ['rejected', 'rejected', 'fulfilled'],
+  );
+  t.same(names(), ['c']);
+});
+
+test('a crowd does not keep the first waiting for the last', async (t) => {
+  const { statements, names, insert, transact } = open(t);
+  await Promise.all(Array.from({ length: 70 }, (_, index) => transact(insert(`n${index}`))));
+  t.equal(names().length, 70);
+  t.equal(statements.filter((statement) => statement === 'commit').length, 3);
+});
+
+test('a transaction is of no use after its end, though its neighbour is under way', async (t) => {
+  const { names, insert, transact } = open(t);
+  let ended: DatabaseConnection | undefined;
+  const first = transact(async (connection) => {
+    ended = connection;
+  });
+  const second = transact(async (connection) => {
+    await insert('b')(connection);
+    await t.rejects(insert('late')(ended!), { code: 'internal' });
+  });
+  await Promise.all([first, second]);
+  t.same(names(), ['b']);
+});
+
+/** A writer on a database in memory that notes its statements; `transact` uses it as Kysely does. */
+function open(t: Test) {
+  const database = new SqliteFile(':memory:');
+  t.teardown(() => database.close());
+  database.exec('create table names (name text primary key)');
+  const statements: string[] = [];
+  const breaks = new Set<string>();
+  const run = (sql: string, parameters: readonly unknown[] = []) => {
+    if (breaks.has(sql)) throw new Error(`${sql} broke`);
+    database.prepare(sql).run(...parameters);
+    statements.push(sql.startsWith('insert') ? `insert ${String(parameters[0])}` : sql);
+    return { rows: [] };
+  };
+  const writer = new SqliteWriter(run, () => database.inTransaction);
+
+  async function transact(work: (connection: DatabaseConnection) => Promise<unknown>): Promise<void> {
+    const turn = await writer.acquireConnection();
+    try {
+      await writer.beginTransaction();
+      try {
+        await work(turn);
+        await writer.commitTransaction(turn);
+      } catch (error) {
+        await writer.rollbackTransaction(turn);
+        throw error;
+      }
+    } finally {
+      await writer.releaseConnection(turn);
+    }
+  }
+
+  return {
+    database,
+    statements,
+    breaks,
+    transact,
+    insert: (name: string) => (connection: DatabaseConnection) =>
+      connection.executeQuery(CompiledQuery.raw('insert into names values (?)', [name])),
+    names: () => database.prepare('select name from names order by name').pluck().all(),
+  };
+}
