@@ -7,12 +7,10 @@ import { eachStore } from '../appliance/store/test-stores.ts';
 import type { Mac } from './boot-client.ts';
 import { parseMac } from './boot-client.ts';
 import type { TimelineEntry } from './timeline.ts';
-import { StoreTimeline, readTimeline } from './timeline-records.ts';
+import { FIRST, SECOND, twoMachines } from './timeline.fixture.ts';
+import { StoreTimeline, readTimeline, wholeTimeline } from './timeline-records.ts';
 
-const mac = (text: string) => parseMac(text) as Mac;
-const FIRST = mac('52:54:00:77:00:01');
-const SECOND = mac('52:54:00:77:00:02');
-const STRANGER = mac('52:54:00:aa:bb:cc');
+const STRANGER = parseMac('52:54:00:aa:bb:cc') as Mac;
 
 eachStore('entries are written under their machine and the boot session that was open then', async (t, store) => {
   const { clock, timeline, stop } = await start(store);
@@ -141,120 +139,48 @@ eachStore('an entry that cannot be kept as it is does not keep others out', asyn
   );
 });
 
+eachStore('packets and the console are read when they are asked for', async (t, store) => {
+  const { timeline, stop } = await start(store);
+  const packet = { from: '10.77.0.11:68', to: '10.77.0.1:67', bytes: Buffer.from([1, 0, 255]) };
+  timeline.seen(FIRST, { ...entry(150, 'request'), packet });
+  timeline.seen(FIRST, { ...entry(151, 'output', { text: 'login: ' }), source: 'console' });
+  await stop();
+  const brief = await readTimeline(store.read, { sessionIds: ['s1'] });
+  t.match(brief, [{ name: 'request', packet: undefined }]);
+  t.equal(brief.length, 1);
+  const withConsole = await readTimeline(store.read, { machineId: 'm1' }, 10, { withConsole: true });
+  t.match(withConsole, [
+    { name: 'request', packet: undefined },
+    { name: 'output', detail: { text: 'login: ' } },
+  ]);
+  t.match(await whole(store, 's1'), [{ name: 'request', packet }, { name: 'output' }]);
+});
+
+eachStore('the whole timeline of a boot is read in its order, however long it is', async (t, store) => {
+  const { timeline, stop } = await start(store);
+  // Three to a moment, so that pages end within one.
+  for (let index = 0; index < 1_100; index += 1) timeline.seen(FIRST, entry(200 + Math.floor(index / 3), `e${index}`));
+  timeline.seen(FIRST, entry(150, 'of the boot before'));
+  await stop();
+  t.strictSame(
+    (await whole(store, 's2')).map(({ name }) => name),
+    Array.from({ length: 1_100 }, (_, index) => `e${index}`),
+  );
+});
+
+async function whole(store: Store, sessionId: string): Promise<TimelineEntry[]> {
+  const entries: TimelineEntry[] = [];
+  for await (const one of wholeTimeline(store.read, sessionId)) entries.push(one);
+  return entries;
+}
+
 function entry(at: number, name: string, detail: Record<string, unknown> = {}): TimelineEntry {
   return { at, source: 'dhcp', name, detail };
 }
 
 /** Two machines; the first had a session from 100 to 200 and has another one since. */
 async function start(store: Store, capacity?: number, written: Store = store) {
-  await store.transaction(async (tx) => {
-    await tx.insertInto('regions').values({ id: 'r', name: 'r' }).execute();
-    await tx.insertInto('racks').values({ id: 'k', region_id: 'r', name: 'k' }).execute();
-    for (const [id, nic] of [
-      ['m1', FIRST],
-      ['m2', SECOND],
-    ] as const) {
-      await tx
-        .insertInto('machines')
-        .values({
-          id,
-          name: id,
-          rack_id: 'k',
-          state: 'deploying',
-          disk_state: 'clean',
-          quarantine_reason: null,
-          generation: 2,
-          firmware: null,
-          vendor: null,
-          model: null,
-          serial: null,
-          smbios_uuid: null,
-          cores: null,
-          memory_mib: null,
-          bmc_kind: 'ipmi',
-          bmc_address: id,
-          bmc_port: 623,
-          bmc_username: '',
-          bmc_password: '',
-          bmc_cipher_suite: 3,
-          disk_rule: '{}',
-          created_at: 0,
-          updated_at: 0,
-        })
-        .execute();
-      await tx
-        .insertInto('machine_nics')
-        .values({ mac: nic, machine_id: id, name: null, role: 'both', speed_mbps: null })
-        .execute();
-    }
-    await tx
-      .insertInto('subnets')
-      .values({
-        id: 'net',
-        region_id: 'r',
-        role: 'both',
-        family: 4,
-        cidr: '10.77.0.0/24',
-        gateway: null,
-        dns: '[]',
-        server_first: '10.77.0.90',
-        server_last: '10.77.0.99',
-        reserved_first: '10.77.0.10',
-        reserved_last: '10.77.0.50',
-        lease_first: null,
-        lease_last: null,
-      })
-      .execute();
-    for (const [address, holder_kind, holder_id] of [
-      ['10.77.0.11', 'nic', FIRST],
-      ['10.77.0.12', 'nic', SECOND],
-      ['10.77.0.99', 'attempt', FIRST],
-    ] as const) {
-      await tx
-        .insertInto('addresses')
-        .values({ subnet_id: 'net', address, holder_kind, holder_id, tenant_id: null, held_at: 0 })
-        .execute();
-    }
-    for (const [id, generation, opened, ended] of [
-      ['s1', 1, 100, 200],
-      ['s2', 2, 200, null],
-    ] as const) {
-      await tx
-        .insertInto('boot_orders')
-        .values({
-          id: `o${generation}`,
-          machine_id: 'm1',
-          generation,
-          verb: 'inspect',
-          plan_digest: null,
-          attempt_id: null,
-          tenant_id: null,
-          state: 'consumed',
-          created_at: 0,
-          claimed_at: null,
-          ended_at: null,
-        })
-        .execute();
-      await tx
-        .insertInto('boot_sessions')
-        .values({
-          id,
-          machine_id: 'm1',
-          order_id: `o${generation}`,
-          generation,
-          state: 'opened',
-          opened_at: opened,
-          seen_at: opened,
-          window_until: 9999,
-          nonce_hash: null,
-          claimed_at: null,
-          ended_at: ended,
-          end_reason: null,
-          stages: '{}',
-        })
-        .execute();
-    }
-  });
+  await twoMachines(store);
   const clock = new ManualClock(0);
   const ids = createIds(clock);
   const timeline = new StoreTimeline({

@@ -124,15 +124,20 @@ export interface TimelineRecord extends TimelineEntry {
   readonly sessionId?: string;
 }
 
-/** What was seen of some boots or of a machine, oldest first; at most `limit`, the newest. */
+/**
+ * What was seen of some boots or of a machine, oldest first; at most `limit`, the newest. Packets are left out, and what the
+ * serial console showed unless it is asked for: both are large.
+ */
 export async function readTimeline(
   reader: Reader,
   of: { readonly sessionIds: readonly string[] } | { readonly machineId: string },
   limit = 10_000,
+  { withConsole = false } = {},
 ): Promise<TimelineRecord[]> {
   const newestFirst = reader
     .selectFrom('timeline')
-    .selectAll()
+    .select(['id', 'machine_id', 'session_id', 'at', 'source', 'name', 'detail'])
+    .$if(!withConsole, (query) => query.where('source', '!=', 'console'))
     .orderBy('at', 'desc')
     .orderBy('id', 'desc')
     .limit(limit);
@@ -142,7 +147,31 @@ export async function readTimeline(
       : of.sessionIds.length === 0
         ? []
         : await newestFirst.where('session_id', 'in', of.sessionIds).execute();
-  return rows.reverse().map(({ id, machine_id, session_id, at, source, name, detail }) => ({
+  return rows.reverse().map((row) => recordOf({ ...row, packet: null }));
+}
+
+/** Everything that was seen of one boot, packets and console too, oldest first, read as it is taken. */
+export async function* wholeTimeline(reader: Reader, sessionId: string): AsyncGenerator<TimelineRecord, void> {
+  let last = { at: 0, id: '' };
+  for (;;) {
+    const { at, id } = last;
+    const rows = await reader
+      .selectFrom('timeline')
+      .selectAll()
+      .where('session_id', '=', sessionId)
+      .where((eb) => eb.or([eb('at', '>', at), eb.and([eb('at', '=', at), eb('id', '>', id)])]))
+      .orderBy('at')
+      .orderBy('id')
+      .limit(ROWS_A_STATEMENT)
+      .execute();
+    yield* rows.map(recordOf);
+    if (rows.length < ROWS_A_STATEMENT) return;
+    last = rows.at(-1) ?? last;
+  }
+}
+
+function recordOf({ id, machine_id, session_id, at, source, name, detail, packet }: TimelineRow): TimelineRecord {
+  return {
     id,
     machineId: machine_id,
     ...(session_id === null ? {} : { sessionId: session_id }),
@@ -150,7 +179,8 @@ export async function readTimeline(
     source,
     name,
     detail: JSON.parse(detail) as Record<string, unknown>,
-  }));
+    ...(packet === null ? {} : { packet: seenPacket(packet) }),
+  };
 }
 
 interface Waiting {
@@ -255,4 +285,9 @@ function asText(detail: TimelineEntry['detail']): string {
 
 function packetText({ from, to, bytes }: SeenPacket): string {
   return JSON.stringify({ from, to, data: Buffer.from(bytes).toString('base64') });
+}
+
+function seenPacket(text: string): SeenPacket {
+  const { from, to, data } = JSON.parse(text) as { from: string; to: string; data: string };
+  return { from, to, bytes: Buffer.from(data, 'base64') };
 }
