@@ -1,6 +1,9 @@
 import type { ImageStore } from '../images/image-store.ts';
-import { DhcpServer } from '../pxe/dhcp/server.ts';
 import { StoreLeaseBook } from '../pxe/dhcp/records.ts';
+import { RelayAgents } from '../pxe/dhcp/relay.ts';
+import { DhcpServer } from '../pxe/dhcp/server.ts';
+import type { StoreNetwork } from '../pxe/dhcp/store-networks.ts';
+import { StoreNetworks } from '../pxe/dhcp/store-networks.ts';
 import type { BootCertificate } from '../pxe/http/certificate.ts';
 import { openBootCertificate } from '../pxe/http/certificate.ts';
 import { loadRamdisk } from '../pxe/http/ramdisk-files.ts';
@@ -23,7 +26,6 @@ import { StoreAgentDesk } from './machines/agent-desk.ts';
 import { StoreBootDirector } from './machines/boot-director.ts';
 import { watched } from './machines/watched-director.ts';
 import { parseCidr } from './network/address-range.ts';
-import type { SubnetRow } from './store/schema.ts';
 import type { Store } from './store/store.ts';
 
 export interface BootPlaneDeps {
@@ -69,7 +71,7 @@ export class BootPlane {
 
 async function networkServices(
   config: Config,
-  { device, address, prefix6, httpPort, httpsPort, arm64Loader }: ProvisioningConfig,
+  { device, address, prefix6, httpPort, httpsPort, arm64Loader, relays }: ProvisioningConfig,
   certificate: BootCertificate,
   deps: BootPlaneDeps,
 ): Promise<{ all: readonly Service[]; http: BootHttp }> {
@@ -94,11 +96,17 @@ async function networkServices(
     clock,
     log,
   });
-  const dhcp = (subnet: SubnetRow) =>
+  const networks = new StoreNetworks({
+    read: store.read,
+    open: ({ id }) => new StoreLeaseBook({ store, subnetId: id, clock }),
+    clock,
+  });
+  const dhcp = ({ subnet, leases }: StoreNetwork) =>
     new DhcpServer({
       network: { device, serverAddress: address, prefixLength: parseCidr(subnet.cidr).prefixLength },
       openSocket: (options) => systemd.takeSocket('dhcp') ?? openDeviceSocket(options),
-      leases: new StoreLeaseBook({ store, subnetId: subnet.id, clock }),
+      leases,
+      relays: new RelayAgents({ relays, networkOf: (each) => networks.of(each), clock }),
       director,
       loaderFor: (architecture) => (loaders.has(loaderFor(architecture) ?? '') ? loaderFor(architecture) : undefined),
       httpBase,
@@ -118,36 +126,27 @@ async function networkServices(
   });
   const advertiser =
     prefix6 === undefined ? [] : [new RouterAdvertiser({ links: [{ device, prefix: prefix6 }], clock, log })];
-  return { http, all: [http, tftp, onceDescribed({ store, clock, log }, address, dhcp), ...advertiser] };
+  return { http, all: [http, tftp, onceDescribed({ networks, clock, log }, address, dhcp), ...advertiser] };
 }
 
 const LOOK_EVERY = SECOND;
 
 /** A new appliance knows no subnet yet: DHCP begins when an operator has described the one that our address is in. */
 function onceDescribed(
-  { store, clock, log }: Pick<BootPlaneDeps, 'store' | 'clock' | 'log'>,
+  { networks, clock, log }: Pick<BootPlaneDeps, 'clock' | 'log'> & { readonly networks: StoreNetworks },
   address: string,
-  serve: (subnet: SubnetRow) => Service,
+  serve: (network: StoreNetwork) => Service,
 ): Service {
-  const find = async () => {
-    const subnets = await store.read
-      .selectFrom('subnets')
-      .selectAll()
-      .where('family', '=', 4)
-      .where('role', 'in', ['provisioning', 'both'])
-      .execute();
-    return subnets.find(({ cidr }) => parseCidr(cidr).contains(address));
-  };
   return {
     name: 'dhcp',
     async run(signal) {
-      let subnet = await find();
-      if (subnet === undefined) log.info({ address }, 'DHCP waits until a subnet with our address is added');
-      while (subnet === undefined) {
+      let network = await networks.of(address);
+      if (network === undefined) log.info({ address }, 'DHCP waits until a subnet with our address is added');
+      while (network === undefined) {
         await clock.sleepUntil(clock.now() + LOOK_EVERY, signal);
-        subnet = await find();
+        network = await networks.of(address);
       }
-      await serve(subnet).run(signal);
+      await serve(network).run(signal);
     },
   };
 }

@@ -5,6 +5,7 @@ import type { Static } from 'typebox';
 import { Value } from 'typebox/value';
 import { parse } from 'yaml';
 
+import type { TrustedRelay } from '../pxe/dhcp/relay.ts';
 import { MINUTE, SECOND } from './kernel/clock.ts';
 import { RackstartError } from './kernel/errors.ts';
 
@@ -39,6 +40,25 @@ const ConfigFile = Type.Object(
           httpsPort: Type.Optional(Port),
           arm64Loader: Type.Optional(
             Type.String({ description: 'An iPXE for arm64 (snponly.efi): Debian 12 has none.' }),
+          ),
+          relays: Type.Optional(
+            Type.Array(
+              Type.Object(
+                {
+                  address: Type.String({
+                    format: 'ipv4',
+                    description: "A DHCP relay's address on its clients' network, which is in a provisioning subnet.",
+                  }),
+                  from: Type.Optional(
+                    Type.String({
+                      format: 'ipv4',
+                      description: 'Where its datagrams come from; default: that address.',
+                    }),
+                  ),
+                },
+                { additionalProperties: false },
+              ),
+            ),
           ),
         },
         { additionalProperties: false },
@@ -81,6 +101,8 @@ export interface ProvisioningConfig {
   readonly httpsPort: number;
   /** File of an iPXE for arm64; without one such machines are offered no loader. */
   readonly arm64Loader: string | undefined;
+  /** DHCP relays of other networks that are served too, and believed. */
+  readonly relays: readonly TrustedRelay[];
 }
 
 export interface Deadlines {
@@ -124,6 +146,7 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
     provisioning: provisioning && {
       httpPort: 8080,
       httpsPort: 8443,
+      relays: [],
       ...provisioning,
       arm64Loader: provisioning.arm64Loader && path(provisioning.arm64Loader),
     },

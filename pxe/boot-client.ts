@@ -25,4 +25,6 @@ export interface BootClient {
   readonly architecture?: number;
   /** SMBIOS UUID in RFC 4122 text form (option 97), already in the byte order that the running system shows. */
   readonly uuid?: string;
+  /** The switch port that a trusted relay says it hangs on: `sw-7/eth3`, see `switchPort`. */
+  readonly port?: string;
 }

@@ -41,6 +41,20 @@ export function bootAnswer(client: BootClient, decision: BootDecision | undefine
   return { kind: 'script', url: new Secret(`${script}?token=${encodeURIComponent(decision.scriptToken.reveal())}`) };
 }
 
+/** What people may see of it: a script's URL carries a token, and is named, never shown. */
+export function publicName(boot: BootAnswer): string | undefined {
+  switch (boot.kind) {
+    case 'loader':
+      return boot.file;
+    case 'loader-url':
+      return boot.url;
+    case 'script':
+      return 'script';
+    case 'none':
+      return undefined;
+  }
+}
+
 function httpAnswer(
   { architecture = NaN }: BootClient,
   { verb }: BootDecision,

@@ -140,6 +140,38 @@ export function readMachineUuid(options: Options): string | undefined {
   return uuid.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }
 
+export interface RelayAgentInformation {
+  /** Where on the relay, such as a switch port. */
+  readonly circuitId?: string;
+  /** Which relay. */
+  readonly remoteId?: string;
+  /** RFC 3527: an address of the client's network, where giaddr is none. */
+  readonly link?: string;
+}
+
+/**
+ * Option 82 (RFC 3046): empty when it is not there or does not add up. Ids are text where they can be shown as such, else
+ * hex (`0x000400010107`).
+ */
+export function readRelayAgent(options: Options): RelayAgentInformation {
+  const value = options.get(option.relayAgent);
+  if (value === undefined) return {};
+  const parts = new Map<number, Uint8Array>();
+  for (let at = 0; at < value.length;) {
+    const [code = 0, length = 0] = [value[at], value[at + 1]];
+    if (at + 2 + length > value.length || parts.has(code)) return {};
+    parts.set(code, value.subarray(at + 2, at + 2 + length));
+    at += 2 + length;
+  }
+  const [circuitId, remoteId] = [idText(parts.get(1)), idText(parts.get(2))];
+  const link = readAddress(parts, 5);
+  return {
+    ...(circuitId === undefined ? {} : { circuitId }),
+    ...(remoteId === undefined ? {} : { remoteId }),
+    ...(link === undefined ? {} : { link }),
+  };
+}
+
 const LEAST_DATAGRAM = 576;
 const ETHERNET_MTU = 1500;
 const IP_AND_UDP_HEADERS = 28;
@@ -147,4 +179,11 @@ const IP_AND_UDP_HEADERS = 28;
 function readUint(options: Options, code: number, length: 2 | 4): number | undefined {
   const value = options.get(code);
   return value?.length === length ? Buffer.from(value).readUIntBE(0, length) : undefined;
+}
+
+function idText(value: Uint8Array | undefined): string | undefined {
+  if (value === undefined || value.length === 0) return undefined;
+  const bytes = Buffer.from(value);
+  const text = bytes.toString('latin1');
+  return /^[ -~]{1,64}$/.test(text) && !/^0x/.test(text) ? text : `0x${bytes.toString('hex')}`;
 }

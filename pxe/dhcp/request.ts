@@ -56,6 +56,7 @@ export function requestFacts({
     requested: requested ?? given(packet.ciaddr),
     server: serverId,
     relay: given(packet.giaddr),
+    port: client.port,
   };
 }
 

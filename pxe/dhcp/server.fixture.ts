@@ -19,7 +19,10 @@ import type { MessageType } from './options.ts';
 import { option, readMessageType, readText } from './options.ts';
 import { parsePacket } from './packet.ts';
 import { StoreLeaseBook } from './records.ts';
+import type { TrustedRelay } from './relay.ts';
+import { RelayAgents } from './relay.ts';
 import { DhcpServer } from './server.ts';
+import { StoreNetworks } from './store-networks.ts';
 import type { SubnetSeed } from './subnet.fixture.ts';
 import { reserve, seedSubnet, SUBNET } from './subnet.fixture.ts';
 
@@ -35,6 +38,8 @@ export interface SeenReply {
   readonly yiaddr: string;
   readonly file: string | undefined;
   readonly to: string;
+  readonly options: ReadonlyMap<number, Uint8Array>;
+  readonly bytes: Buffer;
 }
 
 class FakeSocket extends EventEmitter {
@@ -59,6 +64,8 @@ class FakeSocket extends EventEmitter {
       yiaddr: packet.yiaddr,
       file: readText(packet.options, option.bootFile),
       to: `${address}:${port}`,
+      options: packet.options,
+      bytes,
     });
     done(null);
   }
@@ -69,7 +76,7 @@ class FakeSocket extends EventEmitter {
 }
 
 /** A server on a network of its own, where KNOWN has 10.77.0.11: `say` sends one message and resolves to the replies when all work is done. */
-export async function start(t: Test, seed: SubnetSeed = {}) {
+export async function start(t: Test, { relays = [], ...seed }: SubnetSeed & { relays?: readonly TrustedRelay[] } = {}) {
   const clock = new ManualClock();
   const store = await openStore({ url: sqliteUrl(t), clock, log: silentLog });
   await seedSubnet(store, seed);
@@ -79,7 +86,8 @@ export async function start(t: Test, seed: SubnetSeed = {}) {
   const log: ({ level: string } & Record<string, unknown>)[] = [];
   const asked: BootClient[] = [];
   const work = { pending: 0 };
-  const leases = counted(new StoreLeaseBook({ store, subnetId: SUBNET, clock }), work);
+  const book = (subnetId: string) => counted(new StoreLeaseBook({ store, subnetId, clock }), work);
+  const networks = new StoreNetworks({ read: store.read, open: ({ id }) => book(id), clock });
   const stop = new AbortController();
 
   const net = {
@@ -90,7 +98,8 @@ export async function start(t: Test, seed: SubnetSeed = {}) {
     log,
     asked,
     decide: (): Promise<BootDecision> => Promise.resolve(install),
-    datagram: (bytes: Buffer) => void socket.emit('message', bytes, { address: '10.77.0.33', port: 68 }),
+    datagram: (bytes: Buffer, from = '0.0.0.0', port = 68) =>
+      void socket.emit('message', bytes, { address: from, port }),
     /** The replies since last time, once the server has nothing left to do. */
     async replies(): Promise<SeenReply[]> {
       do await new Promise((resolve) => setImmediate(resolve));
@@ -98,7 +107,12 @@ export async function start(t: Test, seed: SubnetSeed = {}) {
       return socket.sent.splice(0);
     },
     say(type: MessageType, from: Firmware, fields: RequestFields): Promise<SeenReply[]> {
-      net.datagram(requestBytes(type, from, fields));
+      net.datagram(requestBytes(type, from, fields), fields.ciaddr);
+      return net.replies();
+    },
+    /** The same as a relay brings it. */
+    relayed(type: MessageType, from: Firmware, fields: RequestFields, sender = fields.giaddr): Promise<SeenReply[]> {
+      net.datagram(requestBytes(type, from, fields), sender, 67);
       return net.replies();
     },
     async stop(): Promise<void> {
@@ -112,7 +126,8 @@ export async function start(t: Test, seed: SubnetSeed = {}) {
       t.same([device, port], ['rack0', 67]);
       return socket as unknown as Socket;
     },
-    leases,
+    leases: book(SUBNET),
+    relays: new RelayAgents({ relays, networkOf: (address) => counting(work, networks.of(address)), clock }),
     director: {
       decide(client) {
         asked.push(client);
@@ -134,12 +149,14 @@ export async function start(t: Test, seed: SubnetSeed = {}) {
   return net;
 }
 
-// Between two calls of the lease book the server waits for nothing but promises that are already settled.
+// Between two calls of these the server waits for nothing but promises that are already settled.
+function counting<T>(work: { pending: number }, promise: Promise<T>): Promise<T> {
+  work.pending++;
+  return promise.finally(() => work.pending--);
+}
+
 function counted(leases: LeaseBook, work: { pending: number }): LeaseBook {
-  const count = <T>(promise: Promise<T>): Promise<T> => {
-    work.pending++;
-    return promise.finally(() => work.pending--);
-  };
+  const count = <T>(promise: Promise<T>): Promise<T> => counting(work, promise);
   return {
     offer: (client) => count(leases.offer(client)),
     bind: (client, address) => count(leases.bind(client, address)),

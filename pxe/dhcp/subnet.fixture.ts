@@ -35,12 +35,38 @@ export async function seedSubnet(store: Store, seed: SubnetSeed = {}): Promise<v
   });
 }
 
+export const FAR_SUBNET = 'sub_far';
+
+/** A second provisioning subnet, 10.78.0.0/24, as it would be behind a relay. */
+export async function seedFarSubnet(store: Store): Promise<void> {
+  await store.transaction((tx) =>
+    tx
+      .insertInto('subnets')
+      .values({
+        id: FAR_SUBNET,
+        region_id: 'reg_1',
+        role: 'provisioning',
+        family: 4,
+        cidr: '10.78.0.0/24',
+        gateway: '10.78.0.1',
+        dns: '[]',
+        server_first: '10.78.0.50',
+        server_last: '10.78.0.99',
+        reserved_first: '10.78.0.10',
+        reserved_last: '10.78.0.49',
+        lease_first: '10.78.0.100',
+        lease_last: '10.78.0.102',
+      })
+      .execute(),
+  );
+}
+
 /** Makes a machine known: its NIC has this address for good. */
-export async function reserve(store: Store, mac: string, address: string): Promise<void> {
+export async function reserve(store: Store, mac: string, address: string, subnet = SUBNET): Promise<void> {
   await store.transaction((tx) =>
     tx
       .insertInto('addresses')
-      .values({ subnet_id: SUBNET, address, holder_kind: 'nic', holder_id: mac, tenant_id: null, held_at: 0 })
+      .values({ subnet_id: subnet, address, holder_kind: 'nic', holder_id: mac, tenant_id: null, held_at: 0 })
       .execute(),
   );
 }
