@@ -1,6 +1,8 @@
 import { join } from 'node:path';
 
 import { until } from '../process/until.ts';
+import { seconds } from '../sim/delays.ts';
+import { hardwareModels } from '../sim/models.ts';
 import type { SimulatedSite } from '../sim/site.ts';
 import { openSimulatedSite } from '../sim/site.ts';
 import type { Server, Timeline } from '../site/server.ts';
@@ -14,7 +16,7 @@ const MACHINES = 16;
 const AT_ONCE = 8;
 const AIM_MS = 50;
 /** From the power-on to the first packet, as long as many servers take: orders are taken back before they are claimed. */
-const FIRMWARE_MS = 15_000;
+const FIRMWARE = seconds(15, 15, 15);
 
 /**
  * From the moment when a client begins to send `POST /api/v1/servers` to the command that switches the machine on, as the
@@ -22,12 +24,15 @@ const FIRMWARE_MS = 15_000;
  * measured and not what a real BMC takes.
  */
 export async function orderToReset(directory: string, say: (line: string) => void): Promise<Row[]> {
-  const options = { name: 'bench', directory: join(directory, 'site'), machines: MACHINES, firmwareMs: FIRMWARE_MS };
-  const site = await openSimulatedSite(options);
+  const site = await openSimulatedSite({
+    ...{ name: 'bench', directory: join(directory, 'site'), machines: MACHINES },
+    // The nth has n cores, so that an order of n cores fits it best.
+    hardware: (cores) => ({ ...hardwareModels[0]!, cores, post: FIRMWARE }),
+  });
   try {
     say(`inspecting ${MACHINES} simulated machines`);
-    await Promise.all(site.machines.map((machine) => site.enrol(machine)));
-    for (const { cores } of site.machines) await orderAndRelease(site, cores); // opens the sessions, warms the code up
+    await site.enrol(site.machines);
+    for (const { cores } of site.machines.map(({ hardware }) => hardware)) await orderAndRelease(site, cores); // opens the sessions, warms the code up
 
     const alone: Latency[] = [];
     for (let index = 0; index < ORDERS; index++) alone.push(await orderAndRelease(site, 1 + (index % MACHINES)));

@@ -16,6 +16,8 @@ const doors: readonly Door[] = [
   { from: /^lab\/sim\//, to: /^(pxe\/dhcp\/(packet|options)|appliance\/kernel\/native-socket)\.ts$/ },
   // Their reading of boot scripts and of the ramdisk's CA is held against what really writes them.
   { from: /^lab\/sim\/[^/]+\.test\.ts$/, to: /^(pxe\/http\/newc|templates\/boot-scripts)\.ts$/ },
+  // Tests own time.
+  { from: /^lab\/sim\/[^/]+\.test\.ts$/, to: /^appliance\/kernel\/manual-clock\.ts$/ },
   // The bench measures our IPMI client itself, beside ipmitool.
   { from: /^lab\/bench\/bmc\.ts$/, to: /^appliance\/machines\/bmc\/(bmc|open-bmc)\.ts$/ },
   // The names of the stages that a flow kills the daemon at: a new one must not be left out in silence.

@@ -15,6 +15,7 @@ test('the script that starts the ramdisk is understood as the appliance writes i
     gateway: null,
   });
   t.strictSame(readBootScript(script), {
+    kernelUrl: 'http://10.77.0.1:8080/ramdisk/vmlinuz',
     initrdUrl: 'http://10.77.0.1:8080/ramdisk/initrd',
     url: 'https://10.77.0.1:8443',
     claimToken: 'boot_1.abc',

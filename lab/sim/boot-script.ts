@@ -1,5 +1,6 @@
-/** What iPXE hands to the ramdisk: the `rackstart.` parameters of the kernel line, without that prefix, and where the initrd is. */
+/** What iPXE hands to the ramdisk: the `rackstart.` parameters of the kernel line, without that prefix, and where its files are. */
 export interface RamdiskBoot {
+  readonly kernelUrl: string;
   readonly initrdUrl: string;
   /** https, no path. */
   readonly url: string;
@@ -8,14 +9,14 @@ export interface RamdiskBoot {
 
 /** Reads the commands of an iPXE script that load our ramdisk; undefined when it loads none. */
 export function readBootScript(script: string): RamdiskBoot | undefined {
-  const kernel = /^kernel (\S+) (.*)$/m.exec(script)?.[2];
+  const [, kernelUrl, kernel] = /^kernel (\S+) (.*)$/m.exec(script) ?? [];
   const initrdUrl = /^initrd (?:--name \S+ )?(\S+)/m.exec(script)?.[1];
-  if (kernel === undefined || initrdUrl === undefined) return undefined;
+  if (kernelUrl === undefined || kernel === undefined || initrdUrl === undefined) return undefined;
   const parameter = (name: string) => new RegExp(`(?:^| )rackstart\\.${name}=(\\S+)`).exec(kernel)?.[1];
   const [url, claimToken] = [parameter('url'), parameter('token')];
   if (url === undefined || claimToken === undefined)
     throw new Error('the boot script starts a ramdisk without url or token');
-  return { initrdUrl, url, claimToken };
+  return { kernelUrl, initrdUrl, url, claimToken };
 }
 
 /**

@@ -5,46 +5,56 @@ import type { DhcpPacket } from '../../pxe/dhcp/packet.ts';
 import { BOOT_REQUEST, BROADCAST_FLAG, NO_ADDRESS } from '../../pxe/dhcp/packet.ts';
 import type { DhcpPort } from './dhcp-port.ts';
 import type { MachineSpec } from './machine-spec.ts';
+import type { Wire } from './wire.ts';
 
 /** What asks: the ROM of the NIC, and then the iPXE that it loaded. */
 export type Stage = 'rom' | 'ipxe';
 
 export interface Lease {
   readonly address: string;
+  /** Who has the loader. */
+  readonly nextServer: string;
   /** Option 67: a TFTP name for the ROM, a URL for iPXE. */
   readonly bootFile?: string;
+}
+
+export interface Network {
+  readonly port: DhcpPort;
+  readonly wire: Wire;
+  readonly ids: Ids;
 }
 
 /** DISCOVER, OFFER, REQUEST, ACK. Rejects when nobody answers or the request is refused. */
 export async function leaseAddress(
   stage: Stage,
   machine: MachineSpec,
-  { port, ids }: { port: DhcpPort; ids: Ids },
+  { port, wire, ids }: Network,
   signal: AbortSignal,
 ): Promise<Lease> {
   const xid = ids.random(4).readUInt32BE();
   const message = (type: MessageType, more: [number, Uint8Array][] = []) =>
     clientMessage(type, stage, machine, xid, more);
-  const offer = await port.ask(message('discover'), ['offer'], signal);
+  const offer = await port.ask(message('discover'), ['offer'], wire, signal);
   const chosen: [number, Uint8Array][] = [
     [option.requestedAddress, addresses(offer.yiaddr)],
     [option.serverId, addresses(readAddress(offer.options, option.serverId) ?? NO_ADDRESS)],
   ];
-  const answer = await port.ask(message('request', chosen), ['ack', 'nak'], signal);
+  const answer = await port.ask(message('request', chosen), ['ack', 'nak'], wire, signal);
   if (readMessageType(answer.options) === 'nak') throw new Error(`DHCP refused ${offer.yiaddr}`);
   const bootFile = readText(answer.options, option.bootFile);
-  return { address: answer.yiaddr, ...(bootFile === undefined ? {} : { bootFile }) };
+  const { yiaddr: address, siaddr: nextServer } = answer;
+  return { address, nextServer, ...(bootFile === undefined ? {} : { bootFile }) };
 }
 
 // As SeaBIOS with an UNDI ROM, EDK2 and iPXE were seen to send them.
 function clientMessage(
   type: MessageType,
   stage: Stage,
-  { mac, uuid, firmware }: MachineSpec,
+  { mac, uuid, hardware: { firmware } }: MachineSpec,
   xid: number,
   more: readonly [number, Uint8Array][],
 ): DhcpPacket {
-  const hardware = Buffer.from(mac.replaceAll(':', ''), 'hex');
+  const chaddr = Buffer.from(mac.replaceAll(':', ''), 'hex');
   const architecture = firmware === 'uefi' ? 7 : 0;
   const options = new Map<number, Uint8Array>([
     [option.messageType, messageType(type)],
@@ -59,7 +69,7 @@ function clientMessage(
   return {
     op: BOOT_REQUEST,
     hardwareType: 1,
-    hardwareLength: hardware.length,
+    hardwareLength: chaddr.length,
     hops: 0,
     xid,
     secs: 0,
@@ -68,7 +78,7 @@ function clientMessage(
     yiaddr: NO_ADDRESS,
     siaddr: NO_ADDRESS,
     giaddr: NO_ADDRESS,
-    chaddr: Buffer.concat([hardware, Buffer.alloc(16 - hardware.length)]),
+    chaddr: Buffer.concat([chaddr, Buffer.alloc(16 - chaddr.length)]),
     sname: '',
     file: '',
     options,

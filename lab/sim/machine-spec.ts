@@ -1,3 +1,8 @@
+import type { FaultRates } from './faults.ts';
+import type { HardwareModel } from './models.ts';
+import type { RelaySpec } from './relay.ts';
+import type { BmcFaults } from './bmc-server.ts';
+
 /** What a simulated machine is made of, and where its BMC listens. Plain JSON. */
 export interface MachineSpec {
   readonly name: string;
@@ -5,22 +10,38 @@ export interface MachineSpec {
   readonly mac: string;
   /** SMBIOS UUID, lower case. */
   readonly uuid: string;
-  readonly firmware: 'bios' | 'uefi';
-  readonly cores: number;
-  readonly memoryMib: number;
-  readonly diskGib: number;
+  readonly hardware: HardwareModel;
   readonly bmc: {
     readonly address: string;
     readonly port: number;
     readonly username: string;
     readonly password: string;
   };
+  /** The relay whose switch it hangs on, by its address, and the port there; without one it broadcasts. */
+  readonly relay?: { readonly address: string; readonly circuitId: string };
+  readonly bmcFaults?: JsonBmcFaults;
 }
 
-/** What the program `main.ts` is given: machines that hang on one device, by a cable each. */
+/** Those faults of a BMC that can be written down. */
+export type JsonBmcFaults = {
+  [
+    Fault in keyof BmcFaults as NonNullable<BmcFaults[Fault]> extends (...args: never[]) => unknown ? never : Fault
+  ]: BmcFaults[Fault];
+};
+
+/** What the program `main.ts` is given. */
 export interface SimulationSpec {
+  /** All machines hang on this device, by a cable each. */
   readonly device: string;
-  /** From power-on to the first DHCP packet, ms: memory training and option ROMs. */
-  readonly firmwareMs: number;
+  /** The appliance's address, for relays. */
+  readonly appliance: string;
+  /** Everything that is left to chance follows from it. */
+  readonly seed: string;
+  /** How many times as fast as real ones the machines do what they do by themselves; network protocols keep real time. */
+  readonly speed: number;
+  readonly faults: FaultRates;
+  readonly relays: readonly RelaySpec[];
   readonly machines: readonly MachineSpec[];
+  /** The unix socket that `control.ts` listens on. */
+  readonly controlSocket: string;
 }

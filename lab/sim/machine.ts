@@ -1,31 +1,39 @@
-import type { Clock } from '../../appliance/kernel/clock.ts';
-import type { Ids } from '../../appliance/kernel/ids.ts';
-import { demand } from './ask.ts';
 import type { BmcServer } from './bmc-server.ts';
 import { startBmcServer } from './bmc-server.ts';
 import type { SimulatedChassis } from './bmc-server-commands.ts';
-import { pinnedCa, readBootScript } from './boot-script.ts';
+import type { Surroundings } from './boot.ts';
+import { Boot } from './boot.ts';
 import type { DhcpPort } from './dhcp-port.ts';
-import { leaseAddress } from './firmware.ts';
+import type { FaultRates } from './faults.ts';
+import { bootFaults } from './faults.ts';
+import type { InstalledDisk } from './installed-system.ts';
+import { runSystem } from './installed-system.ts';
 import type { MachineSpec } from './machine-spec.ts';
+import type { Mains } from './mains.ts';
+import { bootFromNetwork } from './network-boot.ts';
 import { runRamdisk } from './ramdisk.ts';
+import { Wire } from './wire.ts';
 
-export interface MachineDeps {
+export interface MachineDeps extends Surroundings {
   readonly port: DhcpPort;
-  readonly clock: Clock;
-  readonly ids: Ids;
-  readonly firmwareMs: number;
+  readonly rates: FaultRates;
+  readonly mains: Mains;
   readonly say: (line: string) => void;
 }
 
-/** A machine with its BMC, off until the BMC is told otherwise. What it does once it is on, it does over real sockets. */
+/**
+ * A machine with its BMC, off until the BMC is told otherwise. What it does once it is on, it does over real sockets. One that is off
+ * holds its BMC's socket, what is on its disk, and nothing else.
+ */
 export class Machine implements SimulatedChassis {
   readonly #spec: MachineSpec;
   readonly #deps: MachineDeps;
   #bmc: BmcServer | undefined;
   /** Cut when the power goes; undefined while the machine is off. */
   #power: AbortController | undefined;
+  #boots = 0;
   #flags = Buffer.alloc(5);
+  #disk: InstalledDisk | undefined;
 
   constructor(spec: MachineSpec, deps: MachineDeps) {
     this.#spec = spec;
@@ -34,7 +42,8 @@ export class Machine implements SimulatedChassis {
 
   /** Plugs it in: from here on its BMC listens. */
   async plugIn(): Promise<void> {
-    this.#bmc = await startBmcServer({ ...this.#spec.bmc, chassis: this });
+    const { bmc, bmcFaults = {} } = this.#spec;
+    this.#bmc = await startBmcServer({ ...bmc, chassis: this, faults: bmcFaults });
   }
 
   async unplug(): Promise<void> {
@@ -73,31 +82,69 @@ export class Machine implements SimulatedChassis {
   #start(): void {
     const power = new AbortController();
     this.#power = power;
-    const fromNetwork = isPxe(this.#flags);
-    this.#flags = Buffer.alloc(5); // valid for one boot
-    const say = (line: string) => this.#deps.say(`${this.#spec.name}: ${line}`);
-    say(`power on, boots from ${fromNetwork ? 'the network' : 'its disk'}`);
-    if (!fromNetwork) return;
-    bootFromNetwork(this.#spec, { ...this.#deps, say }, power.signal).then(say, (error: unknown) =>
-      say(power.signal.aborted ? 'power off' : `boot failed: ${String(error)}`),
+    const { notes, say } = this.#deps;
+    this.#live(power).then(
+      (end) => notes.count(`end: ${end}`),
+      (error: unknown) => {
+        if (!power.signal.aborted) say(`${this.#spec.name}: ${String(error)}`);
+        notes.count(power.signal.aborted ? 'end: power off' : 'end: broken');
+      },
     );
   }
-}
 
-/** A machine's life from its power-on to the end of its ramdisk: ROM, iPXE, script, ramdisk. Says how it ended. */
-async function bootFromNetwork(machine: MachineSpec, deps: MachineDeps, signal: AbortSignal): Promise<string> {
-  const { clock, firmwareMs } = deps;
-  await clock.sleepUntil(clock.now() + firmwareMs, signal);
-  const rom = await leaseAddress('rom', machine, deps, signal);
-  if (rom.bootFile === undefined) return 'DHCP names no loader';
-  const { address, bootFile: scriptUrl } = await leaseAddress('ipxe', machine, deps, signal);
-  if (scriptUrl === undefined) return 'DHCP names no script';
+  /** From its power-on to the end of its doings; rejects when the power goes before. */
+  async #live(power: AbortController): Promise<string> {
+    const { signal } = power;
+    const fromNetwork = isPxe(this.#flags);
+    this.#flags = Buffer.alloc(5); // valid for one boot
+    const boot = this.#boot(power);
+    const { say } = boot.deps;
+    await this.#deps.mains.wait(signal);
+    say(`power on, boots from ${fromNetwork ? 'the network' : 'its disk'}`);
+    await boot.enter('post');
+    if (fromNetwork) {
+      const start = await bootFromNetwork(boot).catch((error: unknown) => {
+        signal.throwIfAborted();
+        this.#deps.notes.count('failed: network boot');
+        return String(error);
+      });
+      if (typeof start !== 'string') {
+        const end = await runRamdisk(start, boot, () => (this.#disk = undefined));
+        if (end.kind === 'cut off') {
+          say('the appliance ended this boot: powering off');
+          boot.deps.powerOff();
+          return 'cut off by the appliance';
+        }
+        this.#disk = end.disk;
+        return runSystem(end.disk, boot);
+      }
+      say(`boots from its disk: ${start}`);
+    }
+    if (this.#disk !== undefined) return runSystem(this.#disk, boot);
+    say('there is nothing on its disk');
+    return 'nothing to boot';
+  }
 
-  const from = { from: address, signal };
-  const boot = readBootScript((await demand(scriptUrl, from)).toString());
-  if (boot === undefined) return 'the script leads to the disk';
-  const ca = pinnedCa(await demand(boot.initrdUrl, from));
-  return runRamdisk(boot, machine, { ...deps, address, ca }, signal);
+  #boot(power: AbortController): Boot {
+    const { seed, clock, notes, rates, say } = this.#deps;
+    const { name } = this.#spec;
+    const number = ++this.#boots;
+    return new Boot({
+      ...this.#deps,
+      machine: this.#spec,
+      number,
+      faults: bootFaults(seed, rates, name, number),
+      wire: new Wire(`${name}/${number}`, {
+        ...{ seed, clock, rates: rates.packets ?? {} },
+        onFault: (fault) => notes.count(`fault: packet ${fault}`),
+      }),
+      say: (line) => say(`${name}: ${line}`),
+      powerOff: () => {
+        if (this.#power === power) this.#cut();
+      },
+      signal: power.signal,
+    });
+  }
 }
 
 // IPMI 2.0 §28.13, parameter 5: bit 7 of the first byte is "valid", bits 5 to 2 of the second are the device.

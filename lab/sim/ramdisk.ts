@@ -1,81 +1,144 @@
-import type { Clock } from '../../appliance/kernel/clock.ts';
-import { SECOND } from '../../appliance/kernel/clock.ts';
-import type { Ids } from '../../appliance/kernel/ids.ts';
-import { ask, demand } from './ask.ts';
-import type { Question } from './ask.ts';
-import type { RamdiskBoot } from './boot-script.ts';
+import { draw } from './seeded.ts';
+import type { Facts, Order } from './appliance-link.ts';
+import { ApplianceLink, CutOff, StageFailure } from './appliance-link.ts';
+import type { Boot } from './boot.ts';
+import { install } from './install.ts';
+import type { InstalledDisk } from './installed-system.ts';
 import type { MachineSpec } from './machine-spec.ts';
+import type { RamdiskStart } from './network-boot.ts';
 
-export interface RamdiskDeps {
-  readonly clock: Clock;
-  readonly ids: Ids;
-  /** The machine's own address. */
-  readonly address: string;
-  /** The appliance's CA, out of the initrd. */
-  readonly ca: string;
-  readonly say: (line: string) => void;
-}
+/** What a ramdisk leaves behind. */
+export type RamdiskEnd =
+  /** It has left by kexec, into the system on this disk. */
+  | { readonly kind: 'installed'; readonly disk: InstalledDisk }
+  /** The appliance has ended this boot. */
+  | { readonly kind: 'cut off' };
 
 /**
- * The machine's side of the boot protocol, from the claim until the appliance ends this boot; says how it did. It inspects
- * and wipes; an install is claimed and goes no further.
+ * A machine's life in the ramdisk, order after order, as `images/ramdisk/deploy` has it. One whose claim fails has no order and does
+ * nothing until the power goes, which rejects.
  */
 export async function runRamdisk(
-  { url, claimToken }: RamdiskBoot,
-  machine: MachineSpec,
-  { clock, ids, address, ca, say }: RamdiskDeps,
-  signal: AbortSignal,
-): Promise<string> {
-  const began = clock.now();
-  const from = { from: address, ca, signal };
-  const claim = { protocol: '1', token: claimToken, nonce: ids.random(16).toString('hex') };
-  const identity = { mac: machine.mac.replaceAll(':', '-'), uuid: machine.uuid };
-  const granted = await demand(`${url}/boot/v1/claim`, {
-    ...from,
-    method: 'POST',
-    body: new URLSearchParams({ ...claim, ...identity }),
-  });
-  const { bearer = '', verb = '', generation = '' } = lines(granted.toString());
-  const asked: Question = { ...from, bearer };
-  say(`claimed: ${verb}, generation ${generation}`);
-
-  const report = (stage: string, status: 'started' | 'done', facts = {}) => {
-    const uptime = ((clock.now() - began) / SECOND).toFixed(2);
-    const body = new URLSearchParams({ generation, stage, status, uptime, ...facts });
-    return demand(`${url}/boot/v1/report`, { ...asked, method: 'POST', body });
+  { url, claimToken, address, ca }: RamdiskStart,
+  boot: Boot,
+  onWiped: () => void,
+): Promise<RamdiskEnd> {
+  const { trust, faults, notes, say } = boot.deps;
+  await boot.enter('ramdisk');
+  const distrusts = faults.falseClaim === 'ca';
+  const link = new ApplianceLink(boot, { url, address, trust: distrusts ? undefined : trust(ca) });
+  const stage = async (name: string, work: () => Promise<Facts>) => {
+    link.note(name, 'started');
+    await link.tell();
+    try {
+      link.note(name, 'done', await work());
+    } catch (error) {
+      if (!(error instanceof StageFailure)) throw error;
+      notes.count(`failed: ${name}, ${error.code}`);
+      say(`${name} failed: ${error.message}`);
+      link.note(name, 'failed', { code: error.code, reason: error.message });
+      await link.tell();
+      await link.log(`${name} failed: ${error.message}\n`);
+      throw error;
+    }
   };
-  if (verb === 'inspect') {
-    await report('inspect', 'started');
-    await demand(`${url}/boot/v1/inspection`, { ...asked, method: 'POST', body: inspection(machine) });
-    await report('inspect', 'done');
-  } else if (verb === 'wipe') {
-    await report('wipe', 'started');
-    await report('wipe', 'done', { method: 'simulated', disks: '1' });
+
+  link.note('network', 'started');
+  link.note('network', 'done');
+  link.note('claim', 'started');
+  await boot.enter('claim');
+  let order = await claim(link, claimToken, boot);
+  link.note('claim', 'done');
+  try {
+    for (;;) {
+      const disk = await obey(order, { boot, link, stage, onWiped }).catch((error: unknown) => {
+        if (!(error instanceof StageFailure)) throw error;
+      });
+      if (disk !== undefined) return { kind: 'installed', disk };
+      order = await link.next();
+      say(`ordered: ${order['verb']}`);
+    }
+  } catch (error) {
+    if (error instanceof CutOff) return { kind: 'cut off' };
+    throw error;
   }
-
-  // 204: nothing yet, ask again at once.
-  const next = () => ask(`${url}/boot/v1/next?generation=${generation}`, asked);
-  let answer = await next();
-  while (answer.status === 204) answer = await next();
-  return `the appliance ended this boot: status ${answer.status}`;
 }
 
-function lines(text: string): Record<string, string> {
-  const pairs = text.split('\n').map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]);
-  return Object.fromEntries(pairs) as Record<string, string>;
+async function claim(link: ApplianceLink, token: string, boot: Boot): Promise<Order> {
+  const { machine, faults, ids, notes, seed, say } = boot.deps;
+  if (faults.falseClaim !== undefined) notes.count(`fault: false claim, ${faults.falseClaim}`);
+  const other = uuidFrom(draw(seed, 'other-uuid', machine.name));
+  try {
+    const order = await link.claim({
+      token: faults.falseClaim === 'token' ? `${token.slice(0, -8)}${'0'.repeat(8)}` : token,
+      nonce: ids.random(16).toString('hex'),
+      mac: machine.mac.replaceAll(':', '-'),
+      uuid: faults.falseClaim === 'uuid' ? other : machine.uuid,
+    });
+    say(`claimed: ${order['verb']}, generation ${order['generation']}`);
+    return order;
+  } catch (error) {
+    if (!(error instanceof StageFailure)) throw error;
+    say(error.message);
+    return boot.idle();
+  }
 }
 
-function inspection({ name, mac, uuid, firmware, cores, memoryMib, diskGib }: MachineSpec): string {
+interface Work {
+  readonly boot: Boot;
+  readonly link: ApplianceLink;
+  readonly stage: (name: string, work: () => Promise<Facts>) => Promise<void>;
+  readonly onWiped: () => void;
+}
+
+/** Resolves to a disk when the machine is to leave for the system on it. */
+async function obey(order: Order, work: Work): Promise<InstalledDisk | undefined> {
+  const { boot, link, stage, onWiped } = work;
+  const { machine } = boot.deps;
+  switch (order['verb']) {
+    case 'install':
+      return install(order, work);
+    case 'inspect':
+      await stage('inspect', async () => {
+        await boot.enter('inspect');
+        const answer = await link.insist('inspection', '/boot/v1/inspection', {
+          method: 'POST',
+          body: inspection(machine),
+        });
+        if (answer?.status === 204) return {};
+        throw new StageFailure('boot.stage-failed', `the inspection was not taken: status ${answer?.status}`);
+      });
+      return undefined;
+    case 'wipe':
+      await stage('wipe', async () => {
+        await boot.enter('wipe');
+        onWiped();
+        return { method: 'discard', disks: `${DISK}:discard` };
+      });
+      return undefined;
+    default:
+      return undefined; // `wait`: the next order will come
+  }
+}
+
+const DISK = 'sda';
+
+function inspection({ name, mac, uuid, hardware }: MachineSpec): string {
   return [
-    `cores=${cores}`,
-    `memory_kib=${memoryMib * 1024}`,
+    `cores=${hardware.cores}`,
+    `memory_kib=${hardware.memoryMib * 1024}`,
     `uuid=${uuid}`,
-    'vendor=Rackstart',
-    'model=Simulated',
+    `vendor=${hardware.vendor}`,
+    `model=${hardware.name}`,
     `serial=${name}`,
-    `firmware=${firmware}`,
-    `disk=sda|${diskGib * 1024 ** 3}|ssd|${name}-0|Simulated`,
+    `firmware=${hardware.firmware}`,
+    `disk=${DISK}|${hardware.diskGib * 1024 ** 3}|ssd|${name}-0|Simulated`,
     `nic=eth0|${mac}|up|10000`,
     '',
   ].join('\n');
+}
+
+function uuidFrom(u: number): string {
+  const digits = Math.floor(u * 2 ** 48).toString(16);
+  return `00000000-0000-4000-8000-${digits.padStart(12, '0')}`;
 }

@@ -3,8 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
 
-import { until } from '../process/until.ts';
-import type { Timeline } from '../site/server.ts';
+import type { Server } from '../site/server.ts';
 import { openSimulatedSite } from './site.ts';
 
 const skip =
@@ -12,25 +11,43 @@ const skip =
     ? 'needs root, for network namespaces'
     : !existsSync('/usr/lib/ipxe') && 'Debian package ipxe is missing: the daemon serves its loaders';
 
-test('a simulated machine is inspected, ordered and given back through a real appliance', { skip }, async (t) => {
+test('simulated machines are inspected, deployed and given back through a real appliance', { skip }, async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'rs-sim-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
-  const site = await openSimulatedSite({ name: 'test', directory, machines: 2, firmwareMs: 0 });
+  const site = await openSimulatedSite({ name: 'test', directory, machines: 4, speed: 50 });
   t.teardown(() => site.close());
-  const [bios, uefi] = site.machines;
-  const [id] = await Promise.all([site.enrol(bios!), site.enrol(uefi!)]);
-  const machine = () => site.operator.get<Record<string, unknown>>(`/machines/${id}`);
-  t.match(await machine(), { state: 'available', firmware: 'bios', cores: 1, diskState: 'clean' });
+  const { follower, operator, machines } = site;
+  const ids = await site.enrol(machines);
+  const [first] = machines;
+  const machine = () => operator.get<Record<string, unknown>>(`/machines/${ids[0]}`);
+  const { cores, firmware, name: model } = first!.hardware;
+  t.match(await machine(), { state: 'available', diskState: 'clean', uuid: first!.uuid, cores, firmware, model });
 
-  const server = await site.order('web', 1);
-  const timeline = () => site.tenant.get<Timeline>(`/servers/${server.id}/timeline`);
-  const seen = async (source: string, name: string) =>
-    (await timeline()).entries.some((entry) => entry.source === source && entry.name === name);
-  await until('the order is claimed', 10_000, () => seen('http', 'claim'));
-  t.equal(await seen('bmc', 'Chassis Control (power up)'), true);
-  t.match(await machine(), { state: 'deploying', diskState: 'dirty' });
+  const orders = await Promise.all(machines.map(({ hardware }, index) => site.order(`web-${index}`, hardware.cores)));
+  const states = () => orders.map(({ id }) => follower.requests.get(id));
+  await follower.until(
+    () => `four servers; ${states().join(', ')}`,
+    30_000,
+    () => states().every((state) => state === 'completed'),
+  );
+  const servers = await Promise.all(orders.map(({ id }) => operator.get<Server>(`/servers/${id}`)));
+  const names = await Promise.all(servers.map((server) => site.ssh(server, 'hostname')));
+  t.strictSame(
+    names.map((name) => name.trim()),
+    ['web-0', 'web-1', 'web-2', 'web-3'],
+  );
+  t.match(await site.simulation.statistics(), { machines: 4, on: 4, systems: 4 });
 
-  await site.tenant.delete(`/servers/${server.id}`);
-  await until('the wipe', 10_000, async () => (await machine())['state'] === 'available');
+  await Promise.all(orders.map(({ id }) => operator.delete(`/servers/${id}`)));
+  await follower.until(
+    () => `four releases; ${[...follower.machines.values()].join(', ')}`,
+    30_000,
+    () => ids.every((id) => follower.machines.get(id) === 'available'),
+  );
   t.match(await machine(), { diskState: 'clean' });
+  const { on, answers, counts } = await site.simulation.statistics();
+  t.equal(on, 0);
+  t.equal(counts['end: broken'], undefined);
+  t.equal(answers.tftp?.count, 12, 'three boots of four machines, each with its loader by TFTP');
+  t.match(await site.doctor(), /invariants hold/);
 });

@@ -1,115 +1,169 @@
-import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { zstdCompressSync } from 'node:zlib';
+import { setTimeout as pause } from 'node:timers/promises';
 
-import { until } from '../process/until.ts';
+import { run } from '../process/run.ts';
 import type { ApiClient } from '../site/api-client.ts';
+import { ApiError } from '../site/api-client.ts';
 import type { Daemon } from '../site/daemon.ts';
 import { startDaemon } from '../site/daemon.ts';
 import type { Server } from '../site/server.ts';
+import { EventFollower, tally } from './event-follower.ts';
+import type { Inventory } from './inventory.ts';
+import { describeSite, flavorOf, IMAGE, regionOf } from './inventory.ts';
 import type { MachineSpec } from './machine-spec.ts';
 import type { SimulatedRack, SimulatedRackOptions } from './rack.ts';
 import { openSimulatedRack } from './rack.ts';
 
-/** A real appliance on a simulated rack, its inventory filled in by the public API, and a tenant who orders. */
+/** A real appliance on a simulated rack, its inventory filled in by the public API, and tenants who order. */
 export interface SimulatedSite {
+  /** The machines' side: statistics, mains. */
+  readonly simulation: SimulatedRack;
   readonly machines: readonly MachineSpec[];
   readonly daemon: Daemon;
   readonly operator: ApiClient;
+  /** The first of them; what they all have ordered the operator sees. */
   readonly tenant: ApiClient;
-  /** Enrols a machine and waits until it was inspected; returns its id. */
-  enrol(machine: MachineSpec): Promise<string>;
-  /** Orders a server with so many cores, as the tenant. */
-  order(hostname: string, cores: number): Promise<Server>;
+  /** States of machines and requests by id, as of the last `until`. */
+  readonly follower: EventFollower;
+  /** Writes a machine into the inventory; returns its id. Its inspection begins by itself. */
+  register(machine: MachineSpec): Promise<string>;
+  /** Registers machines, a few at a time, and waits until all were inspected; rejects when one was quarantined. Their ids, in order. */
+  enrol(machines: readonly MachineSpec[], withinMs?: number): Promise<string[]>;
+  /** Orders a server with so many cores, as one of the tenants; where a relay's machines are, when it is named by its address. */
+  order(hostname: string, cores: number, relay?: string): Promise<Server>;
+  /** Runs a command on a server by OpenSSH as its tenant, trusting nothing but the host key that the API told. */
+  ssh(server: Server, command: string): Promise<string>;
+  /** What `rackstart doctor` says; rejects when an invariant is broken. */
+  doctor(): Promise<string>;
   close(): Promise<void>;
 }
 
+export interface SimulatedSiteOptions extends SimulatedRackOptions {
+  /** Lines of YAML for the end of the daemon's configuration. */
+  readonly settings?: readonly string[];
+}
+
 /** Nothing of what machines are sent is ever run: kernel, initrd and image are a few bytes. Rejects with nothing left behind. */
-export async function openSimulatedSite(options: SimulatedRackOptions): Promise<SimulatedSite> {
-  const { directory } = options;
+export async function openSimulatedSite(options: SimulatedSiteOptions): Promise<SimulatedSite> {
+  const { directory, settings = [] } = options;
   await mkdir(directory, { recursive: true });
-  const opened = await openSimulatedRack(options);
+  const simulation = await openSimulatedRack(options);
   let daemon: Daemon | undefined;
   try {
     const kernel = join(directory, 'vmlinuz');
     await writeFile(kernel, 'kernel');
     await writeFile(join(directory, 'initrd'), 'initrd');
-    daemon = await startDaemon(opened.rack, join(directory, 'appliance'), kernel);
-    return await describedSite(opened, daemon, directory);
+    daemon = await startDaemon(simulation.rack, join(directory, 'appliance'), kernel, settings);
+    const inventory = await describeSite(simulation, daemon.api, directory);
+    return new OpenSite({ simulation, daemon, ...inventory });
   } catch (error) {
     await daemon?.stop();
-    await opened.close();
+    await simulation.close();
     throw error;
   }
 }
 
-const REGION = 'sim';
+// How many requests are under way at once: more would wait in the appliance instead of here.
+const AT_ONCE = 16;
 
-async function describedSite(opened: SimulatedRack, daemon: Daemon, directory: string): Promise<SimulatedSite> {
-  const { machines } = opened;
-  const operator = daemon.api;
-  const region = await operator.post<{ id: string }>('/regions', { name: REGION });
-  const rack = await operator.post<{ id: string }>('/racks', { region: region.id, name: 'rack-1' });
-  for (const { cores } of machines) {
-    const flavor = { name: flavorOf(cores), cores, memoryMib: 4_096, diskGib: 16, nics: 'same' };
-    await operator.post('/flavors', flavor);
+interface Parts extends Inventory {
+  readonly simulation: SimulatedRack;
+  readonly daemon: Daemon;
+}
+
+class OpenSite implements SimulatedSite {
+  readonly simulation: SimulatedRack;
+  readonly machines: readonly MachineSpec[];
+  readonly daemon: Daemon;
+  readonly operator: ApiClient;
+  readonly tenant: ApiClient;
+  readonly follower: EventFollower;
+  readonly #tenants: readonly ApiClient[];
+  readonly #parts: Parts;
+  #orders = 0;
+
+  constructor(parts: Parts) {
+    const { simulation, daemon, tenantKeys } = parts;
+    this.#parts = parts;
+    this.simulation = simulation;
+    this.machines = simulation.machines;
+    this.daemon = daemon;
+    this.operator = daemon.api;
+    this.#tenants = tenantKeys.map((key) => daemon.api.as(key));
+    this.tenant = this.#tenants[0]!;
+    this.follower = new EventFollower(daemon.api);
   }
-  await operator.post('/subnets', {
-    region: region.id,
-    role: 'both',
-    cidr: '10.77.0.0/24',
-    gateway: '10.77.0.1',
-    reservations: { first: '10.77.0.2', last: '10.77.0.120' },
-    servers: { first: '10.77.0.121', last: '10.77.0.240' },
-    leases: { first: '10.77.0.241', last: '10.77.0.250' },
-  });
-  const { id: tenantId } = await operator.post<{ id: string }>('/tenants', { name: 'demo' });
-  const { key } = await operator.post<{ key: string }>('/api-keys', { name: 'demo', tenant: tenantId });
-  const tenant = operator.as(key);
-  await addImage(operator, join(directory, 'image.zst'));
 
-  return {
-    machines,
-    daemon,
-    operator,
-    tenant,
-    async enrol({ name, mac, bmc }) {
-      const machine = { name, rack: rack.id, bmc, nics: [{ mac, role: 'both' }] };
-      const { id } = await operator.post<{ id: string }>('/machines', machine);
-      await until(`the inspection of ${name}`, 60_000, async () => {
-        const { state } = await operator.get<{ state: string }>(`/machines/${id}`);
-        if (state === 'quarantined') throw new Error(`${name} was quarantined`);
-        return state === 'available';
-      });
-      return id;
-    },
-    order: (hostname, cores) =>
-      tenant.post('/servers', {
-        hostname,
-        region: REGION,
-        flavor: flavorOf(cores),
-        image: 'empty',
-        sshKeys: [SSH_KEY],
-      }),
-    async close() {
-      await daemon.stop();
-      await opened.close();
-    },
+  async register(machine: MachineSpec): Promise<string> {
+    const { name, mac, bmc } = machine;
+    const body = { name, rack: this.#parts.racks.get(machine), bmc, nics: [{ mac, role: 'both' }] };
+    return (await whenAllowed(() => this.operator.post<{ id: string }>('/machines', body))).id;
+  }
+
+  async enrol(machines: readonly MachineSpec[], withinMs = 60_000): Promise<string[]> {
+    const ids = await inTurns(machines, AT_ONCE, (machine) => this.register(machine));
+    const states = () => ids.map((id) => this.follower.machines.get(id) ?? 'enrolled');
+    await this.follower.until(
+      () => `the inspection of ${ids.length} machines; ${tally(states())}`,
+      withinMs,
+      () => {
+        if (states().includes('quarantined')) throw new Error(`of ${ids.length} machines are ${tally(states())}`);
+        return states().every((state) => state === 'available');
+      },
+    );
+    return ids;
+  }
+
+  order(hostname: string, cores: number, relay?: string): Promise<Server> {
+    const tenant = this.#tenants[this.#orders++ % this.#tenants.length]!;
+    const order = { hostname, region: regionOf(relay), flavor: flavorOf(cores), image: IMAGE };
+    return whenAllowed(() => tenant.post('/servers', { ...order, sshKeys: [this.#parts.sshKey] }));
+  }
+
+  ssh({ id, connection }: Server, command: string): Promise<string> {
+    const [address] = connection?.addresses ?? [];
+    if (connection === null || address === undefined) throw new Error(`Server ${id} has no address yet.`);
+    const knownHosts = `KnownHostsCommand=/bin/echo ${address} ${connection.hostKey}`;
+    const options = ['StrictHostKeyChecking=yes', 'UserKnownHostsFile=/dev/null', knownHosts, 'BatchMode=yes'];
+    const login = ['-i', this.#parts.sshKeyFile, ...options.flatMap((option) => ['-o', option])];
+    return run(this.simulation.rack.exec(['ssh', ...login, `${connection.username}@${address}`, command]));
+  }
+
+  doctor(): Promise<string> {
+    const main = join(import.meta.dirname, '../../appliance/main.ts');
+    return run([process.execPath, main, 'doctor', '--config', this.daemon.configFile]);
+  }
+
+  async close(): Promise<void> {
+    await this.daemon.stop();
+    await this.simulation.close();
+  }
+}
+
+/** Calls `work` for all, at most `atOnce` at a time; the results are in the order of the items. */
+export async function inTurns<T, R>(
+  items: readonly T[],
+  atOnce: number,
+  work: (item: T, index: number) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const queue = items.entries();
+  const worker = async () => {
+    for (const [index, item] of queue) results[index] = await work(item, index);
   };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  return results;
 }
 
-// A key that nobody has the other half of.
-const SSH_KEY = `ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI${'A'.repeat(43)} nobody`;
-
-function flavorOf(cores: number): string {
-  return `cores-${cores}`;
-}
-
-async function addImage(operator: ApiClient, file: string): Promise<void> {
-  const image = zstdCompressSync(Buffer.alloc(1024 ** 2));
-  await writeFile(file, image);
-  const sha256 = createHash('sha256').update(image).digest('hex');
-  const query = new URLSearchParams({ name: 'empty', version: '1', sha256, rootPartition: '3', kernelArgs: 'quiet' });
-  await operator.upload(`/images?${query.toString()}`, file, 'application/zstd');
+/** Again, a second later, for as long as the API says that it was asked too often. */
+async function whenAllowed<T>(ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 429) throw error;
+      await pause(1_000);
+    }
+  }
 }

@@ -26,13 +26,18 @@ export interface Daemon {
 
 const API_PORT = 7770;
 
-/** Starts the appliance on `rack`, its state in `directory`; resolves when its API answers. */
-export async function startDaemon(rack: Rack, directory: string, ramdiskKernel: string): Promise<Daemon> {
+/** Starts the appliance on `rack`, its state in `directory`, `settings` behind its configuration; resolves when its API answers. */
+export async function startDaemon(
+  rack: Rack,
+  directory: string,
+  ramdiskKernel: string,
+  settings: readonly string[] = [],
+): Promise<Daemon> {
   await mkdir(directory, { recursive: true });
   const configFile = join(directory, 'rackstart.yaml');
   const logFile = join(directory, 'daemon.log');
   const socketPath = join(directory, 'api.sock');
-  writeFileSync(configFile, config(directory, dirname(ramdiskKernel), rack));
+  writeFileSync(configFile, [config(directory, dirname(ramdiskKernel), rack, dhcp), ...settings, ''].join('\n'));
 
   let daemon: RunningProcess | undefined;
   const start = async () => {
@@ -70,7 +75,7 @@ export async function startDaemon(rack: Rack, directory: string, ramdiskKernel: 
   };
 }
 
-function config(directory: string, ramdisk: string, rack: Rack): string {
+function config(directory: string, ramdisk: string, rack: Rack, dhcp: string): string {
   const [address = ''] = rack.applianceAddress.ipv4.split('/');
   return [
     `state: ${join(directory, 'state')}`,
@@ -79,6 +84,7 @@ function config(directory: string, ramdisk: string, rack: Rack): string {
     'provisioning:',
     `  - device: ${rack.bridge}`,
     `    address: ${address}`,
+    `    dhcp: ${dhcp}`,
     `    prefix6: ${rack.applianceAddress.ipv6.replace(/::1\//, '::/')}`,
     '',
   ].join('\n');

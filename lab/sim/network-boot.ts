@@ -1,0 +1,69 @@
+import { SECOND } from '../../appliance/kernel/clock.ts';
+import { demand, download } from './ask.ts';
+import { pinnedCa, readBootScript } from './boot-script.ts';
+import type { Boot } from './boot.ts';
+import { leaseAddress } from './firmware.ts';
+import { readByTftp } from './tftp-client.ts';
+
+/** A ramdisk that was loaded, and is about to start. */
+export interface RamdiskStart {
+  /** https, no path. */
+  readonly url: string;
+  readonly claimToken: string;
+  /** The machine's own address. */
+  readonly address: string;
+  /** The CA that the initrd carries. */
+  readonly ca: string;
+}
+
+/**
+ * ROM, loader, iPXE, script, kernel and initrd: from the first DHCP packet to the ramdisk. Resolves to why not when the firmware is to go
+ * on with the disk; rejects when something on the way fails, which firmware answers in the same way.
+ */
+export async function bootFromNetwork(boot: Boot): Promise<RamdiskStart | string> {
+  const { machine, notes, wire, clock, signal } = boot.deps;
+  const rom = await leaseAddress('rom', machine, boot.deps, signal);
+  if (rom.bootFile === undefined) return 'DHCP names no loader';
+  await boot.enter('loader');
+  const { nextServer: server, bootFile: file, address: from } = rom;
+  await notes.timed('tftp', () => readByTftp({ server, file, from, blockSize: BLOCK_SIZE, clock, wire, signal }));
+
+  await boot.enter('ipxe');
+  const { address, bootFile: scriptUrl } = await leaseAddress('ipxe', machine, boot.deps, signal);
+  if (scriptUrl === undefined) return 'DHCP names no script';
+  await boot.enter('script');
+  const script = await notes.timed('script', () => demand(scriptUrl, { from: address, signal }));
+  const ramdisk = readBootScript(script.toString());
+  if (ramdisk === undefined) return 'the script leads to the disk';
+  const ca = await loadRamdisk(boot, ramdisk, address);
+  return { ...ramdisk, address, ca };
+}
+
+// iPXE asks for what fills an Ethernet frame.
+const BLOCK_SIZE = 1432;
+
+// As the appliance's script has it: five times, three seconds apart.
+const TRIES = 5;
+const PAUSE = 3 * SECOND;
+
+/**
+ * Kernel and initrd, whole, for every machine; all that is kept is the CA in the initrd. On a simulated site both are a few bytes: a
+ * site with real ones pays for 26 MB a boot.
+ */
+async function loadRamdisk(
+  { deps: { notes, clock, say, signal } }: Boot,
+  { kernelUrl, initrdUrl }: { kernelUrl: string; initrdUrl: string },
+  from: string,
+): Promise<string> {
+  for (let tried = 1; ; tried++) {
+    try {
+      await notes.timed('kernel', () => download(kernelUrl, { from, signal }));
+      const { tail } = await notes.timed('initrd', () => download(initrdUrl, { from, signal }));
+      return pinnedCa(tail);
+    } catch (error) {
+      if (tried === TRIES) throw error;
+      say(`the ramdisk could not be loaded, try ${tried}: ${String(error)}`);
+      await clock.sleepUntil(clock.now() + PAUSE, signal);
+    }
+  }
+}
