@@ -42,6 +42,7 @@ export class Consumer implements Service {
       try {
         await this.#deliverAll(signal);
       } catch (error) {
+        if (error === signal.reason) break;
         const { code, message } = asRackstartError(error);
         log.warn({ consumer: this.name, code, reason: message }, 'delivery failed');
       }
