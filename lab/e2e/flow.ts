@@ -21,12 +21,13 @@ export function machineFlow(
   title: string,
   machines: readonly MachineSpec[],
   play: (t: Test, site: Site) => Promise<void>,
+  settings: readonly string[] = [],
 ): void {
   void test(title, async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'rs-flow-'));
     const began = performance.now();
     const say = (line: string) => console.error(`${((performance.now() - began) / 1000).toFixed(1)} s  ${line}`);
-    const site = await openSite({ name: 'flow', directory, machines, progress: say });
+    const site = await openSite({ name: 'flow', directory, machines, progress: say, settings });
     const packets = await site.rack.capture(join(directory, 'packets.pcap'));
     try {
       await play(t, site);

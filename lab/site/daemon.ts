@@ -37,7 +37,7 @@ export async function startDaemon(
   const configFile = join(directory, 'rackstart.yaml');
   const logFile = join(directory, 'daemon.log');
   const socketPath = join(directory, 'api.sock');
-  writeFileSync(configFile, [config(directory, dirname(ramdiskKernel), rack, dhcp), ...settings, ''].join('\n'));
+  writeFileSync(configFile, [config(directory, dirname(ramdiskKernel), rack), ...settings, ''].join('\n'));
 
   let daemon: RunningProcess | undefined;
   const start = async () => {
@@ -75,7 +75,7 @@ export async function startDaemon(
   };
 }
 
-function config(directory: string, ramdisk: string, rack: Rack, dhcp: string): string {
+function config(directory: string, ramdisk: string, rack: Rack): string {
   const [address = ''] = rack.applianceAddress.ipv4.split('/');
   return [
     `state: ${join(directory, 'state')}`,
@@ -84,7 +84,6 @@ function config(directory: string, ramdisk: string, rack: Rack, dhcp: string): s
     'provisioning:',
     `  - device: ${rack.bridge}`,
     `    address: ${address}`,
-    `    dhcp: ${dhcp}`,
     `    prefix6: ${rack.applianceAddress.ipv6.replace(/::1\//, '::/')}`,
     '',
   ].join('\n');

@@ -24,6 +24,8 @@ export interface SiteOptions {
   readonly directory: string;
   readonly machines: readonly MachineSpec[];
   readonly progress: (line: string) => void;
+  /** Lines behind the daemon's configuration, which ends with its provisioning network. */
+  readonly settings?: readonly string[];
 }
 
 /** A rack, the appliance on it with its inventory filled in, and a tenant who orders. */
@@ -60,7 +62,7 @@ const FLAVOR = 'lab';
 const REGION = 'lab';
 
 /** Opens a rack, starts the appliance on it and describes it by the public API. Ends what it started when it rejects. */
-export async function openSite({ name, directory, machines, progress }: SiteOptions): Promise<Site> {
+export async function openSite({ name, directory, machines, progress, settings }: SiteOptions): Promise<Site> {
   await mkdir(directory, { recursive: true });
   const cacheDirectory = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'rackstart');
   const ramdisk = await buildRamdisk({ cacheDirectory, progress });
@@ -68,7 +70,7 @@ export async function openSite({ name, directory, machines, progress }: SiteOpti
   const rack = await openRack({ name, directory: join(directory, 'rack'), machines });
   try {
     progress(`rack: ${machines.map((machine) => `${machine.name} (${machine.firmware})`).join(', ')}, all off`);
-    const daemon = await startDaemon(rack, join(directory, 'appliance'), ramdisk.kernel);
+    const daemon = await startDaemon(rack, join(directory, 'appliance'), ramdisk.kernel, settings);
     progress('appliance: ready');
     const inventory = await describe(daemon.api, image);
     progress('inventory: region, rack, flavor, subnet, tenant and image are in');
