@@ -1,4 +1,5 @@
 import type { ImageStore } from '../images/image-store.ts';
+import { ProxyDhcp } from '../pxe/dhcp/proxy.ts';
 import { StoreLeaseBook } from '../pxe/dhcp/records.ts';
 import { RelayAgents } from '../pxe/dhcp/relay.ts';
 import { DhcpServer } from '../pxe/dhcp/server.ts';
@@ -37,7 +38,7 @@ export interface BootPlaneDeps {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
-  /** Gives the listening sockets `dhcp` and `tftp`, where its socket units opened them. */
+  /** Gives the listening sockets `dhcp`, `proxydhcp` and `tftp`, where its socket units opened them. */
   readonly systemd: Systemd;
 }
 
@@ -71,7 +72,7 @@ export class BootPlane {
 
 async function networkServices(
   config: Config,
-  { device, address, prefix6, httpPort, httpsPort, arm64Loader, relays }: ProvisioningConfig,
+  { device, address, prefix6, httpPort, httpsPort, arm64Loader, dhcp: role, relays }: ProvisioningConfig,
   certificate: BootCertificate,
   deps: BootPlaneDeps,
 ): Promise<{ all: readonly Service[]; http: BootHttp }> {
@@ -101,19 +102,24 @@ async function networkServices(
     open: ({ id }) => new StoreLeaseBook({ store, subnetId: id, clock }),
     clock,
   });
-  const dhcp = ({ subnet, leases }: StoreNetwork) =>
-    new DhcpServer({
-      network: { device, serverAddress: address, prefixLength: parseCidr(subnet.cidr).prefixLength },
-      openSocket: (options) => systemd.takeSocket('dhcp') ?? openDeviceSocket(options),
-      leases,
+  const dhcp = (network: StoreNetwork): Service => {
+    const { subnet, leases } = network;
+    const common = {
+      openSocket: ({ port }: { port: number }) =>
+        systemd.takeSocket(port === 67 ? 'dhcp' : 'proxydhcp') ?? openDeviceSocket({ device, port }),
       relays: new RelayAgents({ relays, networkOf: (each) => networks.of(each), clock }),
       director,
-      loaderFor: (architecture) => (loaders.has(loaderFor(architecture) ?? '') ? loaderFor(architecture) : undefined),
+      loaderFor: (architecture: number) =>
+        loaders.has(loaderFor(architecture) ?? '') ? loaderFor(architecture) : undefined,
       httpBase,
       timeline,
       clock,
       log,
-    });
+    };
+    if (role === 'proxy') return new ProxyDhcp({ ...common, device, serverAddress: address, network });
+    const { prefixLength } = parseCidr(subnet.cidr);
+    return new DhcpServer({ ...common, network: { device, serverAddress: address, prefixLength }, leases });
+  };
   const tftp = new TftpServer({
     endpoints: [{ device, address }],
     files: loaders,

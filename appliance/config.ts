@@ -41,6 +41,11 @@ const ConfigFile = Type.Object(
           arm64Loader: Type.Optional(
             Type.String({ description: 'An iPXE for arm64 (snponly.efi): Debian 12 has none.' }),
           ),
+          dhcp: Type.Optional(
+            Type.Union([Type.Literal('server'), Type.Literal('proxy')], {
+              description: 'proxy: another DHCP server gives the addresses there; we say what to boot.',
+            }),
+          ),
           relays: Type.Optional(
             Type.Array(
               Type.Object(
@@ -101,6 +106,8 @@ export interface ProvisioningConfig {
   readonly httpsPort: number;
   /** File of an iPXE for arm64; without one such machines are offered no loader. */
   readonly arm64Loader: string | undefined;
+  /** `proxy` beside a DHCP server that is not ours. */
+  readonly dhcp: 'server' | 'proxy';
   /** DHCP relays of other networks that are served too, and believed. */
   readonly relays: readonly TrustedRelay[];
 }
@@ -146,6 +153,7 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
     provisioning: provisioning && {
       httpPort: 8080,
       httpsPort: 8443,
+      dhcp: 'server',
       relays: [],
       ...provisioning,
       arm64Loader: provisioning.arm64Loader && path(provisioning.arm64Loader),

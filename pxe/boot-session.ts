@@ -353,8 +353,10 @@ function reasonOf(event: BootEvent): string | undefined {
 
 /** What a timeline entry of firmware or iPXE means for the session. */
 function bootEvent({ at, source, name, detail }: TimelineEntry): BootEvent | undefined {
-  const { boot, ms } = detail;
-  if (source === 'dhcp' && name === 'ack' && typeof boot === 'string') {
+  const { boot, proxy, ms } = detail;
+  // Beside another DHCP server our offer is the last that we hear of it: the address comes from there.
+  const isAnswer = name === 'ack' || (name === 'offer' && proxy === true);
+  if (source === 'dhcp' && isAnswer && typeof boot === 'string') {
     return { type: boot === 'script' ? 'ipxe-address' : 'firmware-address' };
   }
   if (source === 'tftp' || (source === 'http' && name === 'loader')) return { type: 'loader' };

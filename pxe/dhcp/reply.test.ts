@@ -9,7 +9,7 @@ import type { Binding } from './lease-book.ts';
 import type { DhcpPacket } from './packet.ts';
 import { encodePacket, parsePacket } from './packet.ts';
 import type { Reply } from './reply.ts';
-import { informReply, leaseReply, nakReply } from './reply.ts';
+import { informReply, leaseReply, nakReply, proxyReply } from './reply.ts';
 
 const SERVER = '10.77.0.1';
 const binding: Binding = {
@@ -91,6 +91,23 @@ test("EDK2's HTTP boot is offered a URL by the class that it looks for, and noth
       [58, '00000708'],
       [59, '00000c4e'],
       [67, hex(LOADER_URL)],
+    ],
+  });
+});
+
+test("a proxy's offer: class, machine id and boot file, and no address", async (t) => {
+  t.same(shown(proxyReply('offer', requestPacket('discover', 'edk2Pxe'), loader, SERVER)), {
+    to: '255.255.255.255:68',
+    yiaddr: '0.0.0.0',
+    siaddr: SERVER,
+    file: 'snponly.efi',
+    options: [
+      [53, '02'],
+      [54, '0a4d0001'],
+      [60, hex('PXEClient')],
+      [43, '060108ff'],
+      [97, '0078563412bc9af0de1122334455667788'],
+      [67, hex('snponly.efi')],
     ],
   });
 });

@@ -48,11 +48,30 @@ export function leaseReply(type: 'offer' | 'ack', request: DhcpPacket, lease: Le
     ...answer(request, options),
     ciaddr: type === 'ack' ? request.ciaddr : NO_ADDRESS,
     yiaddr: binding.address,
-    siaddr: boot.kind === 'loader' || boot.kind === 'script' ? serverAddress : NO_ADDRESS,
-    // Old ROMs read the field and never option 67; EDK2 prefers the option.
-    file: boot.kind === 'loader' ? boot.file : '',
+    ...nextServer(boot, serverAddress),
   };
   return { packet, ...destination(request, request.ciaddr === binding.address ? binding.address : LIMITED_BROADCAST) };
+}
+
+/**
+ * What a proxy says (PXE 2.1 §2.2.3): what to boot, and no address. iPXE too must be told the class here: it knows a
+ * proxy's offer by that alone.
+ */
+export function proxyReply(
+  type: 'offer' | 'ack',
+  request: DhcpPacket,
+  boot: Exclude<BootAnswer, { kind: 'none' }>,
+  serverAddress: string,
+): Reply {
+  const options = new Map<number, Uint8Array>([
+    ...identity(type, serverAddress),
+    ...(boot.kind === 'loader-url' ? httpOptions(boot) : pxeOptions(request)),
+    ...echoed(request),
+    ...bootFile(boot),
+    ...relayOptions(request),
+  ]);
+  const packet = { ...answer(request, options), ...nextServer(boot, serverAddress) };
+  return { packet, ...destination(request, LIMITED_BROADCAST) };
 }
 
 /** The DHCPACK of an INFORM: parameters, no address and no lease (RFC 2131 §4.3.5). */
@@ -174,13 +193,24 @@ function asked({ options }: DhcpPacket, available: Record<number, Uint8Array>): 
   return wanted.flatMap((code) => (available[code] === undefined ? [] : [[code, available[code]] as const]));
 }
 
+// Old ROMs read the field and never option 67; EDK2 prefers the option.
+function nextServer(boot: BootAnswer, serverAddress: string): Pick<DhcpPacket, 'siaddr' | 'file'> {
+  return {
+    siaddr: boot.kind === 'loader' || boot.kind === 'script' ? serverAddress : NO_ADDRESS,
+    file: boot.kind === 'loader' ? boot.file : '',
+  };
+}
+
+// iPXE also says PXEClient, and gets none of it from the server that gave it an address: it would go on to ask a proxy.
+function romOptions(request: DhcpPacket, client: BootClient, boot: BootAnswer): OptionEntry[] {
+  return client.kind === 'pxe-rom' && boot.kind !== 'none' ? pxeOptions(request) : [];
+}
+
 /**
  * What makes a PXE ROM take this for a PXE offer: its class and machine id back (RFC 4578 §2.3, PXE 2.1 §2.4.1), and
- * PXE_DISCOVERY_CONTROL (suboption 6) with bit 3: use the boot file, look for no boot server, show no menu. iPXE, which
- * also says PXEClient, gets none of it: it would go on to ask a proxy DHCP server.
+ * PXE_DISCOVERY_CONTROL (suboption 6) with bit 3: use the boot file, look for no boot server, show no menu.
  */
-function romOptions({ options }: DhcpPacket, client: BootClient, boot: BootAnswer): OptionEntry[] {
-  if (client.kind !== 'pxe-rom' || boot.kind === 'none') return [];
+function pxeOptions({ options }: DhcpPacket): OptionEntry[] {
   return [
     [option.vendorClass, Buffer.from('PXEClient')],
     [option.vendorSpecific, Uint8Array.of(6, 1, 8, PXE_END)],
@@ -201,7 +231,11 @@ function httpOptions({ kind }: BootAnswer): OptionEntry[] {
  */
 function bootOptions({ kind }: BootClient, boot: BootAnswer): OptionEntry[] {
   const skipProxyDhcp: OptionEntry[] = kind === 'ipxe' ? [[option.ipxe, Uint8Array.of(176, 1, 1)]] : [];
-  if (boot.kind === 'none') return skipProxyDhcp;
+  return [...skipProxyDhcp, ...bootFile(boot)];
+}
+
+function bootFile(boot: BootAnswer): OptionEntry[] {
+  if (boot.kind === 'none') return [];
   const file = boot.kind === 'script' ? boot.url.reveal() : boot.kind === 'loader' ? boot.file : boot.url;
-  return [...skipProxyDhcp, [option.bootFile, Buffer.from(file, 'latin1')]];
+  return [[option.bootFile, Buffer.from(file, 'latin1')]];
 }

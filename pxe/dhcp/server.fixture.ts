@@ -18,6 +18,7 @@ import type { LeaseBook } from './lease-book.ts';
 import type { MessageType } from './options.ts';
 import { option, readMessageType, readText } from './options.ts';
 import { parsePacket } from './packet.ts';
+import { ProxyDhcp } from './proxy.ts';
 import { StoreLeaseBook } from './records.ts';
 import type { TrustedRelay } from './relay.ts';
 import { RelayAgents } from './relay.ts';
@@ -36,6 +37,7 @@ export interface SeenReply {
   readonly mac: string;
   readonly xid: number;
   readonly yiaddr: string;
+  readonly siaddr: string;
   readonly file: string | undefined;
   readonly to: string;
   readonly options: ReadonlyMap<number, Uint8Array>;
@@ -62,6 +64,7 @@ class FakeSocket extends EventEmitter {
         .replace(/(..)(?=.)/g, '$1:'),
       xid: packet.xid,
       yiaddr: packet.yiaddr,
+      siaddr: packet.siaddr,
       file: readText(packet.options, option.bootFile),
       to: `${address}:${port}`,
       options: packet.options,
@@ -75,13 +78,20 @@ class FakeSocket extends EventEmitter {
   }
 }
 
+export interface StartOptions extends SubnetSeed {
+  readonly relays?: readonly TrustedRelay[];
+  /** `ProxyDhcp` instead of `DhcpServer`. */
+  readonly proxy?: boolean;
+}
+
 /** A server on a network of its own, where KNOWN has 10.77.0.11: `say` sends one message and resolves to the replies when all work is done. */
-export async function start(t: Test, { relays = [], ...seed }: SubnetSeed & { relays?: readonly TrustedRelay[] } = {}) {
+export async function start(t: Test, { relays = [], proxy = false, ...seed }: StartOptions = {}) {
   const clock = new ManualClock();
   const store = await openStore({ url: sqliteUrl(t), clock, log: silentLog });
   await seedSubnet(store, seed);
   await reserve(store, KNOWN, '10.77.0.11');
   const socket = new FakeSocket();
+  const pxeSocket = new FakeSocket();
   const timeline: ({ mac: TimelineOwner } & TimelineEntry)[] = [];
   const log: ({ level: string } & Record<string, unknown>)[] = [];
   const asked: BootClient[] = [];
@@ -94,6 +104,7 @@ export async function start(t: Test, { relays = [], ...seed }: SubnetSeed & { re
     clock,
     store,
     socket,
+    pxeSocket,
     timeline,
     log,
     asked,
@@ -104,7 +115,7 @@ export async function start(t: Test, { relays = [], ...seed }: SubnetSeed & { re
     async replies(): Promise<SeenReply[]> {
       do await new Promise((resolve) => setImmediate(resolve));
       while (work.pending > 0);
-      return socket.sent.splice(0);
+      return [...socket.sent.splice(0), ...pxeSocket.sent.splice(0)];
     },
     say(type: MessageType, from: Firmware, fields: RequestFields): Promise<SeenReply[]> {
       net.datagram(requestBytes(type, from, fields), fields.ciaddr);
@@ -120,26 +131,31 @@ export async function start(t: Test, { relays = [], ...seed }: SubnetSeed & { re
       await running;
     },
   };
-  const server = new DhcpServer({
-    network: { device: 'rack0', serverAddress: SERVER, prefixLength: 24 },
-    openSocket: ({ device, port }) => {
-      t.same([device, port], ['rack0', 67]);
-      return socket as unknown as Socket;
+  const common = {
+    openSocket: ({ device, port }: { device: string; port: number }) => {
+      t.equal(device, 'rack0');
+      t.ok(port === 67 || (proxy && port === 4011), `port ${port}`);
+      return (port === 67 ? socket : pxeSocket) as unknown as Socket;
     },
-    leases: book(SUBNET),
     relays: new RelayAgents({ relays, networkOf: (address) => counting(work, networks.of(address)), clock }),
     director: {
-      decide(client) {
+      decide(client: BootClient) {
         asked.push(client);
         return net.decide();
       },
     },
-    loaderFor: (architecture) => ({ 0: 'undionly.kpxe', 7: 'snponly.efi' })[architecture],
+    loaderFor: (architecture: number) => ({ 0: 'undionly.kpxe', 7: 'snponly.efi' })[architecture],
     httpBase: 'http://10.77.0.1:8080',
-    timeline: { seen: (mac, entry) => void timeline.push({ mac, ...entry }) },
+    timeline: { seen: (mac: TimelineOwner, entry: TimelineEntry) => void timeline.push({ mac, ...entry }) },
     clock,
     log: recording(log),
-  });
+  };
+  const device = 'rack0';
+  const leases = book(SUBNET);
+  const contains = (address: string) => address.startsWith('10.77.0.');
+  const server = proxy
+    ? new ProxyDhcp({ ...common, device, serverAddress: SERVER, network: { leases, contains } })
+    : new DhcpServer({ ...common, network: { device, serverAddress: SERVER, prefixLength: 24 }, leases });
   const running = server.run(stop.signal);
   log.length = 0;
   t.teardown(async () => {
