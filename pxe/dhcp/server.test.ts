@@ -140,6 +140,18 @@ test('a declined address is not offered again for a while, and people are told',
   t.match(await net.say('discover', 'udhcpc', { mac: STRANGER }), [{ yiaddr: '10.77.0.101' }]);
 });
 
+test('a flood of clients that decline is a line a second', async (t) => {
+  const net = await start(t);
+  const decline = { requested: '10.77.0.100', serverId: SERVER };
+  for (let last = 10; last < 60; last++)
+    await net.say('decline', 'udhcpc', { ...decline, mac: `52:54:00:77:00:${last}` });
+  t.match(net.log, [{ level: 'warn', mac: '52:54:00:77:00:10', more: 0 }]);
+  t.equal(net.log.length, 1);
+  await net.clock.advance(SECOND);
+  await net.say('decline', 'udhcpc', { ...decline, mac: STRANGER });
+  t.match(net.log[1], { mac: STRANGER, more: 49 });
+});
+
 test('a released address is the next one’s', async (t) => {
   const net = await start(t, { leaseLast: '10.77.0.100' });
   const lease = { mac: STRANGER, requested: '10.77.0.100', serverId: SERVER };

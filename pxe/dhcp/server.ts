@@ -1,6 +1,7 @@
 import type { Socket } from 'node:dgram';
 
 import type { Clock } from '../../appliance/kernel/clock.ts';
+import { SECOND } from '../../appliance/kernel/clock.ts';
 import type { Log } from '../../appliance/kernel/log.ts';
 import type { Service } from '../../appliance/kernel/service.ts';
 import type { BootClient } from '../boot-client.ts';
@@ -16,6 +17,7 @@ import { DhcpPort } from './port.ts';
 import type { RelayAgents, ServedNetwork } from './relay.ts';
 import { informReply, leaseReply, nakReply } from './reply.ts';
 import type { Request } from './request.ts';
+import { Sparingly } from './sparingly.ts';
 
 /** The network behind one interface, and our address on it. */
 export interface DhcpNetwork {
@@ -53,6 +55,7 @@ export class DhcpServer implements Service {
   readonly #director: DhcpServerOptions['director'];
   readonly #services: BootServices;
   readonly #log: Log;
+  readonly #declined: Sparingly;
 
   constructor(options: DhcpServerOptions) {
     const { network, leases, relays, openSocket, httpBase, loaderFor, timeline, clock } = options;
@@ -62,6 +65,8 @@ export class DhcpServer implements Service {
     this.#director = options.director;
     this.#services = { serverAddress, httpBase, loaderFor };
     this.#log = options.log.child({ service: 'dhcp', device });
+    // Anybody can decline anything, under a new MAC each time.
+    this.#declined = new Sparingly(clock, SECOND);
     this.#port = new DhcpPort({
       device,
       port: SERVER_PORT,
@@ -121,7 +126,10 @@ export class DhcpServer implements Service {
 
   async #decline({ client, leaseClient, serverId, requested }: Request, { leases }: ServedNetwork): Promise<undefined> {
     if (serverId !== this.#serverAddress || requested === undefined) return;
-    this.#log.warn({ mac: client.mac, address: requested }, 'a client found its address in use by somebody else');
+    this.#declined.say((more) => {
+      const facts = { mac: client.mac, address: requested, more };
+      this.#log.warn(facts, 'a client found its address in use by somebody else');
+    });
     await leases.decline(leaseClient, requested);
   }
 
