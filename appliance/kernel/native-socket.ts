@@ -50,12 +50,13 @@ export function openDeviceSocket({ device, port, address = '0.0.0.0' }: DeviceSo
 
 /**
  * A `dgram` socket over a bound UDP descriptor that somebody else opened, such as systemd (sd_listen_fds(3)). The socket owns the
- * descriptor from then on. Throws `config.invalid` when the descriptor is not a UDP socket.
+ * descriptor from then on, and sends to addresses in numbers alone. Throws `config.invalid` when the descriptor is not a UDP
+ * socket.
  */
 export function adoptSocket(fd: number): Socket {
   // dgram takes 0 and -1 for "no descriptor" and would bind any free port instead.
   if (!Number.isInteger(fd) || fd < 1) throw new RackstartError('config.invalid', `${String(fd)} is no descriptor`);
-  const socket = createSocket('udp4');
+  const socket = createSocket({ type: 'udp4', lookup: asItIs });
   try {
     // With a descriptor, bind() has worked or thrown when it returns: the socket listens.
     return socket.bind({ fd });
@@ -249,6 +250,15 @@ function failure(aim: string): RackstartError {
   return new RackstartError(lacking ? 'host.missing' : 'config.invalid', `could not ${aim}: ${why}`, {
     details: { errno: name },
   });
+}
+
+// dgram's own look-up answers one turn of the event loop later, for numbers too, and asks the DNS for anything else.
+function asItIs(
+  address: string,
+  _options: unknown,
+  found: (error: null, address: string, family: number) => void,
+): void {
+  found(null, address, 4);
 }
 
 function ipv4Name(address: string, port: number): Buffer {

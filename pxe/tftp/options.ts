@@ -8,8 +8,8 @@ export interface TransferLimits {
 export interface NegotiatedOptions {
   readonly blockSize: number;
   readonly windowSize: number;
-  /** Seconds before the first retransmission. */
-  readonly timeout: number;
+  /** Seconds before the first retransmission; undefined when the client leaves them to us. */
+  readonly timeout: number | undefined;
   /** What to put into the option acknowledgement; empty: none is sent. */
   readonly granted: ReadonlyMap<string, number>;
 }
@@ -31,13 +31,13 @@ export function negotiate(
     return granted.get(name);
   };
   const blockSize = grant('blksize', 8, 65_464, limits.blockSize) ?? 512;
-  const timeout = grant('timeout', 1, LONGEST_TIMEOUT, LONGEST_TIMEOUT) ?? 1;
+  const timeout = grant('timeout', 1, LONGEST_TIMEOUT, LONGEST_TIMEOUT);
   const windowSize = grant('windowsize', 1, 65_535, limits.windowSize) ?? 1;
   if (decimal(asked.get('tsize')) !== undefined) granted.set('tsize', fileSize);
   return { blockSize, windowSize, timeout, granted };
 }
 
-// RFC 2349 allows 255 s: a silent stranger would hold one of our transfers for 25 minutes. It gets our own second instead.
+// RFC 2349 allows 255 s: a silent stranger would hold one of our transfers for 25 minutes. It gets our own timer instead.
 const LONGEST_TIMEOUT = 20;
 
 function decimal(text: string | undefined): number | undefined {

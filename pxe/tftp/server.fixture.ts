@@ -4,7 +4,7 @@ import { EventEmitter, once } from 'node:events';
 import type { Test } from 'tap';
 
 import { systemClock, type Clock } from '../../appliance/kernel/clock.ts';
-import { silentLog } from '../../appliance/kernel/log.ts';
+import { silentLog, type Log } from '../../appliance/kernel/log.ts';
 import { openDeviceSocket } from '../../appliance/kernel/native-socket.ts';
 import { TftpServer, type TftpEvent, type TftpFiles, type TftpLimits } from './server.ts';
 
@@ -12,7 +12,11 @@ import { TftpServer, type TftpEvent, type TftpFiles, type TftpLimits } from './s
 export function startServer(
   t: Test,
   files: TftpFiles,
-  { clock = systemClock, limits = {} }: { clock?: Clock; limits?: Partial<TftpLimits> } = {},
+  {
+    clock = systemClock,
+    log = silentLog,
+    limits = {},
+  }: { clock?: Clock; log?: Log; limits?: Partial<TftpLimits> } = {},
 ) {
   const events: TftpEvent[] = [];
   const told = new EventEmitter();
@@ -23,7 +27,7 @@ export function startServer(
     port: 0,
     files,
     clock,
-    log: silentLog,
+    log,
     limits,
     onEvent: (event) => {
       events.push(event);

@@ -4,6 +4,7 @@ import { EventEmitter, once } from 'node:events';
 import { test, type Test } from 'tap';
 
 import { SECOND } from '../../appliance/kernel/clock.ts';
+import type { Log } from '../../appliance/kernel/log.ts';
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import { openDeviceSocket } from '../../appliance/kernel/native-socket.ts';
 import { bareName } from './server.ts';
@@ -30,16 +31,17 @@ test('a transfer has a port of its own, and its peer alone moves it', async (t) 
   t.equal(first.text, '\0\x03\0\x01' + FILES.get('loader.efi')!.toString('latin1', 0, 512));
   t.not(first.port, server.port);
 
-  for (const stranger of [peer(t), peer(t, '127.0.0.2')]) {
-    stranger.send('\0\x05\0\0stop', first.port);
+  const strangers = [peer(t), peer(t, '127.0.0.2')];
+  for (const stranger of strangers) {
     stranger.send('\0\x04\0\x01', first.port);
-    t.match(await stranger.next(), { text: /^\0\x05\0\x05/, port: first.port }, 'unknown transfer, said once');
+    stranger.send('\0\x05\0\0stop', first.port);
   }
   for (let block = 1; block <= 6; block++) {
     client.send(`\0\x04\0${String.fromCharCode(block)}`, first.port);
     if (block < 6) t.equal((await client.next()).text.slice(0, 4), `\0\x03\0${String.fromCharCode(block + 1)}`);
   }
   t.match(await server.event('done'), { file: '/loader.efi', bytes: 5 * 512 + 10 });
+  for (const silent of [client, ...strangers]) t.equal(silent.waiting(), 0, 'every block came once, to its peer');
 });
 
 test('a repeated request starts no second transfer, and silence is answered again and again, then given up', async (t) => {
@@ -70,29 +72,87 @@ test("a client's error ends its transfer", async (t) => {
   t.match(await server.event('stopped'), { reason: 'size? known' });
 });
 
-test('transfers are limited, for each address and in all; who comes too late may ask again', async (t) => {
-  const server = startServer(t, FILES, { limits: { transfers: 3, transfersPerAddress: 2 } });
-  const ask = async (address: string) => {
-    const client = peer(t, address);
+test('an address with too many transfers is told so, and may ask again when one has ended', async (t) => {
+  const server = startServer(t, FILES, { limits: { transfersPerAddress: 2 } });
+  const first = peer(t);
+  first.send(read('loader.efi'), server.port);
+  const { port } = await first.next();
+  for (const client of [peer(t), peer(t, '127.0.0.2')]) {
     client.send(read('loader.efi'), server.port);
-    const first = await client.next();
-    return { client, end: () => client.send('\0\x05\0\0', first.port) };
-  };
-  const one = await ask('127.0.0.1');
-  await ask('127.0.0.1');
-  const late = peer(t, '127.0.0.1');
+    t.equal((await client.next()).text.slice(0, 4), '\0\x03\0\x01');
+  }
+  const late = peer(t);
   late.send(read('loader.efi'), server.port);
-  await server.event('refused');
-  await ask('127.0.0.2');
-  const later = peer(t, '127.0.0.3');
-  later.send(read('loader.efi'), server.port);
-  while (server.events.filter(({ kind }) => kind === 'refused').length < 2) await server.nextEvent();
+  t.equal((await late.next()).text, '\0\x05\0\0too many transfers of this address\0');
 
-  one.end();
+  first.send('\0\x05\0\0', port);
   await server.event('stopped');
   late.send(read('loader.efi'), server.port);
+  t.equal((await late.next()).text.slice(0, 4), '\0\x03\0\x01');
+});
+
+test('when all places are taken, who comes is not answered until one who never spoke again has lost his', async (t) => {
+  const clock = new ManualClock();
+  const server = startServer(t, FILES, { clock, limits: { transfers: 2 } });
+  const [speaking, silent, late] = [peer(t, '127.0.0.1'), peer(t, '127.0.0.2'), peer(t, '127.0.0.3')];
+  for (const client of [speaking, silent]) client.send(read('loader.efi'), server.port);
+  const { port } = await speaking.next();
+  speaking.send('\0\x04\0\x01', port);
+  await speaking.next();
+  await silent.next();
+  late.send(read('loader.efi'), server.port);
+  t.match(await server.event('refused'), { address: '127.0.0.3', reason: 'too many transfers' });
+
+  await clock.advance(1 * SECOND);
+  late.send(read('loader.efi'), server.port);
+  t.match(await server.event('lost'), { address: '127.0.0.2' });
   t.equal((await late.next()).text.slice(0, 4), '\0\x03\0\x01', 'no error came before: firmware would give up');
-  t.equal(later.waiting(), 0);
+});
+
+test('a client that has closed its port gives up its place', async (t) => {
+  const clock = new ManualClock();
+  const server = startServer(t, FILES, { clock });
+  const client = peer(t);
+  client.send(read('loader.efi'), server.port);
+  await client.next();
+  client.close();
+  await clock.advance(1 * SECOND);
+  t.match(await server.event('stopped'), { reason: 'the client has closed its port' });
+});
+
+test('one address asks so often a second, and its flood is one line in the log', async (t) => {
+  const lines: string[] = [];
+  const server = startServer(t, FILES, { clock: new ManualClock(), log: listing(lines) });
+  const flood = peer(t, '127.0.0.2');
+  for (let request = 0; request < 200; request++) flood.send(read('absent'), server.port);
+  const client = peer(t);
+  client.send(read('loader.efi'), server.port);
+  t.equal((await client.next()).text.slice(0, 4), '\0\x03\0\x01');
+  t.equal(flood.waiting(), 50);
+  t.same(lines, ['tftp refused', 'tftp started']);
+});
+
+test('requests, granted options and errors are told with their bytes and ends, data is not', async (t) => {
+  const server = startServer(t, FILES);
+  const client = peer(t);
+  const asked = read('loader.efi', 'tsize', '0');
+  client.send(asked, server.port);
+  const { port, text } = await client.next();
+  client.send('\0\x05\0\x08no room\0', port);
+  await server.event('stopped');
+  client.send('\0\x02loader.efi\0octet\0', server.port);
+  await client.next();
+  const [us, them, transfer] = [server.port, client.port(), port].map((each) => `127.0.0.1:${each}`);
+  t.same(
+    server.events.map(({ kind, packet }) => [kind, packet && [packet.from, packet.to, Buffer.from(packet.bytes)]]),
+    [
+      ['request', [them, us, Buffer.from(asked)]],
+      ['started', [transfer, them, Buffer.from(text)]],
+      ['stopped', [them, transfer, Buffer.from('\0\x05\0\x08no room\0')]],
+      ['request', [them, us, Buffer.from('\0\x02loader.efi\0octet\0')]],
+      ['refused', [us, them, Buffer.from('\0\x05\0\x02this server is read-only\0')]],
+    ],
+  );
 });
 
 test('a request from port 0 is not answered, and nothing else than a request is', async (t) => {
@@ -104,8 +164,8 @@ test('a request from port 0 is not answered, and nothing else than a request is'
   }
   client.send(read('loader.efi'), server.port);
   t.equal((await client.next()).text.slice(0, 4), '\0\x03\0\x01', 'the first answer is to the request');
-  t.match(server.events, [{ kind: 'started', port: /[1-9]/ }]);
-  t.equal(server.events.length, 1);
+  t.match(server.events, [{ kind: 'request' }, { kind: 'started', port: /[1-9]/ }]);
+  t.equal(server.events.length, 2);
 });
 
 test('a service that ends takes its transfers with it', async (t) => {
@@ -119,7 +179,7 @@ test('a service that ends takes its transfers with it', async (t) => {
 
 test('thousands of mutated packets leave a transfer in flight intact', async (t) => {
   const data = content(200 * 512 + 1);
-  const server = startServer(t, new Map([['loader.efi', data]]));
+  const server = startServer(t, new Map([['loader.efi', data]]), { limits: { requestsPerSecond: Infinity } });
   const client = peer(t, '127.0.0.3');
   const strangers = [peer(t, '127.0.0.1'), peer(t, '127.0.0.2')];
   const random = seeded(20_261_121);
@@ -162,7 +222,12 @@ function read(file: string, ...options: string[]): string {
 /** A client made of nothing but a socket: text is what bytes are in Latin-1. */
 function peer(t: Test, address = '127.0.0.1') {
   const socket = openDeviceSocket({ address, port: 0 });
-  t.teardown(() => socket.close());
+  let open = true;
+  const close = () => {
+    if (open) socket.close();
+    open = false;
+  };
+  t.teardown(close);
   const arrived = new EventEmitter();
   const queue: { text: string; port: number }[] = [];
   socket.on('message', (bytes: Buffer, { port }: RemoteInfo) => {
@@ -171,6 +236,8 @@ function peer(t: Test, address = '127.0.0.1') {
   });
   return {
     send: (text: string, port: number) => socket.send(Buffer.from(text, 'latin1'), port, '127.0.0.1'),
+    port: () => socket.address().port,
+    close,
     waiting: () => queue.length,
     async next() {
       for (;;) {
@@ -180,6 +247,13 @@ function peer(t: Test, address = '127.0.0.1') {
       }
     },
   };
+}
+
+/** Keeps what is said, in order. */
+function listing(lines: string[]): Log {
+  const say = (_facts: object, line: string) => void lines.push(line);
+  const log: Log = { debug: say, info: say, warn: say, error: say, child: () => log };
+  return log;
 }
 
 function seeded(seed: number): () => number {

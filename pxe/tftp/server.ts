@@ -1,12 +1,17 @@
 import type { RemoteInfo, Socket } from 'node:dgram';
 
-import type { Clock, Millis } from '../../appliance/kernel/clock.ts';
+import { SECOND, type Clock, type Millis } from '../../appliance/kernel/clock.ts';
 import type { Log } from '../../appliance/kernel/log.ts';
 import { openDeviceSocket, type DeviceSocketOptions } from '../../appliance/kernel/native-socket.ts';
 import type { Service } from '../../appliance/kernel/service.ts';
+import { RateLimit } from '../dhcp/rate-limit.ts';
+import { Sparingly } from '../dhcp/sparingly.ts';
+import type { SeenPacket } from '../timeline.ts';
+import { toNetascii } from './netascii.ts';
 import { negotiate, type TransferLimits } from './options.ts';
 import { encodeError, parsePacket, TFTP_ERROR, type TftpErrorCode, type TftpPacket } from './packet.ts';
 import { Transfer } from './transfer.ts';
+import { TransferPort, type Outcome } from './transfer-port.ts';
 
 /** What is served: contents by bare file name. There is no file system behind it, and so nothing to escape to. */
 export type TftpFiles = ReadonlyMap<string, Buffer>;
@@ -18,8 +23,8 @@ export interface TftpEndpoint {
 }
 
 export interface TftpEvent {
-  /** `lost`: the client fell silent; `stopped`: it sent an error, or the service ends. `refused` never had a transfer. */
-  readonly kind: 'started' | 'done' | 'lost' | 'stopped' | 'refused';
+  /** `refused` never had a transfer; every other `request` is `started`, and ends as one of the others, see `Outcome`. */
+  readonly kind: 'request' | 'refused' | 'started' | Outcome['kind'];
   readonly at: Millis;
   readonly address: string;
   readonly port: number;
@@ -31,6 +36,8 @@ export interface TftpEvent {
   readonly blockSize?: number;
   readonly windowSize?: number;
   readonly reason?: string;
+  /** The request, our option acknowledgement, or whose error it was; never data. */
+  readonly packet?: SeenPacket;
 }
 
 export interface TftpServerOptions {
@@ -48,6 +55,8 @@ export interface TftpServerOptions {
 export interface TftpLimits extends TransferLimits {
   readonly transfers: number;
   readonly transfersPerAddress: number;
+  /** Of one address; a client asks once, and again after a second or more. */
+  readonly requestsPerSecond: number;
 }
 
 /** A read-only TFTP server (RFC 1350, 2347, 2348, 2349, 7440) for boot loaders. */
@@ -56,12 +65,19 @@ export class TftpServer implements Service {
   readonly #options: TftpServerOptions;
   readonly #open: (options: DeviceSocketOptions) => Socket;
   readonly #limits: TftpLimits;
-  readonly #active = new Set<ActiveTransfer>();
+  /** In the order in which they came. */
+  readonly #active = new Set<Active>();
+  readonly #texts = new Map<string, Buffer>();
+  #retrying = false;
+  readonly #perAddress: RateLimit;
+  readonly #refused: Sparingly;
 
   constructor(options: TftpServerOptions) {
     this.#options = options;
     this.#open = options.open ?? openDeviceSocket;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#perAddress = new RateLimit(options.clock, SECOND, this.#limits.requestsPerSecond);
+    this.#refused = new Sparingly(options.clock, SECOND);
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -71,19 +87,20 @@ export class TftpServer implements Service {
     const onAbort = () => stop.resolve(undefined);
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
-    const ending = new AbortController();
     try {
       for (const endpoint of endpoints) {
         const socket = this.#open({ ...endpoint, port });
         sockets.push(socket);
         socket.on('error', (error) => stop.reject(error));
-        socket.on('message', (bytes, peer) => this.#receive(endpoint, socket, bytes, peer, ending.signal));
+        socket.on('message', (bytes, peer) => this.#receive(endpoint, socket, bytes, peer, signal));
+        // A rack that is switched on at once asks at once; the kernel cuts this to what it allows.
+        socket.setRecvBufferSize(RECEIVE_BUFFER);
       }
       await stop.promise;
     } finally {
       signal.removeEventListener('abort', onAbort);
       for (const socket of sockets) socket.close();
-      ending.abort();
+      for (const { port } of this.#active) port.end({ kind: 'stopped', reason: 'the service ends' });
     }
   }
 
@@ -92,120 +109,118 @@ export class TftpServer implements Service {
     // turn, without end.
     const packet = peer.port === 0 ? undefined : parsePacket(bytes);
     if (packet?.kind !== 'read' && packet?.kind !== 'write') return;
-    const refuse = (code: TftpErrorCode, reason: string) => {
-      this.#tell('refused', peer, packet.file, 0, { reason });
-      transmit(socket, [encodeError(code, reason)], peer);
+    const ends = { from: endOf(peer), to: endOf(socket.address()) };
+    const refuse = (reason: string, code?: TftpErrorCode) => {
+      const error = code === undefined ? undefined : encodeError(code, reason);
+      if (error !== undefined) socket.send(error, peer.port, peer.address);
+      const seen = error && { packet: { from: ends.to, to: ends.from, bytes: error } };
+      this.#tell('refused', peer, packet.file, 0, { reason, ...seen });
     };
+    if (!this.#perAddress.allows(peer.address)) {
+      this.#log('refused', { address: peer.address, reason: 'too many requests' });
+      return;
+    }
+    this.#tell('request', peer, packet.file, 0, { packet: { ...ends, bytes: Buffer.from(bytes) } });
     if (packet.kind === 'write') {
-      refuse(TFTP_ERROR.accessViolation, 'this server is read-only');
+      refuse('this server is read-only', TFTP_ERROR.accessViolation);
       return;
     }
-    // Firmware sends octet. netascii is the default of tftp-hpa at a person's terminal, and changes the bytes of a program on
-    // the way: a clear refusal is better than a broken loader.
-    if (packet.mode !== 'octet') {
-      refuse(TFTP_ERROR.illegalOperation, 'use octet (binary) mode');
-      return;
-    }
-    const data = this.#options.files.get(bareName(packet.file));
-    if (data === undefined) {
-      refuse(TFTP_ERROR.fileNotFound, 'no such file');
-      return;
-    }
-    if (this.#isRepeated(bytes, peer)) return;
+    const data = this.#contents(packet);
+    if (data === 'no such mode') refuse('use octet (binary) mode', TFTP_ERROR.illegalOperation);
+    else if (data === undefined) refuse('no such file', TFTP_ERROR.fileNotFound);
+    else if (this.#isRepeated(bytes, peer)) return;
+    // A machine boots once at a time: whoever has so many transfers running is told.
+    else if (!this.#hasRoomFor(peer)) refuse('too many transfers of this address', TFTP_ERROR.undefined);
     // Silence, not an error: firmware asks again after some seconds, and gives up at an error.
-    if (!this.#hasRoom(peer)) {
-      this.#tell('refused', peer, packet.file, 0, { reason: 'too many transfers' });
-      return;
-    }
-    this.#start(endpoint, packet, data, bytes, peer, signal);
+    else if (!this.#hasRoom()) refuse('too many transfers');
+    else if (this.#start(endpoint, packet, data, bytes, peer)) void this.#retry(signal);
+  }
+
+  #contents({ file, mode }: Request): Buffer | 'no such mode' | undefined {
+    const name = bareName(file);
+    const data = this.#options.files.get(name);
+    if (mode === 'octet' || data === undefined) return data;
+    if (mode !== 'netascii') return 'no such mode';
+    // RFC 1123 §4.2 has it that netascii must be known, and it is what tftp-hpa asks for at a person's terminal.
+    const text = this.#texts.get(name) ?? toNetascii(data);
+    this.#texts.set(name, text);
+    return text;
   }
 
   /** A client repeats its request until it hears us: our own timer answers it, a second transfer would confuse it. */
   #isRepeated(request: Buffer, peer: RemoteInfo): boolean {
     return this.#active
       .values()
-      .some((other) => samePeer(other.peer, peer) && !other.transfer.answered && other.request.equals(request));
+      .some(({ port, request: first }) => isFrom(peer, port) && !port.transfer.answered && first.equals(request));
   }
 
-  #hasRoom(peer: RemoteInfo): boolean {
-    if (this.#active.size >= this.#limits.transfers) return false;
-    const ofPeer = this.#active.values().filter((other) => other.peer.address === peer.address);
-    return [...ofPeer].length < this.#limits.transfersPerAddress;
+  #hasRoomFor({ address }: RemoteInfo): boolean {
+    let count = 0;
+    for (const { port } of this.#active) if (port.peer.address === address) count += 1;
+    return count < this.#limits.transfersPerAddress;
   }
 
-  #start(
-    endpoint: TftpEndpoint,
-    packet: Extract<TftpPacket, { file: string }>,
-    data: Buffer,
-    request: Buffer,
-    peer: RemoteInfo,
-    signal: AbortSignal,
-  ): void {
-    let socket: Socket;
+  /** When all places are taken, the oldest one that was asked for and then never answered is given to the next. */
+  #hasRoom(): boolean {
+    if (this.#active.size < this.#limits.transfers) return true;
+    const silent = this.#active.values().find(({ port }) => port.transfer.unheard);
+    silent?.port.end({ kind: 'lost', reason: 'it never answered, and others wait' });
+    return silent !== undefined && this.#active.delete(silent);
+  }
+
+  #start(endpoint: TftpEndpoint, packet: Request, data: Buffer, request: Buffer, peer: RemoteInfo): boolean {
+    const negotiated = negotiate(packet.options, data.length, this.#limits);
+    const transfer = new Transfer(data, negotiated);
+    let port: TransferPort;
     try {
-      socket = this.#open({ ...endpoint, port: 0 });
+      port = new TransferPort(this.#open({ ...endpoint, port: 0 }), peer, transfer, this.#options.clock);
     } catch (error) {
       // Out of descriptors or ports: the client asks again.
       this.#options.log.error({ error, address: peer.address }, 'a TFTP transfer got no socket');
-      return;
+      return false;
     }
-    const negotiated = negotiate(packet.options, data.length, this.#limits);
-    const transfer = new Transfer(data, negotiated);
-    const active: ActiveTransfer = { transfer, request: Buffer.from(request), peer };
+    const active: Active = { port, request: Buffer.from(request) };
     this.#active.add(active);
-    const { blockSize, windowSize } = negotiated;
-    this.#tell('started', peer, packet.file, 0, { blockSize, windowSize });
-    void this.#serve(active, socket, signal).then(({ kind, ...more }) => {
+    const { blockSize, windowSize, granted } = negotiated;
+    const [first] = port.begin();
+    const ends = { from: port.address, to: endOf(peer) };
+    const offered = first !== undefined && granted.size > 0 ? { packet: { ...ends, bytes: first } } : {};
+    this.#tell('started', peer, packet.file, 0, { blockSize, windowSize, ...offered });
+    void port.ended.then(({ kind, reason, packet: error }) => {
       this.#active.delete(active);
-      socket.close();
-      this.#tell(kind, peer, packet.file, transfer.bytesAcknowledged, more);
+      const why = reason === undefined ? {} : { reason: printable(reason) };
+      const seen = error && { packet: { from: endOf(peer), to: port.address, bytes: error } };
+      this.#tell(kind, peer, packet.file, transfer.bytesAcknowledged, { ...why, ...seen });
     });
+    return true;
   }
 
-  async #serve({ transfer, peer }: ActiveTransfer, socket: Socket, signal: AbortSignal): Promise<Outcome> {
+  /** One timer for all transfers, while there are any: five hundred of their own would each wake us ten times a second. */
+  async #retry(signal: AbortSignal): Promise<void> {
+    if (this.#retrying) return;
+    this.#retrying = true;
     const { clock } = this.#options;
-    const ended = new AbortController();
-    let outcome: Outcome = { kind: 'stopped', reason: 'the service ends' };
-    const end = (how: Outcome) => {
-      outcome = how;
-      ended.abort();
-    };
-    socket.on('error', (error) => end({ kind: 'stopped', reason: error.message }));
-    socket.on('message', (bytes, sender) => {
-      const packet = sender.port === 0 || ended.signal.aborted ? undefined : parsePacket(bytes);
-      if (packet === undefined) return;
-      if (!samePeer(sender, peer)) {
-        // RFC 1350 §4. Never an error for an error: two programs could go on like that for ever.
-        if (packet.kind === 'error') return;
-        transmit(socket, [encodeError(TFTP_ERROR.unknownTransfer, 'unknown transfer')], sender);
-        return;
-      }
-      if (packet.kind === 'error') {
-        end({ kind: 'stopped', reason: printable(packet.message) });
-        return;
-      }
-      if (packet.kind !== 'ack') return;
-      transmit(socket, transfer.acknowledge(packet.block, clock.now()), peer);
-      if (transfer.state === 'done') end({ kind: 'done' });
-    });
-    transmit(socket, transfer.begin(clock.now()), peer);
-    const wake = AbortSignal.any([signal, ended.signal]);
-    while (transfer.state === 'running') {
-      try {
-        await clock.sleepUntil(transfer.retryAt, wake);
-      } catch {
-        return outcome;
-      }
-      transmit(socket, transfer.expire(clock.now()), peer);
+    while (this.#active.size > 0 && !signal.aborted) {
+      await clock.sleepUntil(clock.now() + RETRY_EVERY, signal).catch(() => undefined);
+      for (const { port } of this.#active) port.expire();
     }
-    return { kind: 'lost' };
+    this.#retrying = false;
   }
 
   #tell(kind: TftpEvent['kind'], peer: RemoteInfo, file: string, bytes: number, more: Partial<TftpEvent> = {}): void {
-    const { clock, log, onEvent } = this.#options;
-    const event = { address: peer.address, port: peer.port, file: printable(file), bytes, ...more };
-    log.info(event, `tftp ${kind}`);
-    onEvent?.({ kind, at: clock.now(), ...event });
+    const { clock, onEvent } = this.#options;
+    const { packet, ...facts } = more;
+    const event = { address: peer.address, port: peer.port, file: printable(file), bytes, ...facts };
+    // Each request is either refused or started.
+    if (kind !== 'request') this.#log(kind, event);
+    onEvent?.({ kind, at: clock.now(), ...event, ...(packet && { packet }) });
+  }
+
+  #log(kind: TftpEvent['kind'], facts: object): void {
+    const { log } = this.#options;
+    // Anybody can be refused as often as he likes.
+    if (kind !== 'refused') log.info(facts, `tftp ${kind}`);
+    else this.#refused.say((more) => log.info({ ...facts, more }, 'tftp refused'));
   }
 }
 
@@ -217,28 +232,32 @@ export function bareName(path: string): string {
   return path.replace(/[^\x20-\x7e].*$/s, '').replace(/^.*[/\\]/s, '');
 }
 
-interface ActiveTransfer {
-  readonly transfer: Transfer;
+type Request = Extract<TftpPacket, { file: string }>;
+
+interface Active {
+  readonly port: TransferPort;
+  /** The bytes that began it. */
   readonly request: Buffer;
-  readonly peer: RemoteInfo;
 }
 
-interface Outcome {
-  readonly kind: 'done' | 'lost' | 'stopped';
-  readonly reason?: string;
+const DEFAULT_LIMITS: TftpLimits = {
+  blockSize: 1468,
+  windowSize: 64,
+  transfers: 500,
+  transfersPerAddress: 8,
+  requestsPerSecond: 50,
+};
+const RECEIVE_BUFFER = 4 * 1024 * 1024;
+const RETRY_EVERY: Millis = 50;
+
+function isFrom(peer: RemoteInfo, { peer: other }: TransferPort): boolean {
+  return peer.port === other.port && peer.address === other.address;
 }
 
-const DEFAULT_LIMITS: TftpLimits = { blockSize: 1468, windowSize: 64, transfers: 500, transfersPerAddress: 8 };
-
-function samePeer(one: RemoteInfo, other: RemoteInfo): boolean {
-  return one.port === other.port && one.address === other.address;
+function endOf({ address, port }: { address: string; port: number }): string {
+  return `${address}:${String(port)}`;
 }
 
 function printable(text: string): string {
   return text.replaceAll(/[^\x20-\x7e]/g, '?');
-}
-
-function transmit(socket: Socket, packets: readonly Buffer[], { port, address }: RemoteInfo): void {
-  // A packet that could not be sent is a lost one: the timer sends it again.
-  for (const packet of packets) socket.send(packet, port, address, () => undefined);
 }
