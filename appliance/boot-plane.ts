@@ -127,8 +127,8 @@ async function networkServices(
     log,
     // Port 0 is a transfer's own.
     open: (options) => (options.port === 0 ? undefined : systemd.takeSocket('tftp')) ?? openDeviceSocket(options),
-    onEvent: ({ at, kind, address, ...detail }) =>
-      timeline.seen({ address }, { at, source: 'tftp', name: kind, detail }),
+    onEvent: ({ at, kind, address, packet, ...detail }) =>
+      timeline.seen({ address }, { at, source: 'tftp', name: kind, detail, ...(packet && { packet }) }),
   });
   const advertiser =
     prefix6 === undefined ? [] : [new RouterAdvertiser({ links: [{ device, prefix: prefix6 }], clock, log })];
