@@ -12,6 +12,7 @@ export const option = {
   vendorSpecific: 43,
   requestedAddress: 50,
   leaseTime: 51,
+  overload: 52,
   messageType: 53,
   serverId: 54,
   parameterList: 55,

@@ -23,6 +23,8 @@ export interface DhcpPacket {
   readonly sname: string;
   readonly file: string;
   readonly options: Options;
+  /** To be written into the fields instead of `file` and `sname`, where option 52 says so; what is read has all in `options`. */
+  readonly overload?: { readonly file: Options; readonly sname: Options };
 }
 
 export const BOOT_REQUEST = 1;
@@ -81,20 +83,13 @@ export function encodePacket(packet: DhcpPacket): Buffer {
   bytes.writeUInt32BE(ipv4ToNumber(packet.siaddr), 20);
   bytes.writeUInt32BE(ipv4ToNumber(packet.giaddr), 24);
   bytes.set(packet.chaddr.subarray(0, CHADDR_LENGTH), CHADDR_AT);
-  writeText(bytes, packet.sname, SNAME_AT, FILE_AT);
-  writeText(bytes, packet.file, FILE_AT, COOKIE_AT);
+  const { file, sname } = packet.overload ?? {};
+  if (sname === undefined || sname.size === 0) writeText(bytes, packet.sname, SNAME_AT, FILE_AT);
+  else writeOptions(bytes, SNAME_AT, sname);
+  if (file === undefined || file.size === 0) writeText(bytes, packet.file, FILE_AT, COOKIE_AT);
+  else writeOptions(bytes, FILE_AT, file);
   bytes.writeUInt32BE(MAGIC_COOKIE, COOKIE_AT);
-  let at = FIXED_LENGTH;
-  for (const [code, value] of packet.options) {
-    for (let from = 0; from === 0 || from < value.length; from += LONGEST_VALUE) {
-      const part = value.subarray(from, from + LONGEST_VALUE);
-      bytes[at] = code;
-      bytes[at + 1] = part.length;
-      bytes.set(part, at + 2);
-      at += 2 + part.length;
-    }
-  }
-  bytes[at] = END;
+  writeOptions(bytes, FIXED_LENGTH, packet.options);
   return bytes;
 }
 
@@ -106,11 +101,15 @@ export function encodedLength(options: Options): number {
   return length;
 }
 
+/** Bytes of the fields that options may spread to, END included. */
+export const SNAME_LENGTH = 64;
+export const FILE_LENGTH = 128;
+
 const CHADDR_AT = 28;
 const CHADDR_LENGTH = 16;
 const SNAME_AT = 44;
-const FILE_AT = 108;
-const COOKIE_AT = 236;
+const FILE_AT = SNAME_AT + SNAME_LENGTH;
+const COOKIE_AT = FILE_AT + FILE_LENGTH;
 const FIXED_LENGTH = 240;
 const MAGIC_COOKIE = 0x63825363;
 // What fits an Ethernet frame; no client or relay is known to send a fragmented DHCP message.
@@ -121,6 +120,20 @@ const LONGEST_VALUE = 255;
 const PAD = 0;
 const END = 255;
 const OPTION_OVERLOAD = 52;
+
+function writeOptions(bytes: Buffer, from: number, options: Options): void {
+  let at = from;
+  for (const [code, value] of options) {
+    for (let start = 0; start === 0 || start < value.length; start += LONGEST_VALUE) {
+      const part = value.subarray(start, start + LONGEST_VALUE);
+      bytes[at] = code;
+      bytes[at + 1] = part.length;
+      bytes.set(part, at + 2);
+      at += 2 + part.length;
+    }
+  }
+  bytes[at] = END;
+}
 
 // False when a length passes the end. A missing END is forgiven, as every other server does.
 function readOptions(bytes: Buffer, from: number, end: number, into: Map<number, Uint8Array>): boolean {

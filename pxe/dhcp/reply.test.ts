@@ -155,14 +155,75 @@ test('the client identifier and the relay agent information go back as they came
   ]);
 });
 
-test('what does not fit the client is left out, the boot file never', async (t) => {
-  const many = { ...binding, dns: Array.from({ length: 60 }, (_, index) => `10.77.1.${index}`) };
-  const request = requestPacket('discover', 'ipxeBios', { options: { 57: '0240', 61: 'ab'.repeat(100) } });
+const many = { ...binding, dns: Array.from({ length: 24 }, (_, index) => `10.77.1.${index}`) };
+const LONG_ID = 'ab'.repeat(200);
+const SMALL = '0240';
+
+test('what does not fit the options goes into file and sname, and is read back whole', async (t) => {
+  const request = requestPacket('discover', 'ipxeBios', { options: { 57: SMALL, 61: LONG_ID } });
+  const { packet } = leaseReply('offer', request, { ...leaseOf(request, script), binding: many });
+  const bytes = encodePacket(packet);
+  t.ok(bytes.length <= 548, `${bytes.length}`);
+  const read = received(bytes);
+  t.equal(hexOf(read.options.get(52)), '01');
+  t.equal(read.options.get(6)?.length, 24 * 4);
+  t.equal(bytes.readUInt8(108), 6, 'the name servers begin the field');
+  t.same([read.file, read.sname], ['', ''], 'a field of options is no name');
+  t.same([hexOf(read.options.get(61)), hexOf(read.options.get(67))], [LONG_ID, hex(SCRIPT)]);
+});
+
+test('beside a loader the field of the boot file stays its own', async (t) => {
+  const eight = { ...binding, dns: many.dns.slice(0, 8) };
+  const request = requestPacket('discover', 'edk2Pxe', { options: { 57: SMALL, 61: 'ab'.repeat(190) } });
+  const { packet } = leaseReply('offer', request, { ...leaseOf(request, loader), binding: eight });
+  const bytes = encodePacket(packet);
+  t.ok(bytes.length <= 548, `${bytes.length}`);
+  const read = received(bytes);
+  t.equal(read.file, 'snponly.efi');
+  t.equal(hexOf(read.options.get(52)), '02');
+  t.equal(read.options.get(6)?.length, 8 * 4);
+});
+
+test('what then does not fit is left out where it was only asked for, and nothing is cut short', async (t) => {
+  const flood = { ...binding, dns: Array.from({ length: 60 }, (_, index) => `10.77.1.${index}`) };
+  const request = requestPacket('discover', 'ipxeBios', { options: { 57: SMALL, 61: LONG_ID } });
+  const { packet } = leaseReply('offer', request, { ...leaseOf(request, script), binding: flood });
+  t.ok(encodePacket(packet).length <= 548);
+  const read = received(encodePacket(packet));
+  t.notOk(read.options.has(6));
+  t.equal(hexOf(read.options.get(3)), '0a4d00fe');
+  t.equal(hexOf(read.options.get(67)), hex(SCRIPT));
+  t.equal(hexOf(read.options.get(61)), LONG_ID);
+});
+
+test("the relay's option and the boot file are never moved: both stand last among the options", async (t) => {
+  const option82 = `01c8${'cd'.repeat(200)}`;
+  const request = requestPacket('discover', 'ipxeBios', {
+    giaddr: '10.77.0.250',
+    options: { 57: SMALL, 61: 'ab'.repeat(100), 82: option82 },
+  });
   const { packet } = leaseReply('offer', request, { ...leaseOf(request, script), binding: many });
   t.ok(encodePacket(packet).length <= 548);
-  t.notOk(packet.options.has(6));
-  t.ok(packet.options.has(3));
-  t.equal(Buffer.from(packet.options.get(67)!).toString(), SCRIPT);
+  t.same([...packet.options.keys()].slice(-2), [67, 82]);
+  t.notOk(packet.options.has(61), 'the client identifier made room');
+  const read = received(encodePacket(packet));
+  t.equal(hexOf(read.options.get(61)), 'ab'.repeat(100));
+  t.equal(hexOf(read.options.get(82)), option82);
+});
+
+test('an identifier of more than 255 bytes goes back as it came, in two parts', async (t) => {
+  const request = requestPacket('discover', 'udhcpc', { options: { 57: '05c0', 61: 'ab'.repeat(300) } });
+  const bytes = encodePacket(lease('offer', request, none).packet);
+  t.match(bytes.toString('hex'), `3dff${'ab'.repeat(255)}3d2d${'ab'.repeat(45)}`);
+  t.equal(hexOf(received(bytes).options.get(61)), 'ab'.repeat(300));
+});
+
+test('parameters for an INFORM stay within what the client takes', async (t) => {
+  const request = requestPacket('inform', 'udhcpc', { ciaddr: '10.77.0.40', options: { 61: LONG_ID } });
+  const flood = { ...binding, dns: Array.from({ length: 60 }, (_, index) => `10.77.1.${index}`) };
+  const bytes = encodePacket(informReply(request, flood, SERVER).packet);
+  t.ok(bytes.length <= 548);
+  t.equal(hexOf(received(bytes).options.get(3)), '0a4d00fe');
 });
 
 test('a reply goes to the relay, else to the address the client has, else to everybody', async (t) => {
@@ -242,10 +303,19 @@ function leaseOf(request: DhcpPacket, boot: BootAnswer) {
   return { client: classify(request)!, binding, boot, serverAddress: SERVER };
 }
 
+function received(bytes: Buffer): DhcpPacket {
+  const packet = parsePacket(bytes);
+  if (typeof packet === 'string') throw new Error(packet);
+  return packet;
+}
+
+function hexOf(value: Uint8Array | undefined): string | undefined {
+  return value && Buffer.from(value).toString('hex');
+}
+
 // What the client reads off the wire, options in the order they stand there.
 function shown({ packet: sent, address, port }: Reply) {
-  const packet = parsePacket(encodePacket(sent));
-  if (typeof packet === 'string') throw new Error(packet);
+  const packet = received(encodePacket(sent));
   const { yiaddr, siaddr, file } = packet;
   const options = [...packet.options].map(([code, value]) => [code, Buffer.from(value).toString('hex')] as const);
   return { to: `${address}:${port}`, yiaddr, siaddr, file, options };

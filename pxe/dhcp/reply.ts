@@ -1,11 +1,13 @@
 import type { BootClient } from '../boot-client.ts';
 import type { BootAnswer } from './boot-answer.ts';
+import type { Layout, OptionEntry } from './layout.ts';
+import { layOut } from './layout.ts';
 import { ipv4ToNumber, netmask, numberToIpv4 } from './ipv4.ts';
 import type { Binding, NetworkParameters } from './lease-book.ts';
 import type { MessageType } from './options.ts';
 import { addresses, messageType, option, readMaxMessageLength, readParameterList, uint32 } from './options.ts';
 import type { DhcpPacket } from './packet.ts';
-import { BOOT_REPLY, BROADCAST_FLAG, encodedLength, NO_ADDRESS } from './packet.ts';
+import { BOOT_REPLY, BROADCAST_FLAG, NO_ADDRESS } from './packet.ts';
 
 export interface Reply {
   readonly packet: DhcpPacket;
@@ -23,29 +25,28 @@ export interface Lease {
 /** DHCPOFFER, or the DHCPACK of a REQUEST: RFC 2131 §4.3.1, table 3. */
 export function leaseReply(type: 'offer' | 'ack', request: DhcpPacket, lease: Lease): Reply {
   const { binding, boot, client, serverAddress } = lease;
-  const options = new Map<number, Uint8Array>([
+  const first: OptionEntry[] = [
     ...identity(type, serverAddress),
     [option.leaseTime, uint32(binding.leaseTime)],
     [option.subnetMask, uint32(netmask(binding.prefixLength))],
     ...romOptions(request, client, boot),
     ...httpOptions(boot),
-  ]);
-  const room = readMaxMessageLength(request.options);
-  const last = [...echoed(request), ...bootOptions(client, boot), ...relayOptions(request)];
-  const reserved = encodedLength(new Map(last)) - encodedLength(new Map());
+  ];
   const available = {
     ...network(binding, binding.address),
     ...timers(binding.leaseTime),
     ...(boot.kind === 'loader' ? { [option.tftpServer]: Buffer.from(serverAddress) } : {}),
   };
-  for (const [code, value] of asked(request, available)) {
-    options.set(code, value);
-    if (encodedLength(options) + reserved > room) options.delete(code);
-  }
-  for (const [code, value] of last) options.set(code, value);
+  const layout = layOut({
+    first,
+    asked: asked(request, available),
+    last: [...echoed(request), ...bootOptions(client, boot), ...relayOptions(request)],
+    room: readMaxMessageLength(request.options),
+    fileIsFree: boot.kind !== 'loader',
+  });
 
   const packet = {
-    ...answer(request, options),
+    ...answer(request, layout),
     ciaddr: type === 'ack' ? request.ciaddr : NO_ADDRESS,
     yiaddr: binding.address,
     ...nextServer(boot, serverAddress),
@@ -70,20 +71,20 @@ export function proxyReply(
     ...bootFile(boot),
     ...relayOptions(request),
   ]);
-  const packet = { ...answer(request, options), ...nextServer(boot, serverAddress) };
+  const packet = { ...answer(request, { options }), ...nextServer(boot, serverAddress) };
   return { packet, ...destination(request, LIMITED_BROADCAST) };
 }
 
 /** The DHCPACK of an INFORM: parameters, no address and no lease (RFC 2131 §4.3.5). */
 export function informReply(request: DhcpPacket, parameters: NetworkParameters, serverAddress: string): Reply {
-  const options = new Map<number, Uint8Array>([
-    ...identity('ack', serverAddress),
-    [option.subnetMask, uint32(netmask(parameters.prefixLength))],
-    ...asked(request, network(parameters, request.ciaddr)),
-    ...echoed(request),
-    ...relayOptions(request),
-  ]);
-  return { packet: { ...answer(request, options), ciaddr: request.ciaddr }, ...destination(request, request.ciaddr) };
+  const layout = layOut({
+    first: [...identity('ack', serverAddress), [option.subnetMask, uint32(netmask(parameters.prefixLength))]],
+    asked: asked(request, network(parameters, request.ciaddr)),
+    last: [...echoed(request), ...relayOptions(request)],
+    room: readMaxMessageLength(request.options),
+    fileIsFree: true,
+  });
+  return { packet: { ...answer(request, layout), ciaddr: request.ciaddr }, ...destination(request, request.ciaddr) };
 }
 
 /** DHCPNAK: never to an address, which is what is in doubt (RFC 2131 §4.1). `why` is for people with a packet trace. */
@@ -94,7 +95,7 @@ export function nakReply(request: DhcpPacket, why: string, serverAddress: string
     ...echoed(request),
     ...relayOptions(request),
   ]);
-  const packet = answer(request, options);
+  const packet = answer(request, { options });
   // The relay too must not unicast it (§4.3.2).
   const flags = request.giaddr === NO_ADDRESS ? packet.flags : packet.flags | BROADCAST_FLAG;
   return { packet: { ...packet, flags }, ...destination(request, LIMITED_BROADCAST) };
@@ -108,8 +109,6 @@ export function withoutToken(packet: DhcpPacket): DhcpPacket {
   const shown = Buffer.from(url).fill('x', token + TOKEN.length);
   return { ...packet, options: new Map(packet.options).set(option.bootFile, shown) };
 }
-
-type OptionEntry = readonly [code: number, value: Uint8Array];
 
 const TOKEN = '?token=';
 const SERVER_PORT = 67;
@@ -128,7 +127,7 @@ function destination(request: DhcpPacket, address: string): Pick<Reply, 'address
     : { address: request.giaddr, port: SERVER_PORT };
 }
 
-function answer(request: DhcpPacket, options: Map<number, Uint8Array>): DhcpPacket {
+function answer(request: DhcpPacket, layout: Layout): DhcpPacket {
   return {
     op: BOOT_REPLY,
     hardwareType: request.hardwareType,
@@ -144,7 +143,7 @@ function answer(request: DhcpPacket, options: Map<number, Uint8Array>): DhcpPack
     chaddr: request.chaddr,
     sname: '',
     file: '',
-    options,
+    ...layout,
   };
 }
 
