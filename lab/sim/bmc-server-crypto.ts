@@ -75,7 +75,8 @@ export class PacketCipher {
     return plain.subarray(0, Math.max(0, plain.length - padding - 1));
   }
 
-  wrap(message: Buffer): Buffer {
+  /** `type` is that of an RMCP+ payload, with the bits that say "signed" and "encrypted": 0xc0 IPMI, 0xc1 SOL. */
+  wrap(message: Buffer, type: 0xc0 | 0xc1): Buffer {
     const vector = randomBytes(16);
     const plain = [...message];
     for (let count = 1; (plain.length + 1) % 16 !== 0; count++) plain.push(count);
@@ -85,7 +86,7 @@ export class PacketCipher {
     const ciphertext = cipher.update(Buffer.from(plain));
 
     const header = Buffer.alloc(16);
-    header.set([0x06, 0x00, 0xff, 0x07, 0x06, 0xc0]);
+    header.set([0x06, 0x00, 0xff, 0x07, 0x06, type]);
     this.#consoleId.copy(header, 6);
     header.writeUInt32LE(++this.#lastSent, 10);
     header.writeUInt16LE(16 + ciphertext.length, 14);
