@@ -18,6 +18,11 @@ const doors: readonly Door[] = [
   { from: /^lab\/sim\/[^/]+\.test\.ts$/, to: /^(pxe\/http\/newc|templates\/boot-scripts)\.ts$/ },
   // Tests own time.
   { from: /^lab\/sim\/[^/]+\.test\.ts$/, to: /^appliance\/kernel\/manual-clock\.ts$/ },
+  // Hostile input is fed to what hears the network, straight and through sockets, on the real store.
+  {
+    from: /^lab\/fuzz\//,
+    to: /^(pxe\/(dhcp|tftp|http)|templates|appliance\/(kernel|store|events|machines(\/bmc(\/ipmi)?)?)|pxe)\/[^/]+\.ts$/,
+  },
   // The bench measures our IPMI client itself, beside ipmitool.
   { from: /^lab\/bench\/bmc\.ts$/, to: /^appliance\/machines\/bmc\/(bmc|open-bmc)\.ts$/ },
   // The names of the stages that a flow kills the daemon at: a new one must not be left out in silence.

@@ -8,6 +8,11 @@ export function testFiles(root: string): string[] {
   return walk(root).filter((file) => file.endsWith('.test.ts') && rooms.includes(file.split('/')[0]!));
 }
 
+/** Campaigns of hostile input, a protocol each. */
+export function fuzzFiles(root: string): string[] {
+  return walk(root).filter((file) => file.startsWith('lab/fuzz/') && file.endsWith('.fuzz.ts'));
+}
+
 /** The flows with whole machines. */
 export function machineFlows(root: string): string[] {
   return walk(root).filter((file) => file.startsWith('lab/e2e/') && file.endsWith('.e2e.ts'));

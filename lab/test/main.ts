@@ -1,6 +1,7 @@
 /**
- * The test run: `node lab/test/main.ts [--fast] [FILTER]`. Checks and test files go two at a time, then the machine flows
- * one after another; `--fast` leaves those out, and a FILTER (part of a path) runs only matching files, without checks.
+ * The test run: `node lab/test/main.ts [--fast] [FILTER]`. Checks and test files go two at a time, then the campaigns of
+ * hostile input (`lab/fuzz/*.fuzz.ts`), then the machine flows one after another. `--fast` leaves the flows out and feeds
+ * 5,000 inputs in place of 200,000; a FILTER (part of a path) runs only matching files, without checks.
  */
 import { chmodSync, existsSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,7 +10,7 @@ import { parseArgs } from 'node:util';
 
 import { checks } from './checks.ts';
 import { onAbruptEnd } from '../process/abrupt-end.ts';
-import { machineFlows, testFiles } from './files.ts';
+import { fuzzFiles, machineFlows, testFiles } from './files.ts';
 import type { Job, Outcome } from './outcome.ts';
 import { postgresMissing, startPostgres } from './postgres.ts';
 import { isGood, line, summary } from './report.ts';
@@ -18,6 +19,7 @@ import { runTestFile } from './test-file.ts';
 
 const root = join(import.meta.dirname, '../..');
 const FILE_MS = 60_000;
+const FUZZ_MS = 180_000;
 const FLOW_MS = 6 * 60_000;
 const ALL_FLOWS_MS = 12 * 60_000;
 /** What a temporary directory in memory must have free. */
@@ -30,6 +32,7 @@ async function main(): Promise<number> {
   const filter = positionals[0];
   const wanted = (file: string) => filter === undefined || file.includes(filter);
   const files = testFiles(root).filter(wanted);
+  const campaigns = fuzzFiles(root).filter(wanted);
   const flows = values.fast === true ? [] : machineFlows(root).filter(wanted);
 
   const started = performance.now();
@@ -38,12 +41,17 @@ async function main(): Promise<number> {
   if (scratch !== undefined) process.env.TMPDIR = scratch;
   const postgres = files.length > 0 && postgresMissing() === undefined ? await startPostgres() : undefined;
   const env: Record<string, string> = postgres === undefined ? {} : { RACKSTART_TEST_POSTGRES: postgres.url };
-  const jobs = [...(filter === undefined ? checks(root) : []), ...files.map((file) => fileJob(file, FILE_MS, env))];
+  const fuzz: Record<string, string> = values.fast === true ? { RACKSTART_FUZZ_INPUTS: '5000' } : {};
+  const jobs = [
+    ...(filter === undefined ? checks(root) : []),
+    ...files.map((file) => fileJob(file, FILE_MS, env)),
+    ...campaigns.map((file) => fileJob(file, FUZZ_MS, fuzz)),
+  ];
   try {
     const finished = [...(await runJobs(jobs, 2)), ...(await runFlows(flows, { TMPDIR: disk }))];
-    if (files.length + flows.length === 0) console.log(`No test matches ${filter ?? 'at all'}.`);
+    if (jobs.length + flows.length === 0) console.log(`No test matches ${filter ?? 'at all'}.`);
     console.log(`\n${summary(finished, performance.now() - started)}`);
-    return isGood(finished) && files.length + flows.length > 0 ? 0 : 1;
+    return isGood(finished) && jobs.length + flows.length > 0 ? 0 : 1;
   } finally {
     await postgres?.stop();
     if (scratch !== undefined) rmSync(scratch, { recursive: true, force: true });
