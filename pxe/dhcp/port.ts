@@ -7,13 +7,13 @@ import type { Log } from '../../appliance/kernel/log.ts';
 import type { SeenPacket, Timeline } from '../timeline.ts';
 import type { MessageType } from './options.ts';
 import { encodePacket, NO_ADDRESS } from './packet.ts';
-import { RateLimit } from './rate-limit.ts';
+import { RateLimit } from '../rate-limit.ts';
 import type { RelayAgents, ServedNetwork } from './relay.ts';
 import type { Reply } from './reply.ts';
 import { withoutToken } from './reply.ts';
 import type { Request } from './request.ts';
 import { readRequest, requestFacts } from './request.ts';
-import { Sparingly } from './sparingly.ts';
+import { Sparingly } from '../sparingly.ts';
 
 export interface DhcpPortOptions {
   readonly device: string;

@@ -4,7 +4,7 @@ import type { LeaseBook } from './lease-book.ts';
 import { readRelayAgent } from './options.ts';
 import type { DhcpPacket } from './packet.ts';
 import { NO_ADDRESS } from './packet.ts';
-import { RateLimit } from './rate-limit.ts';
+import { RateLimit } from '../rate-limit.ts';
 
 /** A network whose clients are served: that of our own device, or one behind a relay. */
 export interface ServedNetwork {

@@ -17,7 +17,7 @@ import { DhcpPort } from './port.ts';
 import type { RelayAgents, ServedNetwork } from './relay.ts';
 import { informReply, leaseReply, nakReply } from './reply.ts';
 import type { Request } from './request.ts';
-import { Sparingly } from './sparingly.ts';
+import { Sparingly } from '../sparingly.ts';
 
 /** The network behind one interface, and our address on it. */
 export interface DhcpNetwork {

@@ -4,8 +4,8 @@ import { SECOND, type Clock, type Millis } from '../../appliance/kernel/clock.ts
 import type { Log } from '../../appliance/kernel/log.ts';
 import { openDeviceSocket, type DeviceSocketOptions } from '../../appliance/kernel/native-socket.ts';
 import type { Service } from '../../appliance/kernel/service.ts';
-import { RateLimit } from '../dhcp/rate-limit.ts';
-import { Sparingly } from '../dhcp/sparingly.ts';
+import { RateLimit } from '../rate-limit.ts';
+import { Sparingly } from '../sparingly.ts';
 import type { SeenPacket } from '../timeline.ts';
 import { toNetascii } from './netascii.ts';
 import { negotiate, type TransferLimits } from './options.ts';

@@ -1,4 +1,4 @@
-import type { Clock, Millis } from '../../appliance/kernel/clock.ts';
+import type { Clock, Millis } from '../appliance/kernel/clock.ts';
 
 /** Says a thing at most once per interval, so that a flood on the wire is no flood in the log. */
 export class Sparingly {

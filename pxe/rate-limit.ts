@@ -1,4 +1,4 @@
-import type { Clock, Millis } from '../../appliance/kernel/clock.ts';
+import type { Clock, Millis } from '../appliance/kernel/clock.ts';
 
 /** So many events of one key in each window of time. It remembers the keys of the current window alone. */
 export class RateLimit {

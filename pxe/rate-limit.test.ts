@@ -1,7 +1,7 @@
 import { test } from 'tap';
 
-import { SECOND } from '../../appliance/kernel/clock.ts';
-import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
+import { SECOND } from '../appliance/kernel/clock.ts';
+import { ManualClock } from '../appliance/kernel/manual-clock.ts';
 import { RateLimit } from './rate-limit.ts';
 import { Sparingly } from './sparingly.ts';
 
