@@ -23,6 +23,10 @@ const doors: readonly Door[] = [
     from: /^lab\/fuzz\//,
     to: /^(pxe\/(dhcp|tftp|http)|templates|appliance\/(kernel|store|events|machines(\/bmc(\/ipmi)?)?)|pxe)\/[^/]+\.ts$/,
   },
+  // Sockets that are open when they are had, and ask nobody for the addresses they send to.
+  { from: /^lab\/(loss|tftp)\//, to: /^appliance\/kernel\/native-socket\.ts$/ },
+  // The bench measures our TFTP server alone, as its peers are, in a process of its own.
+  { from: /^lab\/tftp\/serve\.ts$/, to: /^pxe\/tftp\/server\.ts$/ },
   // The bench measures our IPMI client itself, beside ipmitool.
   { from: /^lab\/bench\/bmc\.ts$/, to: /^appliance\/machines\/bmc\/(bmc|open-bmc)\.ts$/ },
   // The names of the stages that a flow kills the daemon at: a new one must not be left out in silence.
@@ -39,9 +43,9 @@ export function isLabImport(from: string, to: string): boolean {
 }
 
 /**
- * What tests beside the code may take from the lab: peers to talk to (BMCs, PostgreSQL) and the means to start programs and to
- * wait for them. They import nothing of ours but `kernel/`.
+ * What tests beside the code may take from the lab: peers to talk to (BMCs, PostgreSQL, TFTP clients), a path that loses
+ * packets, and the means to start programs and to wait for them. They import nothing of ours but `kernel/`.
  */
 export function isLabPeer(file: string): boolean {
-  return /^lab\/((bmc|process)\/[^/]+|sim\/bmc-server[^/]*|test\/postgres)\.ts$/.test(file);
+  return /^lab\/((bmc|loss|process)\/[^/]+|tftp\/fetch|sim\/bmc-server[^/]*|test\/postgres)\.ts$/.test(file);
 }

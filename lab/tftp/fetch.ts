@@ -1,13 +1,15 @@
-import { createSocket } from 'node:dgram';
 import type { RemoteInfo, Socket } from 'node:dgram';
 
 import { SECOND, systemClock } from '../../appliance/kernel/clock.ts';
 import type { Millis } from '../../appliance/kernel/clock.ts';
+import { openDeviceSocket } from '../../appliance/kernel/native-socket.ts';
 
 export interface TftpSource {
   readonly address: string;
   readonly port: number;
   readonly file: string;
+  /** The client's own address, where it has several. */
+  readonly from?: string;
   /** Asked for when it is not 512. */
   readonly blockSize?: number;
   /** Asked for when it is not 1 (RFC 7440). */
@@ -27,7 +29,7 @@ export interface Fetched {
  * refuses it for.
  */
 export async function fetchFile(source: TftpSource): Promise<Fetched> {
-  const socket = createSocket({ type: 'udp4', lookup: asItIs });
+  const socket = openDeviceSocket({ address: source.from, port: 0 });
   try {
     return await new Download(socket, source).done;
   } finally {
@@ -135,15 +137,6 @@ function request({ file, blockSize = 512, windowSize = 1 }: TftpSource): Buffer 
 
 function text(bytes: Buffer): string {
   return bytes.toString('latin1').replace(/\0.*/s, '');
-}
-
-// dgram's own look-up answers a tick later, even for numbers.
-function asItIs(
-  address: string,
-  _options: unknown,
-  found: (error: null, address: string, family: number) => void,
-): void {
-  found(null, address, 4);
 }
 
 const READ = 1;
