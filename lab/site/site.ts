@@ -38,7 +38,9 @@ export interface Site {
   /** The tenant's SSH key: the private part's file. */
   readonly sshKeyFile: string;
   readonly image: OsImage;
-  /** Enrols a machine and waits until its inspection has ended; rejects when it is set aside. Returns its id. */
+  /** Enrols a machine, which begins its inspection. Returns its id. */
+  add(name: string): Promise<string>;
+  /** The same, and waits until its inspection has ended; rejects when it is set aside. */
   enrol(name: string): Promise<string>;
   /** Orders a server as the tenant. */
   order(hostname: string, image?: string): Promise<Server>;
@@ -113,7 +115,7 @@ class OpenSite implements Site {
     this.#rackId = rackId;
   }
 
-  async enrol(name: string): Promise<string> {
+  async add(name: string): Promise<string> {
     const { mac, bmc } = this.rack.machine(name);
     const { id } = await this.operator.post<{ id: string }>('/machines', {
       name,
@@ -122,6 +124,11 @@ class OpenSite implements Site {
       bmc: { ...bmc, cipherSuite: 3 },
       nics: [{ mac, role: 'both' }],
     });
+    return id;
+  }
+
+  async enrol(name: string): Promise<string> {
+    const id = await this.add(name);
     await until(`the inspection of ${name}`, 180_000, async () => {
       const machine = await this.machine(id);
       if (machine.state === 'quarantined')
