@@ -15,6 +15,7 @@ import { inOwnNetwork } from './own-network.ts';
 
 const targets: Readonly<Record<string, () => Promise<OpenTarget>>> = {
   dhcp: async () => (await import('./dhcp.ts')).openDhcp,
+  tftp: async () => (await import('./tftp.ts')).openTftp,
 };
 
 process.exitCode = await main(process.argv.slice(2));
