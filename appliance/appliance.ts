@@ -5,11 +5,13 @@ import { ImageStore } from '../images/image-store.ts';
 import { StoreTimeline } from '../pxe/timeline-records.ts';
 import { loadSystemFiles } from '../templates/system-files.ts';
 import { ApiServer } from './api/api.ts';
+import { Metrics } from './api/metrics.ts';
 import { BootPlane } from './boot-plane.ts';
 import type { Config } from './config.ts';
 import { createEventLog } from './events/event-log.ts';
 import { Sequencer } from './events/sequencer.ts';
 import type { Clock } from './kernel/clock.ts';
+import { SECOND } from './kernel/clock.ts';
 import type { Ids } from './kernel/ids.ts';
 import type { Log } from './kernel/log.ts';
 import type { Service } from './kernel/service.ts';
@@ -22,6 +24,7 @@ import { MachineCare } from './machines/machine-care.ts';
 import { dataKey, openMasterKeys } from './machines/master-key.ts';
 import { bareMetal } from './providers/bare-metal/bare-metal.ts';
 import { probeSsh } from './providers/ssh-probe.ts';
+import { deployTimeRecorder } from './requests/deploy-times.ts';
 import { ProvisionListener, provisionSaga } from './requests/provision.ts';
 import { exponentialRetry } from './saga/retry.ts';
 import { bindSaga } from './saga/saga.ts';
@@ -65,7 +68,9 @@ export async function runAppliance(
     const sequencer = new Sequencer({ store, clock, log });
     const events = createEventLog({ store, clock, ids, sequencer });
     const sagas = new Sagas({ clock, ids });
-    const timeline = new StoreTimeline({ store, clock, ids, log });
+    const metrics = new Metrics({ read: store.read, clock, deployTarget: config.targets.deploySeconds * SECOND });
+    const timelineRecords = new StoreTimeline({ store, clock, ids, log });
+    const timeline = metrics.counting(timelineRecords);
 
     // Machines: their BMCs, and how they are made to boot what they were ordered to.
     const fleet = new BmcFleet({
@@ -104,11 +109,13 @@ export async function runAppliance(
         ],
       },
     );
+    const deployTimes = deployTimeRecorder({ store, events, clock, log });
+
     const seal = (machineId: string, password: Parameters<typeof masterKeys.seal>[0]) =>
       masterKeys.seal(password, machineId, ids);
     const api = new ApiServer(
-      { store, events, sagas, provision, fleet, care, images, clock, ids, log, apiKeyHmac, seal },
-      config.api,
+      { store, events, sagas, provision, fleet, care, images, clock, ids, log, metrics, apiKeyHmac, seal },
+      { ...config.api, targets: config.targets },
     );
 
     const ready = Promise.all([api.listening, plane.ready]);
@@ -119,7 +126,7 @@ export async function runAppliance(
     const probe = () => store.read.selectFrom('sealed_keys').select('name').limit(1).execute();
     const lifeSigns = new LifeSigns({ systemd, ready, probe, clock, log });
     try {
-      await runAll([sequencer, timeline, ...plane.services, runner, api, lifeSigns], signal, log);
+      await runAll([sequencer, timelineRecords, ...plane.services, runner, deployTimes, api, lifeSigns], signal, log);
     } finally {
       await fleet.close();
     }

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
@@ -27,8 +28,35 @@ const ConfigFile = Type.Object(
       {
         host: Type.Optional(Type.String()),
         port: Type.Optional(Port),
+        rateLimit: Type.Optional(
+          Type.Object(
+            {
+              perSecond: Type.Optional(Type.Number({ minimum: 0.1, maximum: 100_000 })),
+              burst: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })),
+            },
+            { additionalProperties: false, description: 'Of each API key, and of each address without a valid one.' },
+          ),
+        ),
+        trustedProxies: Type.Optional(
+          Type.Array(Type.String({ pattern: '^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$' }), {
+            maxItems: 32,
+            description: 'Addresses and CIDRs whose X-Forwarded-For is believed; default: loopback.',
+          }),
+        ),
       },
       { additionalProperties: false },
+    ),
+    targets: Type.Optional(
+      Type.Object(
+        {
+          deploySeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+          deployMedianSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+        },
+        {
+          additionalProperties: false,
+          description: 'From the API call to SSH: what 99 in 100 may take, and one in two.',
+        },
+      ),
     ),
     provisioning: Type.Array(
       Type.Object(
@@ -92,7 +120,15 @@ export interface Config {
   readonly ramdisk: string;
   readonly images: string;
   readonly log: 'debug' | 'info' | 'warn' | 'error';
-  readonly api: { readonly host: string; readonly port: number };
+  readonly api: {
+    readonly host: string;
+    readonly port: number;
+    /** Requests: so many at once, and then so many a second. */
+    readonly rateLimit: { readonly perSecond: number; readonly burst: number };
+    readonly trustedProxies: readonly string[];
+  };
+  /** What a deploy may take from the API call to SSH: 99 in 100, and one in two. */
+  readonly targets: { readonly deploySeconds: number; readonly deployMedianSeconds: number };
   /** Without one the daemon serves the API alone. */
   readonly provisioning: ProvisioningConfig | undefined;
   readonly deadlines: Deadlines;
@@ -149,7 +185,13 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
     ramdisk: path(file.ramdisk),
     images: join(state, 'images'),
     log: file.log ?? 'info',
-    api: { host: file.api.host ?? '127.0.0.1', port: file.api.port ?? 7770 },
+    api: {
+      host: file.api.host ?? '127.0.0.1',
+      port: file.api.port ?? 7770,
+      rateLimit: { perSecond: 100, burst: 200, ...file.api.rateLimit },
+      trustedProxies: proxies(file.api.trustedProxies ?? ['127.0.0.0/8', '::1']),
+    },
+    targets: { deploySeconds: 78, deployMedianSeconds: 47, ...file.targets },
     provisioning: provisioning && {
       httpPort: 8080,
       httpsPort: 8443,
@@ -160,6 +202,18 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
     },
     deadlines: { bootWindow: 15 * MINUTE, stage: 5 * MINUTE, verify: 300 * SECOND, ...file.deadlines },
   };
+}
+
+/** Errors: `config.invalid` naming the one that is neither an address nor a CIDR. */
+function proxies(entries: readonly string[]): readonly string[] {
+  for (const [index, entry] of entries.entries()) {
+    const [address = '', length = '0'] = entry.split('/');
+    const bits = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1;
+    if (Number(length) <= bits) continue;
+    const fields = [{ field: `/api/trustedProxies/${String(index)}`, message: 'must be an address or a CIDR' }];
+    throw new RackstartError('config.invalid', `The trusted proxy ${entry} is no address and no CIDR.`, { fields });
+  }
+  return entries;
 }
 
 function checked(text: string): Static<typeof ConfigFile> {

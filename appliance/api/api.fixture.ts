@@ -9,7 +9,7 @@ import { ImageStore } from '../../images/image-store.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { createEventLog } from '../events/event-log.ts';
 import { Sequencer } from '../events/sequencer.ts';
-import { MINUTE } from '../kernel/clock.ts';
+import { MINUTE, SECOND } from '../kernel/clock.ts';
 import { createIds } from '../kernel/ids.ts';
 import type { ManualClock } from '../kernel/manual-clock.ts';
 import { Secret } from '../kernel/secret.ts';
@@ -22,7 +22,9 @@ import { resourcePlan } from '../saga/resource-plan.ts';
 import { Sagas } from '../saga/sagas.ts';
 import type { Store } from '../store/store.ts';
 import { issueApiKey } from '../tenants/api-key.ts';
+import type { ApiSettings } from './api.ts';
 import { buildApi } from './api.ts';
+import { Metrics } from './metrics.ts';
 
 export const SSH_KEY = `ssh-ed25519 ${'A'.repeat(68)} someone@somewhere`;
 
@@ -93,7 +95,12 @@ export class Caller {
   }
 }
 
-export async function apiBench(t: Test, store: Store, clock: ManualClock): Promise<ApiBench> {
+export async function apiBench(
+  t: Test,
+  store: Store,
+  clock: ManualClock,
+  settings: Partial<ApiSettings> = {},
+): Promise<ApiBench> {
   const lines: string[] = [];
   const log = pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) });
   const ids = createIds(clock);
@@ -116,7 +123,7 @@ export async function apiBench(t: Test, store: Store, clock: ManualClock): Promi
   });
   const directory = await mkdtemp(join(tmpdir(), 'rs-api-'));
   const images = new ImageStore({ directory, store, clock, ids });
-  const app = await buildApi({
+  const deps = {
     store,
     events,
     sagas,
@@ -128,7 +135,14 @@ export async function apiBench(t: Test, store: Store, clock: ManualClock): Promi
     ids,
     log,
     apiKeyHmac,
-    seal: (machineId) => `sealed for ${machineId}`,
+    metrics: new Metrics({ read: store.read, clock, deployTarget: 78 * SECOND }),
+    seal: (machineId: string) => `sealed for ${machineId}`,
+  };
+  const app = await buildApi(deps, {
+    rateLimit: { perSecond: 100, burst: 200 },
+    trustedProxies: [],
+    targets: { deploySeconds: 78, deployMedianSeconds: 47 },
+    ...settings,
   });
   await app.ready();
   t.teardown(async () => {

@@ -3,11 +3,11 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import websocket from '@fastify/websocket';
 import fastify from 'fastify';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { AddressInfo } from 'node:net';
 
 import type { ImageStore } from '../../images/image-store.ts';
-import { MINUTE } from '../kernel/clock.ts';
+import { clientErrorHandler } from '../../pxe/http/errors.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Service } from '../kernel/service.ts';
@@ -19,8 +19,16 @@ import { inventoryRoutes } from './inventory.ts';
 import { liveRoutes } from './live.ts';
 import type { MachineRouteDeps } from './machines.ts';
 import { machineRoutes } from './machines.ts';
+import type { Metrics } from './metrics.ts';
+import { metricsRoute } from './metrics.ts';
+import type { DeployTargets } from './performance.ts';
+import { performanceRoutes } from './performance.ts';
 import { errorOf, problemOf } from './problem.ts';
+import type { Rate } from './rate-limit.ts';
+import { CallerLimits } from './rate-limit.ts';
 import { serverRoutes } from './servers.ts';
+import type { ApiLimits } from './slow-clients.ts';
+import { apiLimits, limitClients, timeouts } from './slow-clients.ts';
 import type { TenantRouteDeps } from './tenants.ts';
 import { tenantRoutes } from './tenants.ts';
 import { schemaCompiler } from './validation.ts';
@@ -28,9 +36,19 @@ import { schemaCompiler } from './validation.ts';
 export interface ApiDeps extends AdmitDeps, MachineRouteDeps, InventoryRouteDeps, TenantRouteDeps {
   readonly images: ImageStore;
   readonly log: Log;
+  readonly metrics: Metrics;
 }
 
-export interface ApiOptions {
+/** What operators may set. */
+export interface ApiSettings {
+  readonly rateLimit: Rate;
+  /** Addresses and CIDRs that say for whom they ask (X-Forwarded-For), and hold connections for many. */
+  readonly trustedProxies: readonly string[];
+  readonly targets: DeployTargets;
+  readonly limits?: Partial<ApiLimits>;
+}
+
+export interface ApiOptions extends ApiSettings {
   readonly host: string;
   /** 0: one that is free; `address` tells. */
   readonly port: number;
@@ -56,7 +74,7 @@ export class ApiServer implements Service {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const app = await buildApi(this.#deps);
+    const app = await buildApi(this.#deps, this.#options);
     try {
       await listen(app, this.#options);
       this.#listening.resolve(app.server.address() as AddressInfo);
@@ -82,28 +100,35 @@ async function listen(app: FastifyInstance, { host, port }: ApiOptions): Promise
 }
 
 /** The API without a socket: for `run`, and for tests that inject requests. */
-export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
-  const { store, apiKeyHmac, log } = deps;
-  const app = fastify({
-    bodyLimit: 256 * 1024,
-    // No limit for a whole request: an image may be hours on its way. Headers have Node's own 60 s, and silence ends a
-    // connection; it is longer than any handler works. WebSockets are exempt (ws lifts it from their sockets).
-    requestTimeout: 0,
-    connectionTimeout: 5 * MINUTE,
-    forceCloseConnections: true,
-  });
-  app.setErrorHandler(async (thrown, request, reply) => {
+export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<FastifyInstance> {
+  const { store, apiKeyHmac, clock, log, metrics } = deps;
+  const { rateLimit, trustedProxies } = options;
+  const limits = { ...apiLimits, ...options.limits };
+  const callers = new CallerLimits(rateLimit, clock, (by) => metrics.limited(by));
+  const answer = (thrown: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const error = errorOf(thrown);
     if (error.status >= 500)
       log.error({ error: thrown, method: request.method, route: request.routeOptions.url }, 'request failed');
+    if (error.code === 'rate.limited') void reply.header('retry-after', String(error.details['retryAfter']));
     return reply.code(error.status).send(problemOf(error));
+  };
+  const app = fastify({
+    ...timeouts(limits),
+    bodyLimit: 256 * 1024,
+    trustProxy: [...trustedProxies],
+    forceCloseConnections: true,
+    clientErrorHandler,
+    frameworkErrors: (error, request, reply) => void answer(error, request, reply),
   });
-  app.setNotFoundHandler(async (_request, reply) => {
-    const error = new RackstartError('not-found', 'There is no such route.');
-    return reply.code(error.status).send(problemOf(error));
+  app.setErrorHandler(async (thrown, request, reply) => answer(thrown, request, reply));
+  app.setNotFoundHandler(async (request) => {
+    callers.unknown(request);
+    throw new RackstartError('not-found', 'There is no such route.');
   });
   app.setValidatorCompiler(schemaCompiler());
   app.decorateRequest('caller');
+  metrics.watch(app);
+  limitClients(app, limits, trustedProxies, clock);
 
   await app.register(websocket, { options: { maxPayload: 1024 } });
   await app.register(swagger, {
@@ -114,21 +139,30 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
       security: [{ key: [] }],
     },
   });
-  await app.register(swaggerUi, { routePrefix: '/docs' });
-  await app.register(
-    async (scope) => {
-      scope.addHook('onRequest', async (request) => {
-        request.caller = await callerOf(request, store.read, apiKeyHmac);
-      });
-      const api = scope.withTypeProvider<TypeBoxTypeProvider>();
-      serverRoutes(api, deps);
-      machineRoutes(api, deps);
-      inventoryRoutes(api, deps);
-      tenantRoutes(api, deps);
-      imageRoutes(api, deps.images);
-      liveRoutes(api, deps);
-    },
-    { prefix: '/api/v1' },
-  );
+  await app.register(async (scope) => {
+    scope.addHook('onRequest', async (request) => callers.unknown(request));
+    await scope.register(swaggerUi, { routePrefix: '/docs' });
+  });
+  await app.register(async (scope) => {
+    scope.addHook('onRequest', async (request) => {
+      request.caller = await callers.identify(request, () => callerOf(request, store.read, apiKeyHmac));
+      callers.known(request.caller.keyId);
+    });
+    metricsRoute(scope, metrics);
+    await scope.register(async (api) => routes(api, deps, options), { prefix: '/api/v1' });
+  });
   return app;
+}
+
+function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings): void {
+  deps.metrics.watchOrders(scope);
+  const api = scope.withTypeProvider<TypeBoxTypeProvider>();
+  const { read } = deps.store;
+  serverRoutes(api, deps);
+  machineRoutes(api, deps);
+  inventoryRoutes(api, deps);
+  tenantRoutes(api, deps);
+  imageRoutes(api, deps.images);
+  liveRoutes(api, { ...deps, read });
+  performanceRoutes(api, { ...deps, read, targets });
 }

@@ -28,6 +28,7 @@ export function imageRoutes(api: Api, images: ImageStore): void {
     {
       ...operatorOnly,
       bodyLimit: Number.MAX_SAFE_INTEGER,
+      config: { longBody: true },
       schema: {
         tags,
         summary: 'Add a raw disk image compressed with zstd',

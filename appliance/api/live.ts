@@ -2,8 +2,12 @@ import { Type } from 'typebox';
 import type { WebSocket } from '@fastify/websocket';
 
 import type { EventLog, EventRecord } from '../events/event-log.ts';
-import { SECOND } from '../kernel/clock.ts';
+import { MINUTE, SECOND } from '../kernel/clock.ts';
 import type { Clock } from '../kernel/clock.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import type { Reader } from '../store/store.ts';
+import type { Caller } from '../tenants/api-key.ts';
+import { isStillValid } from '../tenants/api-key.ts';
 import type { Api } from './typed-api.ts';
 import { scopeOf } from './auth.ts';
 import { iso, problems, strict } from './schemas.ts';
@@ -13,12 +17,20 @@ const BATCH = 100;
 const MOST_UNREAD_BYTES = 1024 * 1024;
 // Who reads nothing for so long is cut off; it comes back with its last position.
 const READ_WITHIN = 30 * SECOND;
+const ANSWER_WITHIN = MINUTE;
+
+export interface LiveDeps {
+  readonly events: EventLog;
+  readonly read: Reader;
+  readonly clock: Clock;
+}
 
 /**
  * Events as they happen, over WebSocket: each message one event with its position. A client that was away says the last
  * position it saw and misses nothing. A member sees its tenant's events, an operator all.
  */
-export function liveRoutes(api: Api, { events, clock }: { events: EventLog; clock: Clock }): void {
+export function liveRoutes(api: Api, deps: LiveDeps): void {
+  const { events } = deps;
   api.get(
     '/events',
     {
@@ -49,31 +61,32 @@ export function liveRoutes(api: Api, { events, clock }: { events: EventLog; cloc
     },
   );
 
-  api.get(
-    '/events/live',
-    {
-      websocket: true,
-      schema: {
-        tags: ['events'],
-        summary: 'Follow events over WebSocket',
-        querystring: Type.Object({ after: Type.Optional(Type.Integer({ minimum: 0 })) }, strict),
+  api.route({
+    method: 'GET',
+    url: '/events/live',
+    schema: {
+      tags: ['events'],
+      summary: 'Follow events over WebSocket',
+      querystring: Type.Object({ after: Type.Optional(Type.Integer({ minimum: 0 })) }, strict),
+      response: {
+        101: Type.Null({ description: 'A WebSocket: each message one event, with its position.' }),
+        ...problems,
       },
     },
-    async (socket: WebSocket, request) => {
-      const from = request.query.after ?? (await events.position());
-      follow(socket, { events, clock }, from, scopeOf(request.caller));
+    handler: () => {
+      throw new RackstartError('request.invalid', 'Events are followed over WebSocket; GET /events reads them.');
     },
-  );
+    wsHandler: async (socket, request) => {
+      const from = request.query.after ?? (await events.position());
+      follow(socket, deps, from, request.caller);
+    },
+  });
 }
 
-function follow(
-  socket: WebSocket,
-  { events, clock }: { events: EventLog; clock: Clock },
-  from: number,
-  tenantId: string | undefined,
-): void {
+function follow(socket: WebSocket, { events, read, clock }: LiveDeps, from: number, caller: Caller): void {
   // It may be gone already: nobody would tell us again.
   if (socket.readyState !== socket.OPEN) return;
+  const tenantId = scopeOf(caller);
   let cursor = from;
   let reading = false;
   let again = true;
@@ -84,6 +97,11 @@ function follow(
     try {
       while (again && socket.readyState === socket.OPEN) {
         again = false;
+        // Revoking a key is an event too: whoever follows looks at once.
+        if (!(await isStillValid(read, caller.keyId))) {
+          socket.close(1008, 'the key was revoked');
+          return;
+        }
         const batch = await events.read(cursor, BATCH);
         for (const event of batch) {
           if (visible(event, tenantId) && !(await send(socket, JSON.stringify(present(event)), clock))) {
@@ -103,6 +121,25 @@ function follow(
   const ignore = events.nudge(() => void pump());
   socket.on('close', ignore);
   void pump();
+  void endWhenGone(socket, clock);
+}
+
+/** A peer that lost its power says nothing, and a connection that says nothing either stays for ever. */
+async function endWhenGone(socket: WebSocket, clock: Clock): Promise<void> {
+  const over = new AbortController();
+  let answers = true;
+  socket.on('pong', () => (answers = true)).on('close', () => over.abort());
+  try {
+    while (answers) {
+      answers = false;
+      socket.ping();
+      await clock.sleepUntil(clock.now() + ANSWER_WITHIN, over.signal);
+    }
+    // What closes is waited for by ws itself.
+    if (socket.readyState === socket.OPEN) socket.terminate();
+  } catch (error) {
+    if (!over.signal.aborted) throw error;
+  }
 }
 
 /** Resolves when there is room for more; false when the client has not made any in time. Rejects when the connection ends. */

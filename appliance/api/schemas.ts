@@ -32,7 +32,14 @@ export const Problem = Type.Object({
 });
 
 /** The error answers any route may give, for the documentation. */
-export const problems = { '4xx': Problem, '5xx': Problem } as const;
+export const problems = {
+  '4xx': Problem,
+  429: Type.Object(Problem.properties, {
+    description: 'This key, or without a valid one this address, asks more often than it may.',
+    headers: { 'Retry-After': Type.Integer({ minimum: 1, description: 'seconds' }) },
+  }),
+  '5xx': Problem,
+} as const;
 
 export function iso(at: number): string {
   return new Date(at).toISOString();

@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
 
+import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../kernel/clock.ts';
 import type { Ids } from '../kernel/ids.ts';
 import type { Secret } from '../kernel/secret.ts';
@@ -13,6 +14,7 @@ import { invalid, unique } from './unique.ts';
 
 export interface TenantRouteDeps {
   readonly store: Store;
+  readonly events: EventLog;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly apiKeyHmac: Secret;
@@ -80,7 +82,7 @@ function tenants(api: Api, { store, ids, clock }: TenantRouteDeps): void {
   );
 }
 
-function keys(api: Api, { store, ids, clock, apiKeyHmac }: TenantRouteDeps): void {
+function keys(api: Api, { store, events, ids, clock, apiKeyHmac }: TenantRouteDeps): void {
   const tags = ['API keys'];
   api.post(
     '/api-keys',
@@ -148,7 +150,12 @@ function keys(api: Api, { store, ids, clock, apiKeyHmac }: TenantRouteDeps): voi
       schema: { tags, summary: 'Revoke an API key', params: IdParams, response: { 204: Type.Null(), ...problems } },
     },
     async (request, reply) => {
-      await store.transaction((tx) => revokeApiKey(tx, request.params.id, clock.now()));
+      const { id } = request.params;
+      await store.transaction(async (tx) => {
+        if (!(await revokeApiKey(tx, id, clock.now()))) return;
+        const event = { key: id, actor: request.caller.keyId, data: { keyId: id } };
+        await events.append(tx, 'api-key.revoked', event);
+      });
       return reply.code(204).send(null);
     },
   );

@@ -44,6 +44,9 @@ export interface EventMap {
   /** The first heartbeat of an agent; later ones are metrics, not events. */
   'agent.heartbeat-received': OfAgent;
 
+  // What operators do; key: the id of what it is done to.
+  'api-key.revoked': { keyId: string };
+
   // What an engineer must look at; key: the subject.
   'alert.raised': { subject: string; code: string; message: string };
   'saga.stuck': { sagaId: string; saga: string; subject: string; step: string; code: string; message: string };

@@ -7,6 +7,7 @@ const catalogue = {
   'auth.missing': { status: 401, transient: false, hint: 'Send an API key: Authorization: Bearer KEY.' },
   'auth.invalid': { status: 401, transient: false, hint: 'The key is unknown, expired or revoked; ask for a new one.' },
   'auth.forbidden': { status: 403, transient: false, hint: 'This needs a key with another role.' },
+  'rate.limited': { status: 429, transient: true, hint: 'Wait as long as Retry-After says, and ask less often.' },
   'not-found': { status: 404, transient: false, hint: 'Check the id; list what exists first.' },
   'state.conflict': { status: 409, transient: false, hint: 'Read the current state and decide again.' },
   'idempotency.reused': { status: 409, transient: false, hint: 'Use a new Idempotency-Key for a different request.' },

@@ -1,3 +1,5 @@
+import { setImmediate } from 'node:timers/promises';
+
 import type { Millis } from '../kernel/clock.ts';
 import type { DeployStageRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
@@ -39,8 +41,10 @@ export interface DeployStatistics {
 export async function deployStatistics(read: Reader, filter: DeployFilter, target: Millis): Promise<DeployStatistics> {
   const all = new Collected(target);
   const kinds = new Map<string, { kind: DeployKind; times: Collected }>();
-  // A query for each span: what is read at once stays small, and between them others have their turn.
+  // SQLite answers while everybody else waits: all at once, 10,000 deploys would keep a DHCP reply for 170 ms. So a query
+  // for each span, a tenth of that, and a turn for others before it.
   for (const span of timedSpans) {
+    await setImmediate();
     const rows = await timesOf(read, span, filter);
     all.add(
       span,

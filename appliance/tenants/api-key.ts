@@ -75,14 +75,29 @@ export async function authenticate(read: Reader, presented: Secret, hmacKey: Sec
   return { role: 'member', keyId: row.id, tenantId: row.tenant_id };
 }
 
-/** Idempotent. Errors: `not-found`. */
-export async function revokeApiKey(tx: Tx, id: string, at: Millis): Promise<void> {
+/** Whether a key that proved who called is valid still. */
+export async function isStillValid(read: Reader, id: string): Promise<boolean> {
+  const row = await read
+    .selectFrom('api_keys')
+    .select('id')
+    .where('id', '=', id)
+    .where('revoked_at', 'is', null)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+/** False when it was revoked before, and stays so. Errors: `not-found`. */
+export async function revokeApiKey(tx: Tx, id: string, at: Millis): Promise<boolean> {
   const { numUpdatedRows } = await tx
     .updateTable('api_keys')
-    .set((eb) => ({ revoked_at: eb.fn.coalesce('revoked_at', eb.val(at)) }))
+    .set({ revoked_at: at })
     .where('id', '=', id)
+    .where('revoked_at', 'is', null)
     .executeTakeFirst();
-  if (numUpdatedRows === 0n) throw new RackstartError('not-found', `There is no API key ${id}.`);
+  if (numUpdatedRows > 0n) return true;
+  const known = await tx.selectFrom('api_keys').select('id').where('id', '=', id).executeTakeFirst();
+  if (known === undefined) throw new RackstartError('not-found', `There is no API key ${id}.`);
+  return false;
 }
 
 function hmacOf(key: string, hmacKey: Secret): string {

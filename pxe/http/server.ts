@@ -1,13 +1,15 @@
 import { createServer as createHttpServer } from 'node:http';
 import type { Server, ServerOptions } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 
 import type { FastifyInstance } from 'fastify';
 import { fastify } from 'fastify';
 
 import type { Clock, Millis } from '../../appliance/kernel/clock.ts';
 import { MINUTE, SECOND } from '../../appliance/kernel/clock.ts';
+import type { ConnectionCaps } from '../../appliance/kernel/connection-caps.ts';
+import { capConnections } from '../../appliance/kernel/connection-caps.ts';
 import type { Log } from '../../appliance/kernel/log.ts';
 import type { Service } from '../../appliance/kernel/service.ts';
 import type { BootScripts } from '../../templates/boot-scripts.ts';
@@ -41,14 +43,10 @@ export interface BootHttpOptions {
   readonly limits?: Partial<HttpLimits>;
 }
 
-/** What one client, or all of them, may take. */
-export interface HttpLimits {
-  /** For a whole request to arrive, from its first byte. */
+/** What one client, or all of them, may take; `idle` is longer than the director's patience with a long poll. */
+export interface HttpLimits extends ConnectionCaps {
+  /** For a TLS handshake, and for a whole request from its first byte, or from the connection's when none comes. */
   readonly request: Millis;
-  /** Without a byte either way; longer than the director's patience with a long poll. */
-  readonly idle: Millis;
-  readonly connections: number;
-  readonly connectionsPerAddress: number;
 }
 
 /**
@@ -158,24 +156,6 @@ const DEFAULT_LIMITS: HttpLimits = {
   connections: 4096,
   connectionsPerAddress: 64,
 };
-
-/** Slow and silent clients lose their connection, and no address can take them all. */
-function capConnections(server: Server, { idle, connections, connectionsPerAddress }: HttpLimits): void {
-  const perAddress = new Map<string, number>();
-  server.maxConnections = connections;
-  server.setTimeout(idle);
-  server.on('connection', (socket: Socket) => {
-    const address = socket.remoteAddress ?? '';
-    const held = (perAddress.get(address) ?? 0) + 1;
-    perAddress.set(address, held);
-    socket.once('close', () => {
-      const left = (perAddress.get(address) ?? 1) - 1;
-      if (left === 0) perAddress.delete(address);
-      else perAddress.set(address, left);
-    });
-    if (held > connectionsPerAddress) socket.destroy();
-  });
-}
 
 function portOf({ server }: FastifyInstance): number {
   return (server.address() as AddressInfo).port;
