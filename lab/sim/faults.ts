@@ -1,3 +1,4 @@
+import type { BmcFaultRates } from './bmc-server-faults.ts';
 import type { Delayed } from './delays.ts';
 import { draw } from './seeded.ts';
 
@@ -18,6 +19,8 @@ export interface FaultRates {
   readonly falseClaim?: Partial<Record<FalseClaim, number>>;
   /** Of datagrams that the machine sends or is sent. */
   readonly packets?: PacketFaultRates;
+  /** Of packets and commands of its BMC. */
+  readonly bmc?: BmcFaultRates;
 }
 
 export interface PacketFaultRates {

@@ -1,7 +1,7 @@
+import type { BmcFaultRates } from './bmc-server-faults.ts';
 import type { FaultRates } from './faults.ts';
 import type { HardwareModel } from './models.ts';
 import type { RelaySpec } from './relay.ts';
-import type { BmcFaults } from './bmc-server.ts';
 
 /** What a simulated machine is made of, and where its BMC listens. Plain JSON. */
 export interface MachineSpec {
@@ -19,15 +19,9 @@ export interface MachineSpec {
   };
   /** The relay whose switch it hangs on, by its address, and the port there; without one it broadcasts. */
   readonly relay?: { readonly address: string; readonly circuitId: string };
-  readonly bmcFaults?: JsonBmcFaults;
+  /** Its BMC's own; those of the whole fleet unless told. */
+  readonly bmcFaults?: BmcFaultRates;
 }
-
-/** Those faults of a BMC that can be written down. */
-export type JsonBmcFaults = {
-  [
-    Fault in keyof BmcFaults as NonNullable<BmcFaults[Fault]> extends (...args: never[]) => unknown ? never : Fault
-  ]: BmcFaults[Fault];
-};
 
 /** What the program `main.ts` is given. */
 export interface SimulationSpec {

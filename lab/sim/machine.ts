@@ -1,6 +1,8 @@
 import type { BmcServer } from './bmc-server.ts';
 import { startBmcServer } from './bmc-server.ts';
 import type { SimulatedChassis } from './bmc-server-commands.ts';
+import { seededBmcFaults } from './bmc-server-faults.ts';
+import { SerialPort } from './bmc-server-sol.ts';
 import type { Surroundings } from './boot.ts';
 import { Boot } from './boot.ts';
 import type { DhcpPort } from './dhcp-port.ts';
@@ -12,6 +14,7 @@ import type { MachineSpec } from './machine-spec.ts';
 import type { Mains } from './mains.ts';
 import { bootFromNetwork } from './network-boot.ts';
 import { runRamdisk } from './ramdisk.ts';
+import { draw } from './seeded.ts';
 import { Wire } from './wire.ts';
 
 export interface MachineDeps extends Surroundings {
@@ -28,6 +31,8 @@ export interface MachineDeps extends Surroundings {
 export class Machine implements SimulatedChassis {
   readonly #spec: MachineSpec;
   readonly #deps: MachineDeps;
+  /** Prints the machine's story, for who listens by serial-over-LAN. */
+  readonly serial = new SerialPort();
   #bmc: BmcServer | undefined;
   /** Cut when the power goes; undefined while the machine is off. */
   #power: AbortController | undefined;
@@ -42,8 +47,10 @@ export class Machine implements SimulatedChassis {
 
   /** Plugs it in: from here on its BMC listens. */
   async plugIn(): Promise<void> {
-    const { bmc, bmcFaults = {} } = this.#spec;
-    this.#bmc = await startBmcServer({ ...bmc, chassis: this, faults: bmcFaults });
+    const { name, bmc, bmcFaults = this.#deps.rates.bmc } = this.#spec;
+    const { seed, clock } = this.#deps;
+    const faults = bmcFaults && seededBmcFaults((...names) => draw(seed, name, ...names), bmcFaults, clock);
+    this.#bmc = await startBmcServer({ ...bmc, chassis: this, ...(faults && { faults }) });
   }
 
   async unplug(): Promise<void> {
@@ -138,7 +145,10 @@ export class Machine implements SimulatedChassis {
         ...{ seed, clock, rates: rates.packets ?? {} },
         onFault: (fault) => notes.count(`fault: packet ${fault}`),
       }),
-      say: (line) => say(`${name}: ${line}`),
+      say: (line) => {
+        say(`${name}: ${line}`);
+        this.serial.print(`${line}\r\n`);
+      },
       powerOff: () => {
         if (this.#power === power) this.#cut();
       },

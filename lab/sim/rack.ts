@@ -9,9 +9,10 @@ import { startProcess } from '../process/start.ts';
 import { addNamespace, namespaceName, removeNamespace } from '../rack/namespace.ts';
 import type { Rack } from '../rack/rack.ts';
 import { openRack } from '../rack/rack.ts';
+import type { BmcFaultRates } from './bmc-server-faults.ts';
 import type { FaultRates } from './faults.ts';
 import { describeMachine, describeRelays, fleetNetworks } from './fleet.ts';
-import type { JsonBmcFaults, MachineSpec, SimulationSpec } from './machine-spec.ts';
+import type { MachineSpec, SimulationSpec } from './machine-spec.ts';
 import type { HardwareModel } from './models.ts';
 import type { RelaySpec } from './relay.ts';
 import type { Statistics } from './statistics.ts';
@@ -30,7 +31,8 @@ export interface SimulatedRackOptions {
   readonly faults?: FaultRates;
   /** What the nth machine is, from 1; the models in turn unless told. */
   readonly hardware?: (machine: number) => HardwareModel;
-  readonly bmcFaults?: (machine: number) => JsonBmcFaults;
+  /** Of the nth machine's BMC, in place of those of the whole fleet. */
+  readonly bmcFaults?: (machine: number) => BmcFaultRates | undefined;
   /** How many relays machines hang behind, in equal parts beside those that broadcast; none unless told. */
   readonly relays?: number;
 }
@@ -63,11 +65,15 @@ export interface SimulatedRack {
 export async function openSimulatedRack(options: SimulatedRackOptions): Promise<SimulatedRack> {
   const { name, directory, machines: count, seed = name, speed = 1, faults = {}, hardware, bmcFaults } = options;
   const relays = describeRelays(options.relays ?? 0);
-  const machines = Array.from({ length: count }, (_, index) => ({
-    ...describeMachine(seed, index + 1, relays),
-    ...(hardware === undefined ? {} : { hardware: hardware(index + 1) }),
-    ...(bmcFaults === undefined ? {} : { bmcFaults: bmcFaults(index + 1) }),
-  }));
+  const machines = Array.from({ length: count }, (_, index) => {
+    const machine = describeMachine(seed, index + 1, relays);
+    const faulty = bmcFaults?.(index + 1);
+    return {
+      ...machine,
+      hardware: hardware?.(index + 1) ?? machine.hardware,
+      ...(faulty === undefined ? {} : { bmcFaults: faulty }),
+    };
+  });
   const rack = await openRack({ name, directory, machines: [] });
   const netns = namespaceName(`${name}-machines`);
   const cancel = onAbruptEnd(() => removeNamespace(netns));

@@ -11,19 +11,31 @@ const skip =
     ? 'needs root, for network namespaces'
     : !existsSync('/usr/lib/ipxe') && 'Debian package ipxe is missing: the daemon serves its loaders';
 
-test('simulated machines are inspected, deployed and given back through a real appliance', { skip }, async (t) => {
+test('machines, on the segment and behind a relay, are inspected, deployed and given back', { skip }, async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'rs-sim-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
-  const site = await openSimulatedSite({ name: 'test', directory, machines: 4, speed: 50 });
+  const site = await openSimulatedSite({ name: 'test', directory, machines: 4, relays: 1, speed: 50 });
   t.teardown(() => site.close());
   const { follower, operator, machines } = site;
   const ids = await site.enrol(machines);
   const [first] = machines;
   const machine = () => operator.get<Record<string, unknown>>(`/machines/${ids[0]}`);
   const { cores, firmware, name: model } = first!.hardware;
-  t.match(await machine(), { state: 'available', diskState: 'clean', uuid: first!.uuid, cores, firmware, model });
+  const behindRelay = [{ address: /^10\.80\.1\./ }];
+  t.match(await machine(), {
+    state: 'available',
+    diskState: 'clean',
+    nics: behindRelay,
+    uuid: first!.uuid,
+    cores,
+    firmware,
+    model,
+  });
 
-  const orders = await Promise.all(machines.map(({ hardware }, index) => site.order(`web-${index}`, hardware.cores)));
+  const fits = Math.min(...machines.map(({ hardware }) => hardware.cores));
+  const orders = await Promise.all(
+    machines.map(({ relay }, index) => site.order(`web-${index}`, fits, relay?.address)),
+  );
   const states = () => orders.map(({ id }) => follower.requests.get(id));
   await follower.until(
     () => `four servers; ${states().join(', ')}`,
@@ -48,6 +60,7 @@ test('simulated machines are inspected, deployed and given back through a real a
   const { on, answers, counts } = await site.simulation.statistics();
   t.equal(on, 0);
   t.equal(counts['end: broken'], undefined);
+  t.equal(counts['dhcp: option 82 not echoed'], undefined);
   t.equal(answers.tftp?.count, 12, 'three boots of four machines, each with its loader by TFTP');
   t.match(await site.doctor(), /invariants hold/);
 });

@@ -40,7 +40,7 @@ export interface SimulatedSite {
 }
 
 export interface SimulatedSiteOptions extends SimulatedRackOptions {
-  /** Lines of YAML for the end of the daemon's configuration. */
+  /** Lines behind the daemon's configuration, which ends with its provisioning network. */
   readonly settings?: readonly string[];
 }
 
@@ -54,7 +54,9 @@ export async function openSimulatedSite(options: SimulatedSiteOptions): Promise<
     const kernel = join(directory, 'vmlinuz');
     await writeFile(kernel, 'kernel');
     await writeFile(join(directory, 'initrd'), 'initrd');
-    daemon = await startDaemon(simulation.rack, join(directory, 'appliance'), kernel, settings);
+    const listed = simulation.relays.map(({ address }) => `{ address: ${address} }`).join(', ');
+    const configuration = [`    relays: [${listed}]`, ...settings];
+    daemon = await startDaemon(simulation.rack, join(directory, 'appliance'), kernel, configuration);
     const inventory = await describeSite(simulation, daemon.api, directory);
     return new OpenSite({ simulation, daemon, ...inventory });
   } catch (error) {
