@@ -1,4 +1,4 @@
-import { chmod, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
@@ -11,6 +11,7 @@ import { generateMasterKey, loadMasterKey, masterKey, MasterKeys, masterKeyPath 
 const ids = createIds(systemClock);
 const oldKey = masterKey(Buffer.alloc(32, 1));
 const newKey = masterKey(Buffer.alloc(32, 2));
+const NOBODY = 65_534;
 const credential = new Secret('correct horse');
 
 test('a sealed credential opens for its machine and shows nothing', async (t) => {
@@ -80,6 +81,35 @@ test('a key file that others can read, or of another length, is refused', async 
   await chmod(path, 0o640);
   await t.rejects(loadMasterKey(path), { code: 'config.invalid', message: /chmod/ });
 });
+
+const notRoot = process.getuid?.() !== 0 && 'needs root';
+test(
+  "root's key file may be read by the group that hands it to us, and by nobody else",
+  { skip: notRoot },
+  async (t) => {
+    const directory = await mkdtemp(join(tmpdir(), 'rs-key-'));
+    t.teardown(() => rm(directory, { recursive: true }));
+    const path = join(directory, 'rackstart-master-key');
+    await writeFile(path, Buffer.alloc(32));
+    await chown(directory, 0, NOBODY);
+    await chown(path, 0, NOBODY);
+    await chmod(directory, 0o750);
+    const loadedUnder = async (mode: number) => {
+      await chmod(path, mode);
+      process.setegid!(NOBODY);
+      process.seteuid!(NOBODY);
+      try {
+        return await loadMasterKey(path);
+      } finally {
+        process.seteuid!(0);
+        process.setegid!(0);
+      }
+    };
+    t.match(await loadedUnder(0o440), { id: String });
+    for (const mode of [0o444, 0o460]) await t.rejects(loadedUnder(mode), { code: 'config.invalid', message: /chmod/ });
+    await t.rejects(loadMasterKey(path), { message: /chmod/ }, 'to root itself it is a file that others can read');
+  },
+);
 
 test('a configured key file wins over a systemd credential, and one of them must be there', async (t) => {
   const environment = { CREDENTIALS_DIRECTORY: '/run/credentials/rackstart.service' };

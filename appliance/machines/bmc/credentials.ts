@@ -77,14 +77,20 @@ export function masterKeyPath(configured: string | undefined, environment: NodeJ
   return join(directory, 'rackstart-master-key');
 }
 
-/** Rejects with `config.invalid` when it is missing, not 32 bytes, or readable by others than its owner. */
+/**
+ * Rejects with `config.invalid` when it is missing, not 32 bytes, or readable by others than its owner. Of a file that is
+ * root's its group may read, since that is how we read it: by our group, or as systemd's credential, on which an ACL for us
+ * shows as the group's bits.
+ */
 export async function loadMasterKey(path: string): Promise<MasterKey> {
   const file = await open(path).catch((cause: unknown) => {
     throw invalid(`master key ${path} cannot be read`, cause);
   });
   try {
-    const { mode } = await file.stat();
-    if ((mode & 0o077) !== 0) throw invalid(`master key ${path} can be read by others: chmod 0600 it`);
+    const { mode, uid } = await file.stat();
+    const handedOver = uid === 0 && process.geteuid?.() !== 0;
+    if ((mode & (handedOver ? 0o037 : 0o077)) !== 0)
+      throw invalid(`master key ${path} can be read by others: chmod 0600 it`);
     const bytes = Buffer.alloc(KEY_BYTES + 1);
     const { bytesRead } = await file.read(bytes);
     return masterKey(bytes.subarray(0, bytesRead));
