@@ -1,4 +1,5 @@
 import type { ImageStore } from '../images/image-store.ts';
+import { ForeignServers } from '../pxe/dhcp/foreign-servers.ts';
 import { ProxyDhcp } from '../pxe/dhcp/proxy.ts';
 import { StoreLeaseBook } from '../pxe/dhcp/records.ts';
 import { RelayAgents } from '../pxe/dhcp/relay.ts';
@@ -102,8 +103,19 @@ async function networkServices(
     open: ({ id }) => new StoreLeaseBook({ store, subnetId: id, clock }),
     clock,
   });
-  const dhcp = (network: StoreNetwork): Service => {
+  const dhcp = (network: StoreNetwork): readonly Service[] => {
     const { subnet, leases } = network;
+    const others = new ForeignServers({
+      device,
+      subnetId: subnet.id,
+      serverAddress: address,
+      expected: role === 'proxy',
+      store,
+      events,
+      timeline,
+      clock,
+      log,
+    });
     const common = {
       openSocket: ({ port }: { port: number }) =>
         systemd.takeSocket(port === 67 ? 'dhcp' : 'proxydhcp') ?? openDeviceSocket({ device, port }),
@@ -116,9 +128,15 @@ async function networkServices(
       clock,
       log,
     };
-    if (role === 'proxy') return new ProxyDhcp({ ...common, device, serverAddress: address, network });
+    if (role === 'proxy') return [others, new ProxyDhcp({ ...common, device, serverAddress: address, network })];
     const { prefixLength } = parseCidr(subnet.cidr);
-    return new DhcpServer({ ...common, network: { device, serverAddress: address, prefixLength }, leases });
+    const server = new DhcpServer({
+      ...common,
+      network: { device, serverAddress: address, prefixLength },
+      leases,
+      onOtherServer: (client, chosen) => others.chosen(client, chosen),
+    });
+    return [others, server];
   };
   const tftp = new TftpServer({
     endpoints: [{ device, address }],
@@ -141,7 +159,7 @@ const LOOK_EVERY = SECOND;
 function onceDescribed(
   { networks, clock, log }: Pick<BootPlaneDeps, 'clock' | 'log'> & { readonly networks: StoreNetworks },
   address: string,
-  serve: (network: StoreNetwork) => Service,
+  serve: (network: StoreNetwork) => readonly Service[],
 ): Service {
   return {
     name: 'dhcp',
@@ -152,7 +170,7 @@ function onceDescribed(
         await clock.sleepUntil(clock.now() + LOOK_EVERY, signal);
         network = await networks.of(address);
       }
-      await serve(network).run(signal);
+      await Promise.all(serve(network).map((service) => service.run(signal)));
     },
   };
 }

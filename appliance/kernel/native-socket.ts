@@ -8,7 +8,7 @@ import { RackstartError } from './errors.ts';
 
 /**
  * What Node's sockets lack, through libc: SO_BINDTODEVICE before bind(), raw ICMPv6, and datagrams to unix sockets. Linux
- * only; nothing else in the project calls C.
+ * only; beside it nothing but packet-socket.ts calls C.
  *
  * A socket bound to the server's own address hears no broadcast, and one bound to 0.0.0.0 hears every NIC and answers
  * on the wrong segment: on a host with more than one NIC only the device says what a boot service means.
@@ -176,7 +176,7 @@ const MAX_MESSAGE = 1500;
 
 // The process itself (dlopen(NULL)): libc is in it already, under whatever name. Once for all: a declared function is
 // never freed.
-const libc = declare(koffi.load(null));
+export const libc = declare(koffi.load(null));
 
 function declare(library: LibraryHandle) {
   const name = 'const uint8_t *name, uint32_t name_length';
@@ -223,12 +223,12 @@ function bindToDevice(fd: number, device: string): void {
   setOption(fd, SOL_SOCKET, SO_BINDTODEVICE, Buffer.from(`${device}\0`), `bind to device ${device}`);
 }
 
-function setOption(fd: number, level: number, option: number, value: number | Buffer, aim: string): void {
+export function setOption(fd: number, level: number, option: number, value: number | Buffer, aim: string): void {
   const bytes = typeof value === 'number' ? int32(value) : value;
   checked(libc.setsockopt(fd, level, option, bytes, bytes.length), aim);
 }
 
-function closedOnFailure<T>(fd: number, work: () => T): T {
+export function closedOnFailure<T>(fd: number, work: () => T): T {
   try {
     return work();
   } catch (error) {
@@ -237,7 +237,7 @@ function closedOnFailure<T>(fd: number, work: () => T): T {
   }
 }
 
-function checked(result: number, aim: string): number {
+export function checked(result: number, aim: string): number {
   if (result < 0) throw failure(aim);
   return result;
 }

@@ -4,7 +4,7 @@ import type { Clock } from '../../appliance/kernel/clock.ts';
 import { SECOND } from '../../appliance/kernel/clock.ts';
 import type { Log } from '../../appliance/kernel/log.ts';
 import type { Service } from '../../appliance/kernel/service.ts';
-import type { BootClient } from '../boot-client.ts';
+import type { BootClient, Mac } from '../boot-client.ts';
 import type { BootDirector } from '../boot-plan.ts';
 import type { Timeline } from '../timeline.ts';
 import type { BootServices } from './boot-answer.ts';
@@ -38,6 +38,8 @@ export interface DhcpServerOptions {
   readonly loaderFor: BootServices['loaderFor'];
   /** `http://10.77.0.1:8080`, no slash at the end. */
   readonly httpBase: string;
+  /** Told of a client that took another server's offer. */
+  readonly onOtherServer?: ((client: Mac, server: string) => void) | undefined;
   readonly timeline: Timeline;
   readonly clock: Clock;
   readonly log: Log;
@@ -54,6 +56,7 @@ export class DhcpServer implements Service {
   readonly #serverAddress: string;
   readonly #director: DhcpServerOptions['director'];
   readonly #services: BootServices;
+  readonly #onOtherServer: DhcpServerOptions['onOtherServer'];
   readonly #log: Log;
   readonly #declined: Sparingly;
 
@@ -63,6 +66,7 @@ export class DhcpServer implements Service {
     this.name = `dhcp ${device}`;
     this.#serverAddress = serverAddress;
     this.#director = options.director;
+    this.#onOtherServer = options.onOtherServer;
     this.#services = { serverAddress, httpBase, loaderFor };
     this.#log = options.log.child({ service: 'dhcp', device });
     // Anybody can decline anything, under a new MAC each time.
@@ -110,6 +114,7 @@ export class DhcpServer implements Service {
     const { packet, serverId, leaseClient } = request;
     const selecting = serverId !== undefined;
     if (selecting && serverId !== this.#serverAddress) {
+      this.#onOtherServer?.(request.client.mac, serverId);
       await network.leases.withdraw(leaseClient);
       return undefined;
     }
