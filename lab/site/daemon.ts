@@ -16,6 +16,8 @@ export interface Daemon {
   readonly api: ApiClient;
   readonly configFile: string;
   readonly logFile: string;
+  /** Of the process that runs now. */
+  readonly pid: number;
   /** SIGKILL, at once: what it had not committed is lost. */
   kill(): Promise<void>;
   /** Starts it again on the same state; resolves when its API answers. */
@@ -63,6 +65,9 @@ export async function startDaemon(
     configFile,
     logFile,
     start,
+    get pid() {
+      return daemon!.pid;
+    },
     async kill() {
       if (daemon === undefined) return;
       process.kill(daemon.pid, 'SIGKILL');
