@@ -17,12 +17,13 @@ export class BmcSocket {
   readonly #socket: Socket;
   readonly #clock: Clock;
   #listener: ((packet: Buffer) => void) | undefined;
+  #idle: ((packet: Buffer) => void) | undefined;
   #closed: Promise<void> | undefined;
 
   private constructor(socket: Socket, clock: Clock) {
     this.#socket = socket;
     this.#clock = clock;
-    socket.on('message', (packet) => this.#listener?.(packet));
+    socket.on('message', (packet) => (this.#listener ?? this.#idle)?.(packet));
     // ECONNREFUSED comes here while a BMC restarts, and anyone can forge the ICMP message behind it: time will tell.
     socket.on('error', () => undefined);
   }
@@ -74,6 +75,11 @@ export class BmcSocket {
       signal.removeEventListener('abort', stop);
       waiting.abort(ANSWERED);
     }
+  }
+
+  /** Where packets go that come while nothing is asked; nowhere unless told. */
+  hear(listener: (packet: Buffer) => void): void {
+    this.#idle = listener;
   }
 
   /** Resolves when the packet is out, or cannot be sent: what is not sent is not answered. */

@@ -1,6 +1,7 @@
 /** The commands we send, one function each: the request, and how to read its answer. Pure. */
 import type { BmcEndpoint, BmcIdentity, BootDevice } from '../bmc.ts';
 import type { IpmiRequest } from './message.ts';
+import { payload } from './rmcp.ts';
 
 /** `decode` gets what follows the completion code, of any length; undefined says that it makes no sense. */
 export interface Command<T> {
@@ -10,6 +11,7 @@ export interface Command<T> {
 
 const CHASSIS = 0x00;
 const APP = 0x06;
+const TRANSPORT = 0x0c;
 
 /** §28.2: bit 0 of the first byte. */
 export function chassisStatus(): Command<'on' | 'off' | undefined> {
@@ -125,6 +127,32 @@ export function closeSession(sessionId: number): IpmiRequest {
   id.writeUInt32LE(sessionId);
   return repeatable('Close Session', APP, 0x3c, ...id);
 }
+
+/**
+ * §26.3, parameter 1: whether serial-over-LAN is enabled on this channel. It is what ipmitool asks first, so that BMCs are used
+ * to it; the question meant for this, Get Channel Payload Support (§24.8), ends the process of `ipmi_sim`.
+ */
+export function consoleEnabled(): Command<boolean> {
+  return {
+    request: repeatable('Get SOL Configuration Parameters', TRANSPORT, 0x22, THIS_CHANNEL, SOL_ENABLE, 0, 0),
+    decode: (data) => ((data[1] ?? 0) & 1) !== 0,
+  };
+}
+
+const SOL_ENABLE = 0x01;
+
+/** §24.1: serial-over-LAN, its first instance, signed and encrypted as all else in the session. */
+export function activateConsole(): IpmiRequest {
+  return repeatable('Activate Payload (SOL)', APP, 0x48, payload.sol, FIRST_INSTANCE, SIGNED_AND_ENCRYPTED, 0, 0, 0);
+}
+
+/** §24.2. */
+export function deactivateConsole(): IpmiRequest {
+  return repeatable('Deactivate Payload (SOL)', APP, 0x49, payload.sol, FIRST_INSTANCE, 0, 0, 0, 0);
+}
+
+const FIRST_INSTANCE = 1;
+const SIGNED_AND_ENCRYPTED = 0xc0;
 
 function repeatable(name: string, netFn: number, cmd: number, ...data: number[]): IpmiRequest {
   return { name, netFn, cmd, data: Buffer.from(data), repeatable: true };

@@ -26,7 +26,9 @@ test('no bytes whatever make a decoder throw', async (t) => {
     (bytes) => rakp.decodeRakp2(bytes, 1, login),
     (bytes) => rakp.decodeRakp4(bytes, 1, login, { bmcRandom: noise, guid: noise }),
     ...[commands.chassisStatus(), commands.getBootFlags(), commands.deviceId()].map(({ decode }) => decode),
-    ...[commands.systemGuid(), commands.channelAuthCapabilities()].map(({ decode }) => decode),
+    ...[commands.systemGuid(), commands.channelAuthCapabilities(), commands.consoleEnabled()].map(
+      ({ decode }) => decode,
+    ),
   ];
   // Right beginnings, so that the decoders get past their first look, and every length.
   const beginnings = ['', '0600ff07', '0600ff0706c0', '0600ff070600', '0600ff0700', '0600ff06', '0100', '81', '0105'];
@@ -41,10 +43,11 @@ test('no bytes whatever make a decoder throw', async (t) => {
 
 test('what one side seals the other opens, whatever its length, and nobody else', async (t) => {
   const [console, bmc] = pair();
-  t.strictSame(bmc.open(console.seal(Buffer.from('hello'))), Buffer.from('hello'));
+  t.strictSame(bmc.open(console.seal(Buffer.from('hello'))), { type: 0, message: Buffer.from('hello') });
+  t.strictSame(bmc.open(console.seal(Buffer.from('hello'), 1)), { type: 1, message: Buffer.from('hello') });
   for (let length = 0; length < 40; length++) {
     const message = randomBytes(length);
-    t.strictSame(bmc.open(console.seal(message)), message);
+    t.strictSame(bmc.open(console.seal(message))?.message, message);
   }
   t.equal(bmc.open(bmc.seal(Buffer.from('to another session'))), undefined);
 });

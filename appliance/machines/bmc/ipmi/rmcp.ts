@@ -6,6 +6,8 @@ const AUTHTYPE_RMCP_PLUS = 0x06;
 /** Payload types (§13.27.3). */
 export const payload = {
   ipmi: 0x00,
+  /** Serial-over-LAN. */
+  sol: 0x01,
   openRequest: 0x10,
   openResponse: 0x11,
   rakp1: 0x12,

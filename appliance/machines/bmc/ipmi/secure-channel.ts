@@ -37,11 +37,11 @@ export class SecureChannel {
     this.#ids = ids;
   }
 
-  seal(message: Buffer): Buffer {
+  seal(message: Buffer, type: number = payloadType.ipmi): Buffer {
     // 0 is for packets outside sessions, so the counter leaves it out when it wraps (§13.28.1).
     this.#sent = this.#sent === 0xffff_ffff ? 1 : this.#sent + 1;
     const body = encodeSessionPacket({
-      payloadType: payloadType.ipmi,
+      payloadType: type,
       secured: true,
       sessionId: this.#remoteId,
       sequence: this.#sent,
@@ -54,15 +54,16 @@ export class SecureChannel {
     return Buffer.concat([signed, this.#sign(signed)]);
   }
 
-  /** The IPMI message in the packet; undefined for what is not ours, not intact, or not new. */
-  open(packet: Buffer): Buffer | undefined {
+  /** What is in the packet, by its payload type; undefined for what is not ours, not intact, or not new. */
+  open(packet: Buffer): { readonly type: number; readonly message: Buffer } | undefined {
     const body = decodeSessionPacket(packet);
-    if (!body?.secured || body.sessionId !== this.#localId || body.payloadType !== payloadType.ipmi) return undefined;
+    if (!body?.secured || body.sessionId !== this.#localId) return undefined;
     const end = packet.length - this.#suite.checkBytes;
     if (end < 16 + body.payload.length + 2) return undefined;
     if (!sameCode(this.#sign(packet.subarray(0, end)), packet.subarray(end))) return undefined;
     if (!this.#received.accept(body.sequence)) return undefined;
-    return this.#decrypt(body.payload);
+    const message = this.#decrypt(body.payload);
+    return message && { type: body.payloadType, message };
   }
 
   #sign(packet: Buffer): Buffer {

@@ -8,6 +8,7 @@ import { Handshake } from './handshake.ts';
 import type { SessionDeps } from './handshake.ts';
 import { answers, decodeResponse, encodeRequest } from './message.ts';
 import type { IpmiRequest, IpmiResponse } from './message.ts';
+import { payload } from './rmcp.ts';
 import type { SecureChannel } from './secure-channel.ts';
 
 /** One authenticated session as administrator with a BMC (IPMI 2.0 §13.14, §13.15). One request at a time. */
@@ -17,6 +18,7 @@ export class Session {
   readonly #patience: Patience;
   readonly #bmcId: number;
   #sequence = 0;
+  #console: ((packet: Buffer) => void) | undefined;
 
   private constructor(socket: BmcSocket, channel: SecureChannel, patience: Patience, bmcId: number) {
     this.#socket = socket;
@@ -53,16 +55,31 @@ export class Session {
     const sequence = this.#nextSequence();
     const message = encodeRequest(request, sequence);
     const accept = (packet: Buffer) => {
-      const opened = this.#channel.open(packet);
-      const response = opened && decodeResponse(opened);
+      const message = this.#receive(packet);
+      const response = message && decodeResponse(message);
       return response && answers(response, request, sequence) ? response : undefined;
     };
     return this.#socket.ask(() => this.#channel.seal(message), accept, patience, signal);
   }
 
+  /** Sends what is not waited for. */
+  async tell(request: IpmiRequest): Promise<void> {
+    await this.#socket.send(this.#channel.seal(encodeRequest(request, this.#nextSequence())));
+  }
+
+  /** Where packets of serial-over-LAN go from now on, also those that come while a request waits for its answer. */
+  hearConsole(listener: (packet: Buffer) => void): void {
+    this.#console = listener;
+    this.#socket.hear((packet) => void this.#receive(packet));
+  }
+
+  async sendConsole(packet: Buffer): Promise<void> {
+    await this.#socket.send(this.#channel.seal(packet, payload.sol));
+  }
+
   /** Tells the BMC, so that it can give the slot to another, and waits for nothing. */
   async close(): Promise<void> {
-    await this.#socket.send(this.#channel.seal(encodeRequest(closeSession(this.#bmcId), this.#nextSequence())));
+    await this.tell(closeSession(this.#bmcId));
     await this.#socket.close();
   }
 
@@ -75,6 +92,13 @@ export class Session {
       const cause = refused(endpoint, request, response.completionCode);
       throw bmcError('bmc.auth', endpoint, `does not let ${endpoint.username} be administrator`, { cause });
     }
+  }
+
+  /** The IPMI message in a packet of this session. */
+  #receive(packet: Buffer): Buffer | undefined {
+    const opened = this.#channel.open(packet);
+    if (opened?.type === payload.sol) this.#console?.(opened.message);
+    return opened?.type === payload.ipmi ? opened.message : undefined;
   }
 
   #nextSequence(): number {
