@@ -98,9 +98,10 @@ export class RateLimit {
 
   #with(caller: string): Millis {
     const now = this.#clock.now();
-    // A clock that was set back must lock nobody out for longer than a burst takes.
-    const usedUntil = Math.min(this.#usedUntil.get(caller) ?? now, now + this.#burst);
-    return Math.max(usedUntil, now) + this.#interval;
+    const usedUntil = this.#usedUntil.get(caller) ?? now;
+    // Further ahead is a clock that was set back: it must lock nobody out for longer than a burst takes.
+    if (usedUntil > now + this.#burst) this.#usedUntil.set(caller, now + this.#burst);
+    return Math.max(Math.min(usedUntil, now + this.#burst), now) + this.#interval;
   }
 }
 
