@@ -3,7 +3,8 @@ import { constants } from 'node:fs';
 import { copyFile, mkdir, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-export type Firmware = 'bios' | 'uefi';
+/** `uefi` boots by PXE and TFTP, `uefi-http` by UEFI's HTTP boot; both are EDK2. */
+export type Firmware = 'bios' | 'uefi' | 'uefi-http';
 
 export interface DiskSpec {
   gib: number;
@@ -82,7 +83,7 @@ export async function buildMachine(hardware: Hardware, tap: string, serialTcpPor
     await writeFile(path, '');
     await truncate(path, bytes); // sparse: costs nothing until written
   }
-  if (hardware.firmware === 'uefi') {
+  if (hardware.firmware !== 'bios') {
     await copyFile('/usr/share/OVMF/OVMF_VARS_4M.fd', variables(hardware), constants.COPYFILE_FICLONE);
   }
   await writeFile(join(hardware.directory, 'qemu'), qemu(hardware, tap, serialTcpPort).join('\n') + '\n');
@@ -96,7 +97,7 @@ function qemu(machine: Hardware, tap: string, serialTcpPort: number): string[] {
     ...['qemu-system-x86_64', '-name', machine.name, '-nodefaults', '-no-user-config', '-display', 'none'],
     ...['-machine', 'q35,graphics=off,smm=off,hpet=off,vmport=off', '-accel', 'tcg,thread=multi', '-cpu', 'Nehalem'],
     ...['-smp', '1', '-m', String(machine.memoryMib), '-uuid', uuid, '-smbios', identity],
-    ...(machine.firmware === 'uefi' ? uefi(machine) : []),
+    ...(machine.firmware === 'bios' ? [] : uefi(machine)),
     ...network(machine, tap),
     ...machine.disks.flatMap(disk),
     ...['-object', 'rng-random,filename=/dev/urandom,id=rng', '-device', 'virtio-rng-pci,rng=rng'],
@@ -108,12 +109,15 @@ function qemu(machine: Hardware, tap: string, serialTcpPort: number): string[] {
 
 function uefi(machine: Hardware): string[] {
   const code = 'if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd';
-  return ['-drive', code, '-drive', `if=pflash,format=raw,unit=1,file=${variables(machine)}`];
+  const drives = ['-drive', code, '-drive', `if=pflash,format=raw,unit=1,file=${variables(machine)}`];
+  // A NIC that comes first in the boot order is tried by PXE before HTTP, and EDK2's PXE takes a minute to give up.
+  const pxeOff = [4, 6].flatMap((ip) => ['-fw_cfg', `name=opt/org.tianocore/IPv${ip}PXESupport,string=no`]);
+  return machine.firmware === 'uefi-http' ? [...drives, ...pxeOff] : drives;
 }
 
 // BIOS machines get the iPXE ROM that QEMU ships for the card; an empty romfile leaves UEFI ones to EDK2's own PXE client.
 function network({ mac, firmware }: Hardware, tap: string): string[] {
-  const rom = firmware === 'uefi' ? ',romfile=' : '';
+  const rom = firmware === 'bios' ? '' : ',romfile=';
   const device = `virtio-net-pci,id=network,netdev=tap,mac=${mac},bootindex=@network@${rom}`;
   return ['-netdev', `tap,id=tap,ifname=${tap},script=no,downscript=no`, '-device', device];
 }
