@@ -15,6 +15,11 @@ const catalogue = {
   'placement.none': { status: 409, transient: true, hint: 'No machine fits now; the reasons are in the details.' },
   'address.pool-empty': { status: 409, transient: true, hint: 'Widen the subnet, or release servers in it.' },
   'store.unavailable': { status: 503, transient: true, hint: 'Nothing was changed; try again shortly.' },
+  'lease.fenced': {
+    status: 409,
+    transient: true,
+    hint: 'Let one daemon alone lease addresses of this subnet; nothing was written.',
+  },
   'store.newer-schema': {
     status: 500,
     transient: false,

@@ -14,6 +14,7 @@ export interface Database {
   subnets: SubnetRow;
   addresses: AddressRow;
   leases: LeaseRow;
+  lease_epochs: LeaseEpochRow;
   foreign_dhcp_servers: ForeignDhcpServerRow;
   machines: MachineRow;
   machine_nics: MachineNicRow;
@@ -218,15 +219,24 @@ export interface AddressRow {
   held_at: Millis;
 }
 
-/** A stranger's DHCP lease; known machines have addresses of holder kind `nic` instead and never appear here. */
+/**
+ * A stranger's DHCP lease, also when it has ended, so that its client finds its address again. Known machines have addresses
+ * of holder kind `nic` instead and never appear here; what is only offered is in the memory of who offered it.
+ */
 export interface LeaseRow {
   subnet_id: string;
   address: string;
   mac: string;
   client_id: string | null;
   hostname: string | null;
-  state: 'offered' | 'bound' | 'declined';
+  state: 'bound' | 'declined';
   expires_at: Millis;
+}
+
+/** Who leases the addresses of a subnet: each process that begins raises it, and whoever finds it raised has ended. */
+export interface LeaseEpochRow {
+  subnet_id: string;
+  epoch: number;
 }
 
 /** A DHCP server that is not ours and answered a client on a network that we serve. */

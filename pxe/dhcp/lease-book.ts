@@ -30,8 +30,8 @@ export type Bound = { kind: 'bound'; binding: Binding } | { kind: 'elsewhere' } 
 
 /**
  * Who has which address on one network. Known machines have reservations: nothing is written for them. A stranger's
- * lease is durable before the promise resolves. Errors: `address.pool-empty` (no live lease is ever stolen),
- * `store.unavailable`.
+ * lease is durable before `bind` resolves; an offer is a promise that a restart forgets. Errors: `address.pool-empty`
+ * (no live lease is ever stolen), `store.unavailable`, `lease.fenced` (another process leases on this network by now).
  */
 export interface LeaseBook {
   /** For a DISCOVER. Undefined when the network serves known machines alone and this is none. */

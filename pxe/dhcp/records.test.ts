@@ -1,11 +1,10 @@
-import { HOUR, MINUTE } from '../../appliance/kernel/clock.ts';
-import { asRackstartError } from '../../appliance/kernel/errors.ts';
+import { HOUR, MINUTE, SECOND } from '../../appliance/kernel/clock.ts';
+import { asRackstartError, RackstartError } from '../../appliance/kernel/errors.ts';
 import type { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import type { Store } from '../../appliance/store/store.ts';
 import { eachStore } from '../../appliance/store/test-stores.ts';
 import { parseMac } from '../boot-client.ts';
 import type { LeaseClient } from './lease-book.ts';
-import { writeBound, writeOffer } from './lease-rows.ts';
 import { StoreLeaseBook } from './records.ts';
 import { leaseRows, reserve, seedSubnet, SUBNET } from './subnet.fixture.ts';
 
@@ -35,34 +34,69 @@ eachStore('a known machine has its reservation, and nothing is written for it', 
   t.same(await leaseRows(store), []);
 });
 
-eachStore("a stranger's lease is in the database before it is told", async (t, store, { clock }) => {
+eachStore(
+  "a stranger's lease is in the database before it is told, and an offer never",
+  async (t, store, { clock }) => {
+    await seedSubnet(store);
+    const book = bookOf(store, clock);
+    const client = { ...one, clientId: 'ff00', hostname: 'stranger "é' };
+    const binding = await book.offer(client);
+    t.same(binding, {
+      address: '10.77.0.100',
+      prefixLength: 24,
+      dns: ['10.77.0.2'],
+      leaseTime: 3600,
+      permanent: false,
+    });
+    t.same(await leaseRows(store), []);
+    t.equal((await book.bind(client, '10.77.0.100')).kind, 'bound');
+    const row = {
+      subnet_id: SUBNET,
+      address: '10.77.0.100',
+      mac: one.mac,
+      client_id: 'ff00',
+      hostname: 'stranger "é',
+      state: 'bound',
+      expires_at: clock.now() + HOUR,
+    };
+    t.same(await leaseRows(store), [row]);
+    await clock.advance(MINUTE);
+    t.equal((await book.bind(one, '10.77.0.100')).kind, 'bound');
+    t.same(
+      await leaseRows(store),
+      [{ ...row, client_id: null, hostname: null, expires_at: clock.now() + HOUR }],
+      'renewed',
+    );
+  },
+);
+
+eachStore(
+  'a repeated DISCOVER is offered the same address, for a minute from when the offer is old',
+  async (t, store, { clock }) => {
+    await seedSubnet(store, { leaseLast: '10.77.0.100' });
+    const book = bookOf(store, clock);
+    await book.offer(one);
+    await clock.advance(MINUTE / 2);
+    t.equal((await book.offer(one))?.address, '10.77.0.100');
+    await clock.advance(MINUTE - 1);
+    await t.rejects(book.offer(two), { code: 'address.pool-empty' });
+    await clock.advance(1);
+    t.equal((await book.offer(two))?.address, '10.77.0.100');
+    t.same(await book.bind(one, '10.77.0.100'), { kind: 'elsewhere' });
+  },
+);
+
+eachStore('who starts again finds every lease, and gives none of them away', async (t, store, { clock }) => {
   await seedSubnet(store);
   const book = bookOf(store, clock);
-  const client = { ...one, clientId: 'ff00', hostname: 'stranger' };
-  const binding = await book.offer(client);
-  t.same(binding, { address: '10.77.0.100', prefixLength: 24, dns: ['10.77.0.2'], leaseTime: 3600, permanent: false });
-  const row = {
-    subnet_id: SUBNET,
-    address: '10.77.0.100',
-    mac: one.mac,
-    client_id: 'ff00',
-    hostname: 'stranger',
-    state: 'offered',
-    expires_at: clock.now() + MINUTE,
-  };
-  t.same(await leaseRows(store), [row]);
-  t.equal((await book.bind(client, '10.77.0.100')).kind, 'bound');
-  t.same(await leaseRows(store), [{ ...row, state: 'bound', expires_at: clock.now() + HOUR }]);
-});
-
-eachStore('a repeated DISCOVER is offered the same address, and writes nothing', async (t, store, { clock }) => {
-  await seedSubnet(store);
-  await bookOf(store, clock).offer(one);
-  await clock.advance(MINUTE / 4);
-  t.equal((await bookOf(readOnly(store), clock).offer(one))?.address, '10.77.0.100');
-  await clock.advance(MINUTE / 2);
-  t.equal((await bookOf(store, clock).offer(one))?.address, '10.77.0.100');
-  t.equal((await leaseRows(store))[0]?.expires_at, clock.now() + MINUTE, 'an offer about to end is made anew');
+  await bound(book, one);
+  await book.decline(two, await bound(book, two));
+  await book.offer(three);
+  const again = bookOf(store, clock);
+  t.same(await again.bind(three, '10.77.0.102'), { kind: 'unknown' }, 'it was only offered');
+  t.equal(await bound(again, four), '10.77.0.102');
+  await t.rejects(again.offer({ ...three, requested: '10.77.0.100' }), { code: 'address.pool-empty' });
+  t.equal(await bound(again, one), '10.77.0.100');
 });
 
 eachStore('a full subnet does not steal a live lease', async (t, store, { clock }) => {
@@ -103,27 +137,119 @@ eachStore('clients that come at once, and twice, get one address each', async (t
   t.same(new Set(addresses), new Set(['10.77.0.100', '10.77.0.101', '10.77.0.102']));
 });
 
-eachStore('a flood of strangers is turned away, and known machines do not wait for it', async (t, store, { clock }) => {
+eachStore('those who come together are written together', async (t, store, { clock }) => {
   await seedSubnet(store);
-  await reserve(store, known.mac, '10.77.0.11');
-  const book = bookOf(store, clock);
-  const flood = Array.from({ length: 100 }, (_, index) =>
-    book.offer({ mac: parseMac(`52:54:00:78:00:${index.toString(16).padStart(2, '0')}`)! }).then(
-      (binding) => binding?.address,
-      (error: unknown) => asRackstartError(error).code,
-    ),
-  );
-  t.equal((await book.offer(known))?.address, '10.77.0.11');
-  const outcomes = await Promise.all(flood);
-  const count = (outcome: string) => outcomes.filter((one) => one === outcome).length;
-  t.same([count('address.pool-empty'), count('store.unavailable')], [61, 36]);
+  let transactions = 0;
+  const counting: Store = {
+    ...store,
+    transaction: (work) => {
+      transactions++;
+      return store.transaction(work);
+    },
+  };
+  const book = bookOf(counting, clock);
+  const clients = [one, two, three];
+  const offers = await Promise.all(clients.map((client) => book.offer(client)));
+  transactions = 0;
+  const results = await Promise.all(clients.map((client, index) => book.bind(client, offers[index]!.address)));
+  t.same([results.map(({ kind }) => kind), transactions], [['bound', 'bound', 'bound'], 1]);
+  t.equal((await leaseRows(store)).length, 3);
 });
 
-eachStore('two processes by mistake on one subnet still give no address twice', async (t, store, { clock }) => {
+eachStore('of what one client does at once, the last is written', async (t, store, { clock }) => {
   await seedSubnet(store);
-  const offers = await Promise.all([one, two, three].map((client) => bookOf(store, clock).offer(client)));
-  t.same(new Set(offers.map((binding) => binding?.address)), new Set(['10.77.0.100', '10.77.0.101', '10.77.0.102']));
+  const book = bookOf(store, clock);
+  const { address } = (await book.offer(one))!;
+  await Promise.all([book.bind(one, address), book.bind({ ...one, hostname: 'again' }, address)]);
+  t.match(await leaseRows(store), [{ mac: one.mac, hostname: 'again', state: 'bound' }]);
+  await Promise.all([book.bind(one, address), book.release(one, address)]);
+  t.match(await leaseRows(store), [{ mac: one.mac, state: 'bound', expires_at: clock.now() }]);
 });
+
+eachStore(
+  'a crowd that waits for the disk is limited, and known machines do not wait for it',
+  async (t, store, { clock }) => {
+    await seedSubnet(store, { leaseFirst: '10.77.0.50', leaseLast: '10.77.3.250' });
+    await reserve(store, known.mac, '10.77.0.11');
+    const gate = Promise.withResolvers<undefined>();
+    let stuck = false;
+    const slow: Store = {
+      ...store,
+      transaction: async (work) => {
+        if (stuck) await gate.promise;
+        return store.transaction(work);
+      },
+    };
+    const book = bookOf(slow, clock);
+    const strangers = Array.from({ length: 600 }, (_, index) => ({
+      mac: parseMac(
+        `52:54:00:78:${Math.floor(index / 256)}:${index % 256}`.replace(
+          /:(\d+):(\d+)$/,
+          (_all, a: string, b: string) => `:0${a}:${Number(b).toString(16).padStart(2, '0')}`,
+        ),
+      )!,
+    }));
+    const offers = await Promise.all(strangers.map((client) => book.offer(client)));
+    stuck = true;
+    const crowd = strangers.map((client, index) =>
+      book.bind(client, offers[index]!.address).then(
+        ({ kind }) => kind as string,
+        (error: unknown) => asRackstartError(error).code as string,
+      ),
+    );
+    t.equal((await book.offer(known))?.address, '10.77.0.11');
+    gate.resolve(undefined);
+    const outcomes = await Promise.all(crowd);
+    const count = (outcome: string) => outcomes.filter((one) => one === outcome).length;
+    t.equal(count('bound') + count('store.unavailable'), 600);
+    t.ok(count('bound') >= 256 && count('bound') < 600, `${count('bound')} waited`);
+    t.equal((await leaseRows(store)).length, count('bound'));
+  },
+);
+
+eachStore('a lease that could not be written is not told, and can be asked for again', async (t, store, { clock }) => {
+  await seedSubnet(store, { leaseLast: '10.77.0.101' });
+  let broken = false;
+  const flaky: Store = {
+    ...store,
+    transaction: (work) =>
+      broken ? Promise.reject(new RackstartError('store.unavailable', 'disk full')) : store.transaction(work),
+  };
+  const book = bookOf(flaky, clock);
+  const renewing = await bound(book, two);
+  const { address } = (await book.offer(one))!;
+  await clock.advance(1);
+  broken = true;
+  await t.rejects(book.bind(one, address), { code: 'store.unavailable' });
+  await t.rejects(book.bind(two, renewing), { code: 'store.unavailable' });
+  await clock.advance(MINUTE);
+  broken = false;
+  t.equal((await book.offer(three))?.address, address, 'nobody has it');
+  t.same(await book.bind(one, address), { kind: 'elsewhere' });
+  await t.rejects(book.offer(four), { code: 'address.pool-empty' }, 'the other lease runs on');
+  t.equal((await book.bind(two, renewing)).kind, 'bound');
+});
+
+eachStore(
+  'only the last of two processes on one subnet writes leases, and each address once',
+  async (t, store, { clock }) => {
+    await seedSubnet(store);
+    const [first, second] = [bookOf(store, clock), bookOf(store, clock)];
+    const { address } = (await first.offer(one))!;
+    await bound(second, two);
+    const before = await leaseRows(store);
+    await t.rejects(first.bind(one, address), { code: 'lease.fenced', details: { subnet: SUBNET } });
+    await t.rejects(first.offer(one), { code: 'lease.fenced' });
+    t.same(await leaseRows(store), before);
+    t.equal((await second.bind(two, address)).kind, 'bound', 'it goes on');
+
+    await clock.advance(SECOND);
+    t.equal(await bound(first, one), '10.77.0.101', 'and the other begins anew, knowing what was written');
+    await t.rejects(second.bind(two, address), { code: 'lease.fenced' });
+    await clock.advance(SECOND);
+    t.equal(await bound(second, two), address);
+  },
+);
 
 eachStore('who asks for an address gets it when it is free', async (t, store, { clock }) => {
   await seedSubnet(store, { gateway: '10.77.0.100' });
@@ -205,18 +331,19 @@ eachStore('a range that is moved takes its clients along', async (t, store, { cl
   await store.transaction((tx) =>
     tx.updateTable('subnets').set({ lease_first: '10.77.0.105', lease_last: '10.77.0.106' }).execute(),
   );
+  await clock.advance(SECOND);
   t.same(await book.bind(one, '10.77.0.100'), { kind: 'elsewhere' });
   t.equal(await bound(book, one), '10.77.0.105');
 });
 
-eachStore('a write that comes too late takes nothing from anybody', async (t, store, { clock }) => {
+eachStore('the database itself holds one lease a client', async (t, store, { clock }) => {
   await seedSubnet(store);
-  const address = await bound(bookOf(store, clock), one);
-  const before = await leaseRows(store);
-  const times = { now: clock.now(), until: clock.now() + MINUTE };
-  t.notOk(await store.transaction((tx) => writeOffer(tx, SUBNET, two, address, times)));
-  t.notOk(await store.transaction((tx) => writeBound(tx, SUBNET, two, address, times.until)));
-  t.same(await leaseRows(store), before);
+  await bound(bookOf(store, clock), one);
+  const [row] = await leaseRows(store);
+  const twice = { ...row!, address: '10.77.0.101' };
+  const insert = (values: typeof twice) => store.transaction((tx) => tx.insertInto('leases').values(values).execute());
+  await t.rejects(insert(twice));
+  await insert({ ...twice, state: 'declined' });
 });
 
 eachStore('a network without a range for strangers serves known machines alone', async (t, store, { clock }) => {

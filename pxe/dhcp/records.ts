@@ -1,27 +1,18 @@
 import { isIPv4 } from 'node:net';
 
 import type { Clock, Millis } from '../../appliance/kernel/clock.ts';
-import { HOUR, MINUTE, SECOND } from '../../appliance/kernel/clock.ts';
+import { HOUR, SECOND } from '../../appliance/kernel/clock.ts';
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import { parseCidr } from '../../appliance/network/address-range.ts';
-import type { LeaseRow, SubnetRow } from '../../appliance/store/schema.ts';
-import type { Store, Tx } from '../../appliance/store/store.ts';
+import type { SubnetRow } from '../../appliance/store/schema.ts';
+import type { Store } from '../../appliance/store/store.ts';
 import type { Mac } from '../boot-client.ts';
-import type { AddressRange, Taken } from './allocate.ts';
-import { chooseAddress, contains } from './allocate.ts';
+import { Batched } from './batched.ts';
 import { ipv4ToNumber, numberToIpv4 } from './ipv4.ts';
 import type { Binding, Bound, LeaseBook, LeaseClient, NetworkParameters } from './lease-book.ts';
-import type { LeaseChange } from './lease-rows.ts';
-import {
-  allLeases,
-  findSubnet,
-  heldBeyond,
-  heldForGood,
-  liveAddresses,
-  writeBound,
-  writeChange,
-  writeOffer,
-} from './lease-rows.ts';
+import { findClients } from './lease-rows.ts';
+import type { AddressRange } from './lease-table.ts';
+import { fenced, LEASE_TIME, LeaseTenure } from './lease-tenure.ts';
 
 export interface StoreLeaseBookOptions {
   readonly store: Store;
@@ -31,178 +22,188 @@ export interface StoreLeaseBookOptions {
 }
 
 /**
- * Leases in the database. A known machine's reservation is a row of `addresses` and is only read. Strangers' leases are
- * rows of `leases`, one an address; a row outlives its lease, so that a client finds its old address again. One
- * process serves a subnet, and writes its strangers' leases one after another; the conditions in the writes hold
- * against a second one all the same.
+ * Leases in the database. A known machine's reservation is a row of `addresses` and is only read, those of all clients
+ * that ask at once by one query. Strangers' leases are rows of `leases`, one an address and one a client; one process
+ * at a time writes those of a subnet, out of its memory: see `LeaseTenure`.
  */
 export class StoreLeaseBook implements LeaseBook {
-  readonly #store: Store;
-  readonly #subnetId: string;
-  readonly #clock: Clock;
-  #turn: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
+  readonly #options: StoreLeaseBookOptions;
+  readonly #finding: Batched<Mac, Found>;
+  #network: Network | undefined;
+  #readAt: Millis = -Infinity;
+  #leasing: Leasing | undefined;
+  /** Of those who asked last. */
+  readonly #strangers = new Set<Mac>();
 
-  constructor({ store, subnetId, clock }: StoreLeaseBookOptions) {
-    this.#store = store;
-    this.#subnetId = subnetId;
-    this.#clock = clock;
+  constructor(options: StoreLeaseBookOptions) {
+    this.#options = options;
+    this.#finding = new Batched((macs) => this.#find(macs), MOST_AT_ONCE);
   }
 
   async offer(client: LeaseClient): Promise<Binding | undefined> {
-    const { subnet, reserved } = await this.#find(client.mac);
-    if (reserved !== undefined) return permanent(subnet, reserved);
-    const range = leaseRange(subnet);
-    if (range === undefined) return undefined;
-    return this.#inTurn(async () => {
-      // A repeated DISCOVER writes nothing: what the client has lasts until it is through.
-      const had = await heldBeyond(this.#store.read, subnet.id, client.mac, this.#clock.now() + OFFER_TIME / 2);
-      if (had !== undefined && contains(range, ipv4ToNumber(had))) return leased(subnet, had);
-      return leased(subnet, await this.#store.transaction((tx) => this.#offerStranger(tx, client, subnet, range)));
-    });
+    const { network, tenure, reserved } = await this.#look(client);
+    if (reserved !== undefined) return permanent(network, reserved);
+    if (tenure === undefined) return undefined;
+    const address = tenure.offer(client);
+    if (address === undefined) throw network.full;
+    return leased(network, numberToIpv4(address));
   }
 
   async bind(client: LeaseClient, address: string): Promise<Bound> {
-    const { subnet, reserved } = await this.#find(client.mac);
+    const wanted = ipv4ToNumber(address);
+    const { network, tenure, reserved } = this.#offeredTo(client.mac, wanted) ?? (await this.#look(client));
     if (reserved !== undefined) {
-      return address === reserved ? { kind: 'bound', binding: permanent(subnet, reserved) } : { kind: 'elsewhere' };
+      return address === reserved ? { kind: 'bound', binding: permanent(network, reserved) } : { kind: 'elsewhere' };
     }
-    const range = leaseRange(subnet);
-    if (range === undefined) return { kind: 'unknown' };
-    return this.#inTurn(() => this.#store.transaction((tx) => this.#bindStranger(tx, client, subnet, range, address)));
+    if (tenure === undefined) return { kind: 'unknown' };
+    const kind = await tenure.bind(client, wanted);
+    return kind === 'bound' ? { kind, binding: leased(network, address) } : { kind };
   }
 
   async withdraw(client: LeaseClient): Promise<void> {
-    await this.#change(client, ['offered'], undefined, { expires_at: this.#clock.now() });
+    (await this.#look(client)).tenure?.withdraw(client);
   }
 
   async release(client: LeaseClient, address: string): Promise<void> {
-    await this.#change(client, ['offered', 'bound'], address, { expires_at: this.#clock.now() });
+    await (await this.#look(client)).tenure?.release(client, ipv4ToNumber(address));
   }
 
   async decline(client: LeaseClient, address: string): Promise<void> {
-    const rest = { state: 'declined', expires_at: this.#clock.now() + DECLINE_REST } as const;
-    await this.#change(client, ['offered', 'bound'], address, rest);
+    await (await this.#look(client)).tenure?.decline(client, ipv4ToNumber(address));
   }
 
   async parameters({ mac }: LeaseClient): Promise<NetworkParameters> {
-    const { subnet } = await this.#find(mac);
-    return parametersOf(subnet);
+    return (await this.#finding.do(mac)).network.parameters;
   }
 
-  async #find(mac: Mac): Promise<{ subnet: SubnetRow; reserved: string | undefined }> {
-    const found = await findSubnet(this.#store.read, this.#subnetId, mac);
-    if (found !== undefined) return found;
-    throw new RackstartError('config.invalid', 'the subnet to serve is not in the database', {
-      details: { subnet: this.#subnetId },
-    });
+  /** Whether one of the calls above found, and lately, that this is no known machine. False claims nothing. */
+  isStranger(mac: Mac): boolean {
+    return this.#strangers.has(mac);
   }
 
-  async #offerStranger(tx: Tx, client: LeaseClient, subnet: SubnetRow, range: AddressRange): Promise<string> {
-    const requested = client.requested === undefined ? undefined : ipv4ToNumber(client.requested);
-    // It ends: who loses a turn finds one more address taken in the next.
-    for (;;) {
-      const now = this.#clock.now();
-      const address = chooseAddress(range, await takenAddresses(tx, subnet, now), { mac: client.mac, requested });
-      if (address === undefined) {
-        throw new RackstartError('address.pool-empty', 'every address for DHCP clients is leased', {
-          details: { subnet: subnet.cidr, first: subnet.lease_first, last: subnet.lease_last },
-        });
-      }
-      const text = numberToIpv4(address);
-      if (await writeOffer(tx, subnet.id, client, text, { now, until: now + OFFER_TIME })) return text;
+  async #look({ mac }: LeaseClient): Promise<Party> {
+    const { network, reserved } = await this.#finding.do(mac);
+    const isStranger = reserved === undefined && network.range !== undefined;
+    return { network, reserved, tenure: isStranger ? await this.#tenure(network, network.range) : undefined };
+  }
+
+  /**
+   * Spares a client that asks for what it was offered a moment ago, or has, the look at the database: the write looks for
+   * machines that became known since.
+   */
+  #offeredTo(mac: Mac, address: number): Party | undefined {
+    const { network, tenure } = this.#leasing ?? {};
+    const age = this.#options.clock.now() - this.#readAt;
+    const isCurrent = tenure?.lostAt === undefined && network === this.#network && age >= 0 && age < SECOND;
+    if (network === undefined || tenure === undefined || !isCurrent || !tenure.isOf(mac, address)) return undefined;
+    return { network, tenure, reserved: undefined };
+  }
+
+  async #tenure(network: Network, range: AddressRange): Promise<LeaseTenure> {
+    const leasing = this.#leasing;
+    // Another range is another tenure.
+    if (leasing?.network !== network) return this.#begin(network, range);
+    const tenure = await leasing.begun;
+    if (tenure.lostAt === undefined) return tenure;
+    // Two daemons on one subnet would do nothing but take it from each other.
+    const since = this.#options.clock.now() - tenure.lostAt;
+    if (since >= 0 && since < SECOND) throw fenced(this.#options.subnetId);
+    return this.#leasing === leasing ? this.#begin(network, range) : this.#tenure(network, range);
+  }
+
+  #begin(network: Network, range: AddressRange): Promise<LeaseTenure> {
+    const { gateway } = network.parameters;
+    const leasing: Leasing = { network, begun: LeaseTenure.begin({ ...this.#options, range, gateway }) };
+    this.#leasing = leasing;
+    leasing.begun.then(
+      (tenure) => (leasing.tenure = tenure),
+      () => {
+        if (this.#leasing === leasing) this.#leasing = undefined;
+      },
+    );
+    return leasing.begun;
+  }
+
+  async #find(macs: readonly Mac[]): Promise<Found[]> {
+    const { store, subnetId } = this.#options;
+    const found = await findClients(store, subnetId, macs);
+    if (found === undefined) {
+      throw new RackstartError('config.invalid', 'the subnet to serve is not in the database', {
+        details: { subnet: subnetId },
+      });
     }
-  }
-
-  async #bindStranger(
-    tx: Tx,
-    client: LeaseClient,
-    subnet: SubnetRow,
-    range: AddressRange,
-    address: string,
-  ): Promise<Bound> {
-    const now = this.#clock.now();
-    const rows = await allLeases(tx, subnet.id);
-    const own = rows.filter(({ mac, state }) => mac === client.mac && state !== 'declined');
-    const mine = own.some((row) => row.address === address) && contains(range, ipv4ToNumber(address));
-    if (mine && !(await heldForGood(tx, subnet.id)).has(address)) {
-      const written = await writeBound(tx, subnet.id, client, address, now + LEASE_TIME);
-      if (written) return { kind: 'bound', binding: leased(subnet, address) };
+    if (this.#network === undefined || !isSame(this.#network.row, found.subnet))
+      this.#network = networkOf(found.subnet);
+    this.#readAt = this.#options.clock.now();
+    if (this.#strangers.size > MOST_REMEMBERED) this.#strangers.clear();
+    for (const mac of macs) {
+      if (found.reserved.has(mac)) this.#strangers.delete(mac);
+      else this.#strangers.add(mac);
     }
-    const somebodys = rows.some((row) => row.address === address && row.expires_at > now);
-    return { kind: own.length > 0 || somebodys ? 'elsewhere' : 'unknown' };
-  }
-
-  /** Changes the client's own live leases, all of them or the one at `address`; writes nothing when it has none. */
-  async #change(
-    { mac }: LeaseClient,
-    states: readonly LeaseRow['state'][],
-    address: string | undefined,
-    change: LeaseChange,
-  ): Promise<void> {
-    await this.#inTurn(async () => {
-      const live = await liveAddresses(this.#store.read, this.#subnetId, mac, states, this.#clock.now());
-      const addresses = live.filter((one) => address === undefined || one === address);
-      if (addresses.length === 0) return;
-      await this.#store.transaction((tx) => writeChange(tx, this.#subnetId, mac, { addresses, states, change }));
-    });
-  }
-
-  /** A flood of strangers is turned away here: reading a known machine's reservation waits for nobody. */
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#waiting >= MOST_WAITING) {
-      throw new RackstartError('store.unavailable', 'too many new DHCP clients at once');
-    }
-    this.#waiting++;
-    const result = this.#turn.then(work).finally(() => this.#waiting--);
-    this.#turn = result.catch(() => undefined);
-    return result;
+    const network = this.#network;
+    return macs.map((mac) => ({ network, reserved: found.reserved.get(mac) }));
   }
 }
 
-/** A client that answers an offer does so within seconds. */
-const OFFER_TIME: Millis = MINUTE;
-const LEASE_TIME: Millis = HOUR;
+/** What an answer rests on; made anew when the subnet's row has changed, and the same object as long as it has not. */
+interface Network {
+  readonly row: SubnetRow;
+  readonly parameters: NetworkParameters;
+  /** Undefined: strangers get nothing. */
+  readonly range: AddressRange | undefined;
+  /** What strangers are turned away with: made once, since there may be thousands a second. */
+  readonly full: RackstartError;
+}
+
+interface Found {
+  readonly network: Network;
+  /** A known machine's. */
+  readonly reserved: string | undefined;
+}
+
+interface Party extends Found {
+  /** A stranger's, where strangers get something. */
+  readonly tenure: LeaseTenure | undefined;
+}
+
+/** A tenure as it begins, and once it has begun. */
+interface Leasing {
+  readonly network: Network;
+  readonly begun: Promise<LeaseTenure>;
+  tenure?: LeaseTenure;
+}
+
 const RESERVATION_TIME: Millis = 24 * HOUR;
-const DECLINE_REST: Millis = 10 * MINUTE;
-/** A durable write takes a millisecond or so: this is far less than a client waits. */
-const MOST_WAITING = 64;
+const MOST_AT_ONCE = 128;
+const MOST_REMEMBERED = 10_000;
 
-async function takenAddresses(tx: Tx, subnet: SubnetRow, now: Millis): Promise<Taken[]> {
-  const never = await heldForGood(tx, subnet.id);
-  if (subnet.gateway !== null) never.add(subnet.gateway);
-  const rows = await allLeases(tx, subnet.id);
-  return [
-    ...[...never].map((address) => ({ address: ipv4ToNumber(address), mac: undefined, live: true, since: Infinity })),
-    ...rows
-      .filter(({ address }) => !never.has(address))
-      .map(({ address, mac, state, expires_at }) => ({
-        address: ipv4ToNumber(address),
-        mac: state === 'declined' ? undefined : mac,
-        live: expires_at > now,
-        since: expires_at,
-      })),
-  ];
+function isSame(one: SubnetRow, other: SubnetRow): boolean {
+  const columns = ['cidr', 'gateway', 'dns', 'lease_first', 'lease_last'] as const;
+  return columns.every((column) => one[column] === other[column]);
 }
 
-function leaseRange({ lease_first, lease_last }: SubnetRow): AddressRange | undefined {
-  if (lease_first === null || lease_last === null) return undefined;
-  return { first: ipv4ToNumber(lease_first), last: ipv4ToNumber(lease_last) };
-}
-
-function permanent(subnet: SubnetRow, address: string): Binding {
-  return { ...parametersOf(subnet), address, leaseTime: RESERVATION_TIME / SECOND, permanent: true };
-}
-
-function leased(subnet: SubnetRow, address: string): Binding {
-  return { ...parametersOf(subnet), address, leaseTime: LEASE_TIME / SECOND, permanent: false };
-}
-
-function parametersOf({ cidr, gateway, dns }: SubnetRow): NetworkParameters {
-  return {
+function networkOf(row: SubnetRow): Network {
+  const { cidr, gateway, dns, lease_first, lease_last } = row;
+  const parameters = {
     prefixLength: parseCidr(cidr).prefixLength,
     ...(gateway === null ? {} : { gateway }),
     // A network of IPv4 may well name resolvers of IPv6; option 6 can't.
     dns: (JSON.parse(dns) as string[]).filter(isIPv4),
   };
+  const range =
+    lease_first === null || lease_last === null
+      ? undefined
+      : { first: ipv4ToNumber(lease_first), last: ipv4ToNumber(lease_last) };
+  const full = new RackstartError('address.pool-empty', 'every address for DHCP clients is leased', {
+    details: { subnet: cidr, first: lease_first, last: lease_last },
+  });
+  return { row, parameters, range, full };
+}
+
+function permanent({ parameters }: Network, address: string): Binding {
+  return { ...parameters, address, leaseTime: RESERVATION_TIME / SECOND, permanent: true };
+}
+
+function leased({ parameters }: Network, address: string): Binding {
+  return { ...parameters, address, leaseTime: LEASE_TIME / SECOND, permanent: false };
 }

@@ -1,7 +1,7 @@
 import type { Kysely } from 'kysely';
 import { sql } from 'kysely';
 
-/** Packets on the timeline, the times of deploys, and other DHCP servers that were seen. */
+/** Packets on the timeline, the times of deploys, other DHCP servers that were seen, and one writer of leases a subnet. */
 export async function up(db: Kysely<unknown>): Promise<void> {
   for (const statement of statements) await sql.raw(statement).execute(db);
 }
@@ -32,5 +32,14 @@ const statements = [
     last_seen_at bigint not null,
     last_client text not null,
     primary key (subnet_id, mac, address)
+  )`,
+
+  // Offers are kept in memory since.
+  `delete from leases where state = 'offered'`,
+  `drop index leases_by_mac`,
+  `create unique index leases_one_a_client on leases (subnet_id, mac) where state = 'bound'`,
+  `create table lease_epochs (
+    subnet_id text not null primary key references subnets (id),
+    epoch bigint not null
   )`,
 ];

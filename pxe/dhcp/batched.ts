@@ -1,0 +1,66 @@
+/** Does what many ask for at once. The answers are in the order of the items. */
+export type WorkTogether<Item, Answer> = (items: readonly Item[]) => Promise<readonly Answer[]>;
+
+/**
+ * Work that costs about the same for one as for many, such as a query or a transaction. One batch is worked on at a time.
+ * What comes meanwhile is in the next one, and so is all that a busy event loop brings turn after turn; who comes alone
+ * waits for one turn. A batch that fails fails for everybody in it.
+ */
+export class Batched<Item, Answer> {
+  readonly #work: WorkTogether<Item, Answer>;
+  readonly #most: number;
+  #waiting: Waiting<Item, Answer>[] = [];
+  #working = false;
+
+  /** At most `most` items are worked on together. */
+  constructor(work: WorkTogether<Item, Answer>, most: number) {
+    this.#work = work;
+    this.#most = most;
+  }
+
+  /** How many wait for a batch to begin. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  do(item: Item): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ item, resolve, reject });
+      if (!this.#working) void this.#run();
+    });
+  }
+
+  async #run(): Promise<void> {
+    this.#working = true;
+    while (this.#waiting.length > 0) {
+      await this.#gather();
+      const batch = this.#waiting.splice(0, this.#most);
+      try {
+        const answers = await this.#work(batch.map(({ item }) => item));
+        batch.forEach(({ resolve }, index) => resolve(answers[index] as Answer));
+      } catch (error) {
+        for (const { reject } of batch) reject(error);
+      }
+    }
+    this.#working = false;
+  }
+
+  /** A socket is read in portions, one each turn: as long as each brings more, more is on its way. */
+  async #gather(): Promise<void> {
+    let had = 0;
+    while (this.#waiting.length > had && this.#waiting.length < this.#most) {
+      had = this.#waiting.length;
+      await turn();
+    }
+  }
+}
+
+interface Waiting<Item, Answer> {
+  readonly item: Item;
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
