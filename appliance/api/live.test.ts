@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { Test } from 'tap';
+import type { ClientOptions } from 'ws';
 import { WebSocket } from 'ws';
 
 import { MINUTE } from '../kernel/clock.ts';
@@ -81,6 +82,50 @@ sqliteStore('what a client sends is not listened to, and too much of it ends the
   t.same(keys(await quiet.events(2)), ['one', 'two']);
 });
 
+eachStore('a live connection ends when its key is revoked, and no other does', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  const acme = await bench.tenant('acme');
+  const operator = await listen(t, bench, bench.operator);
+  const member = await listen(t, bench, acme.member);
+  await append(bench, store, 'one', acme.id);
+  t.same(keys(await member.events(1)), ['one']);
+
+  const closed = once(member.socket, 'close');
+  t.equal((await bench.operator.delete(`/api-keys/${acme.keyId}`)).status, 204);
+  await append(bench, store, 'two', acme.id);
+  const [code] = (await closed) as [number];
+  t.equal(code, 1008);
+  t.same(keys(member.received), ['one'], 'it is told of nothing that came after');
+  await t.rejects(listen(t, bench, acme.member), { message: /401/ });
+  t.match(await operator.events(3), [{ key: 'one' }, { type: 'api-key.revoked', key: acme.keyId }, { key: 'two' }]);
+  await bench.operator.delete(`/api-keys/${acme.keyId}`);
+  await append(bench, store, 'three');
+  t.same(keys((await operator.events(4)).slice(3)), ['three'], 'revoked twice is told of once');
+});
+
+sqliteStore(
+  'a peer that is gone without a word is given up, one that is silent is not',
+  async (t, store, { clock }) => {
+    const bench = await apiBench(t, store, clock);
+    const [gone, quiet] = [
+      await listen(t, bench, bench.operator, '', { autoPong: false }),
+      await listen(t, bench, bench.operator),
+    ];
+    const closed = once(gone.socket, 'close');
+    for (let minutes = 0; minutes < 3; minutes += 1) {
+      // After the first answer it has heard the server's ping, after the second the server has heard its answer to that.
+      for (let pings = 0; pings < 2; pings += 1) {
+        quiet.socket.ping();
+        await once(quiet.socket, 'pong');
+      }
+      await clock.advance(MINUTE);
+    }
+    await closed;
+    await append(bench, store, 'one');
+    t.same(keys(await quiet.events(1)), ['one']);
+  },
+);
+
 function keys(events: readonly Event[]): string[] {
   return events.map(({ key }) => key);
 }
@@ -91,12 +136,12 @@ async function append({ events, sequence }: ApiBench, store: Store, key: string,
   await sequence();
 }
 
-async function listen(t: Test, { app }: ApiBench, { headers }: Caller, query = '') {
+async function listen(t: Test, { app }: ApiBench, { headers }: Caller, query = '', options: ClientOptions = {}) {
   // Real sockets: those of injectWS don't end, nor do they push back.
   const { server } = app;
   if (!server.listening) await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = server.address() as AddressInfo;
-  const socket = new WebSocket(`ws://127.0.0.1:${port}/api/v1/events/live${query}`, { headers });
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/api/v1/events/live${query}`, { headers, ...options });
   const listener = listenerOn(t, socket);
   await once(socket, 'open');
   return listener;

@@ -127,8 +127,8 @@ export interface Rig {
   readonly director: TestDirector;
   readonly image: { sha256: string; content: Buffer };
   readonly logged: string[];
-  /** Resolves with the entry of this name once it was seen. */
-  readonly seen: (name: string) => Promise<Seen>;
+  /** Resolves with the first entry of this name, and with such details, once it was seen. */
+  readonly seen: (name: string, such?: (detail: TimelineEntry['detail']) => boolean) => Promise<Seen>;
   /** The names of all entries so far. */
   readonly names: () => string[];
   readonly stop: () => Promise<void>;
@@ -195,10 +195,10 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
     logged,
     stop,
     names: () => entries.map(({ entry }) => entry.name),
-    seen: (name) =>
+    seen: (name, such = () => true) =>
       new Promise((resolve) => {
         const look = () => {
-          const found = entries.find(({ entry }) => entry.name === name);
+          const found = entries.find(({ entry }) => entry.name === name && such(entry.detail));
           if (found === undefined) return;
           watchers.delete(look);
           resolve(found);
