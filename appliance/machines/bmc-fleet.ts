@@ -38,18 +38,7 @@ export class BmcFleet {
     const known = this.#bmcs.get(machineId);
     const endpoint = endpointKey(machine);
     if (known?.endpoint === endpoint) return known.bmc;
-    const bmc = connect(
-      {
-        kind: machine.bmc_kind,
-        address: machine.bmc_address,
-        port: machine.bmc_port,
-        username: machine.bmc_username,
-        password: unseal(machineId, machine.bmc_password),
-        cipherSuite: machine.bmc_cipher_suite,
-        ...(machine.firmware === null ? {} : { firmware: machine.firmware }),
-      },
-      (record) => onCommand(mac as Mac, record),
-    );
+    const bmc = connect(endpointOf(machine, unseal), (record) => onCommand(mac as Mac, record));
     this.#bmcs.set(machineId, { bmc, endpoint });
     await known?.bmc.close();
     return bmc;
@@ -59,6 +48,19 @@ export class BmcFleet {
     await Promise.all([...this.#bmcs.values()].map(({ bmc }) => bmc.close()));
     this.#bmcs.clear();
   }
+}
+
+/** How a machine's BMC is reached. Error: `key.mismatch` when the password was sealed under an unknown master key. */
+export function endpointOf(machine: MachineRow, unseal: BmcFleetDeps['unseal']): BmcEndpoint {
+  return {
+    kind: machine.bmc_kind,
+    address: machine.bmc_address,
+    port: machine.bmc_port,
+    username: machine.bmc_username,
+    password: unseal(machine.id, machine.bmc_password),
+    cipherSuite: machine.bmc_cipher_suite,
+    ...(machine.firmware === null ? {} : { firmware: machine.firmware }),
+  };
 }
 
 // All that decides whom we talk to, and how; the sealed password stands for the password.

@@ -1,0 +1,174 @@
+import type { Mac } from '../../pxe/boot-client.ts';
+import type { Timeline, TimelineEntry } from '../../pxe/timeline.ts';
+import { MINUTE, SECOND } from '../kernel/clock.ts';
+import type { Clock, Millis } from '../kernel/clock.ts';
+import { asRackstartError } from '../kernel/errors.ts';
+import type { Log } from '../kernel/log.ts';
+import type { Secret } from '../kernel/secret.ts';
+import type { Service } from '../kernel/service.ts';
+import type { MachineRow } from '../store/schema.ts';
+import type { Reader } from '../store/store.ts';
+import type { BmcEndpoint } from './bmc/bmc.ts';
+import { bmcError } from './bmc/bmc-error.ts';
+import type { ConsoleListener } from './bmc/console.ts';
+import { endpointOf } from './bmc-fleet.ts';
+import { ConsoleRecorder } from './console-recorder.ts';
+
+export interface ConsoleCaptureDeps {
+  readonly read: Reader;
+  readonly timeline: Timeline;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Opens the password that was sealed for this machine. */
+  readonly unseal: (machineId: string, sealed: string) => Secret;
+  /** `bmc/console.ts`. */
+  readonly follow: (
+    endpoint: BmcEndpoint,
+    onOutput: ConsoleListener,
+    signal: AbortSignal,
+  ) => Promise<'absent' | 'ended'>;
+}
+
+/**
+ * Keeps on the timeline what machines print on their serial consoles while they boot for us: from the reset to the end of the
+ * boot session. It reads in the store which boots are open, so that after a restart it goes on with them; it begins after the
+ * BMC has taken the reset, speaks in sessions of its own, and what goes wrong here is noted and changes no boot.
+ */
+export class ConsoleCapture implements Service {
+  readonly name = 'console-capture';
+  readonly #deps: ConsoleCaptureDeps;
+  /** By boot session; one that was given up stays until its boot ends. */
+  readonly #captures = new Map<string, AbortController>();
+  readonly #running = new Set<Promise<void>>();
+
+  constructor(deps: ConsoleCaptureDeps) {
+    this.#deps = deps;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#deps;
+    try {
+      for (;;) {
+        try {
+          await this.#look();
+        } catch (error) {
+          const { code, message } = asRackstartError(error);
+          log.warn({ code, reason: message }, 'open boots could not be read for their consoles');
+        }
+        await clock.sleepUntil(clock.now() + LOOK_EVERY, signal);
+      }
+    } finally {
+      this.#captures.forEach((stop) => stop.abort());
+      await Promise.all(this.#running);
+    }
+  }
+
+  async #look(): Promise<void> {
+    const boots = await openBoots(this.#deps.read);
+    const open = new Set(boots.map(({ session_id }) => session_id));
+    for (const [sessionId, stop] of this.#captures) {
+      if (open.has(sessionId)) continue;
+      stop.abort();
+      this.#captures.delete(sessionId);
+    }
+    for (const boot of boots.filter(({ session_id }) => !this.#captures.has(session_id)).slice(0, MOST_LOGINS)) {
+      if (this.#captures.size >= MOST_CAPTURES) return;
+      const stop = new AbortController();
+      this.#captures.set(boot.session_id, stop);
+      const running = this.#capture(boot, stop.signal).finally(() => this.#running.delete(running));
+      this.#running.add(running);
+    }
+  }
+
+  /** Never rejects. */
+  async #capture(boot: OpenBoot, signal: AbortSignal): Promise<void> {
+    const { clock, log, timeline, read, unseal } = this.#deps;
+    const tell = (entry: TimelineEntry) => timeline.seen(boot.mac as Mac, entry);
+    const note = (name: string, detail: TimelineEntry['detail'] = {}) =>
+      tell({ at: clock.now(), source: 'console', name, detail });
+    try {
+      const recorder = new ConsoleRecorder({ clock, kept: await keptBefore(read, boot.session_id), tell });
+      const endpoint = endpointOf(boot, unseal);
+      await this.#follow(endpoint, recorder, note, signal).finally(() => recorder.flush());
+    } catch (error) {
+      if (signal.aborted) return;
+      const { code, message } = asRackstartError(error);
+      log.warn({ machine: boot.id, code, reason: message }, 'no console of this boot');
+      note('given-up', { code });
+    }
+  }
+
+  /** As often as it is worth it; the last error when it is not. */
+  async #follow(
+    endpoint: BmcEndpoint,
+    recorder: ConsoleRecorder,
+    note: (name: string, detail?: TimelineEntry['detail']) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock, follow } = this.#deps;
+    for (let failures = 0; ;) {
+      const begun = clock.now();
+      let failure = bmcError('bmc.refused', endpoint, 'keeps ending its console');
+      try {
+        const outcome = await follow(endpoint, (characters, lost) => recorder.write(characters, lost), signal);
+        if (outcome === 'absent') {
+          note('absent');
+          return;
+        }
+      } catch (error) {
+        signal.throwIfAborted();
+        failure = asRackstartError(error);
+      }
+      recorder.gap();
+      // One that was heard for a while was no failure: some BMCs end it when the machine is reset.
+      failures = clock.now() - begun >= MINUTE ? 1 : failures + 1;
+      const pause = PAUSES[failures - 1];
+      if (pause === undefined) throw failure;
+      await clock.sleepUntil(clock.now() + pause, signal);
+    }
+  }
+}
+
+type OpenBoot = MachineRow & { readonly session_id: string; readonly mac: string };
+
+/** The boots whose reset was taken, oldest first, of machines whose BMC our own client speaks to. */
+function openBoots(read: Reader): Promise<OpenBoot[]> {
+  return read
+    .selectFrom('boot_sessions')
+    .innerJoin('machines', 'machines.id', 'boot_sessions.machine_id')
+    .selectAll('machines')
+    .select((eb) => [
+      'boot_sessions.id as session_id',
+      // Any NIC's name tells the timeline which machine it is; an enrolled machine has one.
+      eb
+        .selectFrom('machine_nics')
+        .select((nics) => nics.fn.min('mac').as('mac'))
+        .whereRef('machine_id', '=', 'machines.id')
+        .$asScalar()
+        .$notNull()
+        .as('mac'),
+    ])
+    .where('boot_sessions.ended_at', 'is', null)
+    .where('boot_sessions.powered_at', 'is not', null)
+    .where('machines.bmc_kind', '=', 'ipmi')
+    .orderBy('boot_sessions.powered_at')
+    .execute();
+}
+
+async function keptBefore(read: Reader, sessionId: string): Promise<number> {
+  const { kept } = await read
+    .selectFrom('timeline')
+    .select((eb) => eb.fn.sum<number | string | null>(eb.fn('length', ['detail'])).as('kept'))
+    .where('session_id', '=', sessionId)
+    .where('source', '=', 'console')
+    .executeTakeFirstOrThrow();
+  return Number(kept ?? 0);
+}
+
+const LOOK_EVERY = SECOND;
+// Past a minute: a session that a crash of ours has left behind ends by itself (IPMI 2.0 §6.12.15), and gives the console back.
+const PAUSES: readonly Millis[] = [15 * SECOND, 30 * SECOND, MINUTE];
+// A rack that is switched on at once is not logged into at once.
+const MOST_LOGINS = 20;
+// A socket each.
+const MOST_CAPTURES = 500;
