@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 
 import { ImageStore } from '../images/image-store.ts';
+import { TimelinePruning } from '../pxe/timeline-pruning.ts';
 import { StoreTimeline } from '../pxe/timeline-records.ts';
 import { loadSystemFiles } from '../templates/system-files.ts';
 import { ApiServer } from './api/api.ts';
@@ -11,14 +12,16 @@ import type { Config } from './config.ts';
 import { createEventLog } from './events/event-log.ts';
 import { Sequencer } from './events/sequencer.ts';
 import type { Clock } from './kernel/clock.ts';
-import { SECOND } from './kernel/clock.ts';
+import { HOUR, SECOND } from './kernel/clock.ts';
 import type { Ids } from './kernel/ids.ts';
 import type { Log } from './kernel/log.ts';
 import type { Service } from './kernel/service.ts';
 import type { Systemd } from './kernel/systemd.ts';
 import { LifeSigns, noSystemd } from './kernel/systemd.ts';
 import { BmcFleet } from './machines/bmc-fleet.ts';
-import { openBmc } from './machines/bmc/open-bmc.ts';
+import { followConsole } from './machines/bmc/console.ts';
+import { defaultTiming, openBmc } from './machines/bmc/open-bmc.ts';
+import { ConsoleCapture } from './machines/console-capture.ts';
 import type { BootDriveDeps } from './machines/boot-drive.ts';
 import { MachineCare } from './machines/machine-care.ts';
 import { dataKey, openMasterKeys } from './machines/master-key.ts';
@@ -72,12 +75,21 @@ export async function runAppliance(
     const timelineRecords = new StoreTimeline({ store, clock, ids, log });
     const timeline = metrics.counting(timelineRecords);
 
+    const keep = config.keep.timelineDays * 24 * HOUR;
+    const pruning = new TimelinePruning({ store, clock, log, keep });
+
     // Machines: their BMCs, and how they are made to boot what they were ordered to.
+    const unseal = (machineId: string, sealed: string) => masterKeys.open(sealed, machineId);
     const fleet = new BmcFleet({
       read: store.read,
-      unseal: (machineId, sealed) => masterKeys.open(sealed, machineId),
+      unseal,
       connect: (endpoint, onCommand) => openBmc(endpoint, { clock, ids, log, onCommand }),
       onCommand: (mac, { at, command, ...detail }) => timeline.seen(mac, { at, source: 'bmc', name: command, detail }),
+    });
+    const login = { clock, ids, patience: defaultTiming.patience };
+    const consoles = new ConsoleCapture({
+      ...{ read: store.read, timeline, clock, log, unseal },
+      follow: (endpoint, onOutput, stop) => followConsole(endpoint, login, onOutput, stop),
     });
     const { bootWindow, stage: stageDeadline, verify } = config.deadlines;
     const drive: BootDriveDeps = { events, fleet, ids, bootWindow, stageDeadline };
@@ -126,7 +138,12 @@ export async function runAppliance(
     const probe = () => store.read.selectFrom('sealed_keys').select('name').limit(1).execute();
     const lifeSigns = new LifeSigns({ systemd, ready, probe, clock, log });
     try {
-      await runAll([sequencer, timelineRecords, ...plane.services, runner, deployTimes, api, lifeSigns], signal, log);
+      const records = [sequencer, timelineRecords, pruning, deployTimes];
+      await runAll(
+        [...records, ...plane.services, ...(config.console ? [consoles] : []), runner, api, lifeSigns],
+        signal,
+        log,
+      );
     } finally {
       await fleet.close();
     }

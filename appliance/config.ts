@@ -58,6 +58,15 @@ const ConfigFile = Type.Object(
         },
       ),
     ),
+    console: Type.Optional(
+      Type.Boolean({ description: 'Whether to keep what booting machines print on their serial consoles.' }),
+    ),
+    keep: Type.Optional(
+      Type.Object(
+        { timelineDays: Type.Optional(Type.Integer({ minimum: 1, maximum: 3_650 })) },
+        { additionalProperties: false, description: 'How long the timelines of boots are kept.' },
+      ),
+    ),
     provisioning: Type.Array(
       Type.Object(
         {
@@ -129,6 +138,9 @@ export interface Config {
   };
   /** What a deploy may take from the API call to SSH: 99 in 100, and one in two. */
   readonly targets: { readonly deploySeconds: number; readonly deployMedianSeconds: number };
+  /** Whether to listen to the serial consoles of booting machines. */
+  readonly console: boolean;
+  readonly keep: { readonly timelineDays: number };
   /** Without one the daemon serves the API alone. */
   readonly provisioning: ProvisioningConfig | undefined;
   readonly deadlines: Deadlines;
@@ -192,6 +204,8 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
       trustedProxies: proxies(file.api.trustedProxies ?? ['127.0.0.0/8', '::1']),
     },
     targets: { deploySeconds: 78, deployMedianSeconds: 47, ...file.targets },
+    console: file.console ?? true,
+    keep: { timelineDays: 30, ...file.keep },
     provisioning: provisioning && {
       httpPort: 8080,
       httpsPort: 8443,
