@@ -146,6 +146,7 @@ function serve(site: Site, log: Log, openSocket: () => Socket) {
       release: (client, address) => count(leases.release(client, address)),
       decline: (client, address) => count(leases.decline(client, address)),
       parameters: (client) => count(leases.parameters(client)),
+      isStranger: (mac) => leases.isStranger(mac),
     },
     director: { decide: (client) => count(site.director.decide(client)) },
     loaderFor: (architecture) => ({ 0: 'undionly.kpxe', 7: 'snponly.efi' })[architecture],

@@ -45,4 +45,6 @@ export interface LeaseBook {
   decline(client: LeaseClient, address: string): Promise<void>;
   /** For an INFORM, which binds nothing. */
   parameters(client: LeaseClient): Promise<NetworkParameters>;
+  /** Whether one of the calls above found, and lately, that this is no known machine. False claims nothing. */
+  isStranger(mac: Mac): boolean;
 }

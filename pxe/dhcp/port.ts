@@ -40,6 +40,11 @@ export interface Answer {
   readonly facts: Facts;
 }
 
+interface Sent {
+  readonly bytes: Buffer;
+  readonly at: Millis;
+}
+
 export type Facts = Readonly<Record<string, string | number | boolean | undefined>>;
 
 /**
@@ -109,9 +114,15 @@ export class DhcpPort {
     const placed = isLocal(read, network) ? { network, port: undefined } : await this.#brought(read, from);
     if (placed === undefined) return;
     const request = placed.port === undefined ? read : { ...read, client: { ...read.client, port: placed.port } };
-    this.#seen(request, request.type, this.#clock.now(), requestFacts(request), this.#received(bytes, from));
-    const answer = await this.#options.answer(request, placed.network, from);
-    if (answer !== undefined) await this.#reply(request, answer, socket);
+    const at = this.#clock.now();
+    // Strangers have no timeline, and a storm of them must not push out what waits for it: the lease book knows them by now.
+    const isTold = () => !placed.network.leases.isStranger(request.client.mac);
+    const answer = await this.#options.answer(request, placed.network, from).finally(() => {
+      if (isTold()) this.#seen(request, request.type, at, requestFacts(request), this.#received(bytes, from));
+    });
+    if (answer === undefined) return;
+    const sent = await this.#reply(answer, socket);
+    if (isTold()) this.#told(request, answer, sent);
   }
 
   /** A request that a relay brought, or that a client behind one sent us itself. Undefined when it was dropped. */
@@ -130,13 +141,17 @@ export class DhcpPort {
     return undefined;
   }
 
-  async #reply(request: Request, { type, reply, facts }: Answer, socket: Socket): Promise<void> {
-    const { serverAddress, port } = this.#options;
-    const { packet, address } = reply;
-    const bytes = encodePacket(packet);
+  async #reply({ reply }: Answer, socket: Socket): Promise<Sent> {
+    const bytes = encodePacket(reply.packet);
     // Stamped before it is sent: the client's next packet may be here before the send is known to be done.
     const at = this.#clock.now();
     await send(socket, bytes, reply);
+    return { bytes, at };
+  }
+
+  #told(request: Request, { type, reply, facts }: Answer, { bytes, at }: Sent): void {
+    const { serverAddress, port } = this.#options;
+    const { packet, address } = reply;
     const told = withoutToken(packet);
     this.#seen(
       request,

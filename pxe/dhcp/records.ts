@@ -76,7 +76,6 @@ export class StoreLeaseBook implements LeaseBook {
     return (await this.#finding.do(mac)).network.parameters;
   }
 
-  /** Whether one of the calls above found, and lately, that this is no known machine. False claims nothing. */
   isStranger(mac: Mac): boolean {
     return this.#strangers.has(mac);
   }

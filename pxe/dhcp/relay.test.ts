@@ -20,6 +20,7 @@ test('a listed relay: its network is where its address is, and the answer goes b
   t.match(await net.relayed('request', 'edk2Pxe', selecting, UPLINK), [{ type: 'ack', yiaddr: '10.78.0.11' }]);
   const stranger = { mac: '52:54:00:78:00:99', giaddr: RELAY };
   t.match(await net.relayed('discover', 'udhcpc', stranger, UPLINK), [{ yiaddr: '10.78.0.100', to: '10.78.0.1:67' }]);
+  await net.relayed('request', 'udhcpc', { ...stranger, requested: '10.78.0.100', serverId: SERVER }, UPLINK);
   t.match(await leaseRows(net.store), [{ subnet_id: FAR_SUBNET, address: '10.78.0.100' }]);
 });
 

@@ -180,6 +180,7 @@ function counted(leases: LeaseBook, work: { pending: number }): LeaseBook {
     release: (client, address) => count(leases.release(client, address)),
     decline: (client, address) => count(leases.decline(client, address)),
     parameters: (client) => count(leases.parameters(client)),
+    isStranger: (mac) => leases.isStranger(mac),
   };
 }
 

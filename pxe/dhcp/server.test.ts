@@ -73,6 +73,21 @@ test('the timeline holds each packet as it went over the wire, but for the token
   t.equal(Buffer.from(told!.bytes).toString('latin1'), sent.replace(TOKEN, 'x'.repeat(TOKEN.length)));
 });
 
+test('strangers are not told to the timeline, whatever they send', async (t) => {
+  const net = await start(t, { leaseLast: '10.77.0.100' });
+  const lease = { mac: STRANGER, requested: '10.77.0.100', serverId: SERVER };
+  await net.say('discover', 'udhcpc', lease);
+  await net.say('request', 'udhcpc', lease);
+  await net.say('discover', 'udhcpc', { mac: '52:54:00:77:00:98' });
+  await net.say('request', 'udhcpc', { mac: '52:54:00:77:00:98', requested: '10.77.0.100', serverId: OTHER_SERVER });
+  await net.say('inform', 'udhcpc', { mac: STRANGER, ciaddr: '10.77.0.100' });
+  await net.say('decline', 'udhcpc', lease);
+  t.same(net.timeline, []);
+  await reserve(net.store, STRANGER, '10.77.0.12');
+  await net.say('discover', 'udhcpc', { mac: STRANGER });
+  t.match(net.timeline, [{ name: 'discover' }, { name: 'offer', detail: { address: '10.77.0.12' } }]);
+});
+
 test('an operating system gets a plain lease, and nobody is asked what it shall boot', async (t) => {
   const net = await start(t);
   const [offer] = await net.say('discover', 'networkd', { mac: KNOWN });
