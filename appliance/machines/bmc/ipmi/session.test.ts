@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { test } from 'tap';
 import type { Test } from 'tap';
 
-import { startUdpRelay } from '../../../../lab/bmc/udp-relay.ts';
+import { startUdpProxy } from '../../../../lab/loss/udp-proxy.ts';
 import { until } from '../../../../lab/process/until.ts';
 import { startBmcServer } from '../../../../lab/sim/bmc-server.ts';
 import type { BmcFaults } from '../../../../lab/sim/bmc-server.ts';
@@ -21,7 +21,7 @@ import type { Patience } from './bmc-socket.ts';
 
 test('garbage, cut packets and changed answers are ignored, and nothing has to be asked twice', async (t) => {
   const { port, machine } = await startServer(t);
-  const relay = await startUdpRelay(port, (answer) => [...garbage(answer), answer]);
+  const relay = startUdpProxy({ server: { port }, rewrite: (answer) => [...garbage(answer), answer] });
   t.teardown(() => relay.stop());
   const bmc = client(t, relay.port, { clock: new ManualClock() }); // no time passes: what got lost would be lost for good
   await bmc.setPower('on', never);
@@ -34,11 +34,12 @@ test('an answer that was heard before is not believed again, when its number com
   const { port } = await startServer(t);
   const recorded: Buffer[] = [];
   let replaying = false;
-  const relay = await startUdpRelay(port, (answer) => {
+  const rewrite = (answer: Buffer) => {
     if (replaying) return [...recorded, ...recorded.map((old, index) => renumbered(old, answer, index)), answer];
     if (answer[5] === 0xc0 && recorded.length < 64) recorded.push(answer); // one for each number, and no login
     return [answer];
-  });
+  };
+  const relay = startUdpProxy({ server: { port }, rewrite });
   t.teardown(() => relay.stop());
   const bmc = client(t, relay.port);
   await bmc.setPower('on', never);
@@ -115,7 +116,7 @@ test('a session nobody uses is kept alive before the BMC ends it', async (t) => 
 
 test('a BMC is told when its session is not needed any more', async (t) => {
   const { port } = await startServer(t);
-  const relay = await startUdpRelay(port, (answer) => [answer]);
+  const relay = startUdpProxy({ server: { port } });
   t.teardown(() => relay.stop());
   const bmc = client(t, relay.port, { clock: new ManualClock() });
   await bmc.power(never);
