@@ -1,15 +1,13 @@
-import type { SimulatedChassis } from './bmc-server-commands.ts';
-
 /** Completion code and data of an answer. */
 export type Answer = number[];
 
 /** A few threshold sensors of a server, and the repository that describes them (IPMI 2.0 §33, §35, §43.1). */
 export class SensorRepository {
-  readonly #chassis: SimulatedChassis;
+  readonly #machine: Powered;
   #reservation = 0;
 
-  constructor(chassis: SimulatedChassis) {
-    this.#chassis = chassis;
+  constructor(machine: Powered) {
+    this.#machine = machine;
   }
 
   /** Network functions "sensor/event" (0x04) and "storage" (0x0a); undefined for a command that is not of sensors. */
@@ -34,7 +32,7 @@ export class SensorRepository {
   #reading(data: Buffer): Answer {
     const sensor = sensors.find(({ number }) => number === data[0]);
     if (sensor === undefined) return [NOT_PRESENT];
-    const on = this.#chassis.power();
+    const on = this.#machine.power();
     if (!on && sensor.off === undefined) return [OK, 0, SCANNING | UNAVAILABLE, 0];
     const raw = (on ? sensor.on : sensor.off) ?? 0;
     return [OK, raw, SCANNING, crossed(sensor, raw)];
@@ -52,6 +50,10 @@ export class SensorRepository {
     if (wanted === WHOLE_RECORD || wanted > MOST_AT_ONCE) return [TOO_MANY_BYTES];
     return [OK, ...le16(next), ...record(index, sensor).subarray(offset, offset + wanted)];
   }
+}
+
+interface Powered {
+  power(): boolean;
 }
 
 interface Sensor {
