@@ -7,6 +7,7 @@ import { SECOND } from '../../appliance/kernel/clock.ts';
 import type { Log } from '../../appliance/kernel/log.ts';
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import { openDeviceSocket } from '../../appliance/kernel/native-socket.ts';
+import { seededRandom } from '../../lab/loss/seeded-random.ts';
 import { bareName } from './server.ts';
 import { content, startServer } from './server.fixture.ts';
 
@@ -182,7 +183,7 @@ test('thousands of mutated packets leave a transfer in flight intact', async (t)
   const server = startServer(t, new Map([['loader.efi', data]]), { limits: { requestsPerSecond: Infinity } });
   const client = peer(t, '127.0.0.3');
   const strangers = [peer(t, '127.0.0.1'), peer(t, '127.0.0.2')];
-  const random = seeded(20_261_121);
+  const random = seededRandom(20_261_121);
   const below = (limit: number) => Math.floor(random() * limit);
   const seeds = [read('loader.efi', 'blksize', '1024', 'windowsize', '8'), '\0\x02f\0octet\0', '\0\x03\0\x01data'];
   seeds.push('\0\x04\0\x01', '\0\x05\0\x01no\0', '\0\x06blksize\x00512\0', '');
@@ -254,12 +255,4 @@ function listing(lines: string[]): Log {
   const say = (_facts: object, line: string) => void lines.push(line);
   const log: Log = { debug: say, info: say, warn: say, error: say, child: () => log };
   return log;
-}
-
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
 }

@@ -2,6 +2,7 @@ import { test } from 'tap';
 
 import { SECOND, type Millis } from '../../appliance/kernel/clock.ts';
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
+import { seededRandom } from '../../lab/loss/seeded-random.ts';
 import { negotiate } from './options.ts';
 import { Transfer } from './transfer.ts';
 
@@ -117,7 +118,7 @@ test('block numbers roll over past 65535', (t) => {
 for (const windowsize of ['1', '4', '16']) {
   test(`a window of ${windowsize} survives loss, duplicates and reordering`, async (t) => {
     const clock = new ManualClock();
-    const random = seeded(Number(windowsize));
+    const random = seededRandom(Number(windowsize));
     const { transfer, data } = transferOf(300 * 8 + 5, { blksize: '8', windowsize });
     const client = lockstepClient(Number(windowsize));
     // What is on the wire towards the client: a few overtake, some are lost, some come twice.
@@ -177,13 +178,5 @@ function lockstepClient(window: number) {
       inWindow = 0;
       return [blocks.length];
     },
-  };
-}
-
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
   };
 }
