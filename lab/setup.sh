@@ -1,7 +1,8 @@
 #!/bin/sh
 # Everything that `npm run demo` and `npm test` need on a Debian 12 machine with Node.js and npm: npm packages (Node 24 is
 # one of them), Debian packages, the ramdisk and the OS image. What is there already is left alone, so that a second run
-# takes about a second. `--fast` is for `npm run test:fast`: no whole machines, and what needs root may be missing.
+# takes about a second. `--fast` is for `npm run test:fast`: no whole machines, and what needs root may be missing;
+# `--bench` for `npm run bench`.
 set -eu
 
 # Peers and servers that the tests of single programs start.
@@ -11,6 +12,9 @@ test_packages='atftp cpio curl ipmitool iproute2 ipxe isc-dhcp-client openipmi o
 # Machines, and what builds the ramdisk and the OS image they boot.
 machine_packages='busybox-static dosfstools e2fsprogs fdisk grub-efi-amd64-bin grub-pc-bin initramfs-tools-core
   ipxe-qemu kexec-tools kmod mmdebstrap mtools ovmf qemu-system-x86 seabios udev'
+
+# Servers that the benches measure ours beside.
+bench_packages='dnsmasq-base tftpd-hpa'
 
 main() {
   cd "$(dirname "$0")/.."
@@ -26,7 +30,8 @@ main() {
     debian_packages $test_packages || echo "setup: going on without; tests that need them are skipped"
   else
     is_root || give_up "machines need root (network namespaces, disk images); run: sudo npm run ${npm_lifecycle_event:-test}"
-    debian_packages $test_packages $machine_packages
+    [ "${1-}" = --bench ] || bench_packages=
+    debian_packages $test_packages $machine_packages $bench_packages
     node lab/setup/prepare.ts
   fi
 }
