@@ -6,6 +6,7 @@ import { demoCommand } from './demo.ts';
 import { flavorCommands } from './flavors.ts';
 import { imageCommands, ramdiskCommands } from './images.ts';
 import { machineCommands } from './machines.ts';
+import { performanceCommand } from './performance.ts';
 import { placeCommands } from './places.ts';
 import { serveCommand } from './serve.ts';
 import { serverCommands } from './servers.ts';
@@ -28,6 +29,7 @@ export function createProgram(context: CliContext): Command {
   placeCommands(program, context);
   flavorCommands(program, context);
   subnetCommands(program, context);
+  performanceCommand(program, context);
   tenantCommands(program, context);
   keyCommands(program, context);
   imageCommands(program, context);
