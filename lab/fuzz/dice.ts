@@ -4,7 +4,8 @@ export class Dice {
 
   constructor(...key: readonly (string | number)[]) {
     let hash = 0x811c9dc5;
-    for (const char of key.join(' ')) hash = Math.imul(hash ^ char.charCodeAt(0), 0x01000193);
+    const text = key.join(' ');
+    for (let at = 0; at < text.length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
     this.#state = hash;
   }
 
@@ -26,7 +27,9 @@ export class Dice {
   }
 
   bytes(length: number): Buffer {
-    return Buffer.from(Array.from({ length }, () => this.below(256)));
+    const bytes = Buffer.alloc(length);
+    for (let at = 0; at < length; at++) bytes[at] = this.below(256);
+    return bytes;
   }
 
   /** Mostly short, now and then up to `most`: what is long costs time and finds little. */

@@ -16,6 +16,8 @@ import { inOwnNetwork } from './own-network.ts';
 const targets: Readonly<Record<string, () => Promise<OpenTarget>>> = {
   dhcp: async () => (await import('./dhcp.ts')).openDhcp,
   tftp: async () => (await import('./tftp.ts')).openTftp,
+  rmcp: async () => (await import('./rmcp.ts')).openRmcp,
+  boot: async () => (await import('./boot.ts')).openBoot,
 };
 
 process.exitCode = await main(process.argv.slice(2));

@@ -95,7 +95,7 @@ export async function siteState({ store }: Site, machines: readonly SiteMachine[
   return {
     subnets: await read.selectFrom('subnets').selectAll().execute(),
     addresses: await read.selectFrom('addresses').selectAll().orderBy('address').execute(),
-    nics: await read.selectFrom('machine_nics').selectAll().orderBy('mac').execute(),
+    nics: await read.selectFrom('machine_nics').selectAll().where('machine_id', 'in', ids).orderBy('mac').execute(),
     machines: await read.selectFrom('machines').selectAll().where('id', 'in', ids).orderBy('id').execute(),
     disks: await read.selectFrom('machine_disks').selectAll().where('machine_id', 'in', ids).execute(),
     orders: await read.selectFrom('boot_orders').selectAll().where('machine_id', 'in', ids).orderBy('id').execute(),
