@@ -26,7 +26,7 @@ test('performance tells whether the targets are met, what the hardware takes, an
         firmware: 'uefi',
         path: 'cold',
         deploys: 126,
-        withinTarget: 1,
+        withinTarget: 0.57,
         spans: [span('total', 44, 77.96, 126)],
       },
       { model: null, firmware: null, path: 'warm', deploys: 2, withinTarget: 0.5, spans: [span('total', 40, 81.3, 2)] },
@@ -40,7 +40,7 @@ p99      81.30 s, which misses the target of 78 s
 in time  99.9 % within 78 s
 
 MODEL               FIRMWARE  PATH  DEPLOYS  P50      P99      WITHIN 78 S
-PowerEdge R640?[2J  uefi      cold  126      44.00 s  77.96 s  100.0 %
+PowerEdge R640?[2J  uefi      cold  126      44.00 s  77.96 s  57.0 %
 -                   -         warm  2        40.00 s  81.30 s  50.0 %
 
 STAGE  DEPLOYS  P50      P99

@@ -97,5 +97,5 @@ function seconds(time: number): string {
 
 // Rounded down: what is not all is not 100 %.
 function percent(share: number | null): string {
-  return share === null ? '' : `${(Math.floor(share * 1000) / 10).toFixed(1)} %`;
+  return share === null ? '' : `${(Math.floor(share * 1000 + 1e-6) / 10).toFixed(1)} %`;
 }
