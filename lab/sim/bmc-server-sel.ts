@@ -76,7 +76,9 @@ export class SystemEventLog {
     if (this.#records.length >= CAPACITY) return undefined;
     this.#lastId = (this.#lastId % 0xfffe) + 1;
     this.#addedAt = this.#now();
-    const stamped = Buffer.from(record);
+    // Not from the pool: each record that is kept would keep 64 KiB.
+    const stamped = Buffer.alloc(record.length);
+    record.copy(stamped);
     stamped.writeUInt16LE(this.#lastId, 0);
     stamped.writeUInt32LE(this.#addedAt, 3);
     this.#records.push({ id: this.#lastId, record: stamped });
