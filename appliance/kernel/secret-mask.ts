@@ -21,7 +21,11 @@ export class SecretMask {
 
   mask(piece: string): string {
     let masked = '';
-    for (const character of piece) masked += this.#next(character);
+    for (let at = 0; at < piece.length;) {
+      const plain = this.#plainAt(piece, at);
+      masked += plain === '' ? this.#next(piece.charAt(at)) : plain;
+      at += plain.length || 1;
+    }
     return masked;
   }
 
@@ -30,6 +34,15 @@ export class SecretMask {
     this.#recent = '';
     this.#masked = 0;
     this.#state = 'value';
+  }
+
+  /** Characters that mean nothing but themselves, taken together: most of any text. */
+  #plainAt(piece: string, at: number): string {
+    if (this.#state !== 'outside' || this.#escape !== 'none') return '';
+    PLAIN.lastIndex = at;
+    const [plain = ''] = PLAIN.exec(piece) ?? [];
+    if (plain !== '') this.#recent = (this.#recent + plain).slice(-WINDOW);
+    return plain;
   }
 
   #next(character: string): string {
@@ -67,7 +80,26 @@ export class SecretMask {
 
   #begins(character: string): 'outside' | 'value' | 'key' {
     if (character === '-') return PRIVATE_KEY.test(this.#recent) ? 'key' : 'outside';
-    return LAST.test(character) && NAMED.test(this.#recent) ? 'value' : 'outside';
+    return isName(character, this.#recent) ? 'value' : 'outside';
+  }
+}
+
+/** Whether a value of a secret begins behind this, whose last character it is. Asked often: it looks at little. */
+function isName(character: string, recent: string): boolean {
+  switch (character) {
+    case '.':
+      return ID.test(recent.slice(-28));
+    case '_':
+      return recent.endsWith('rackstart_');
+    case ' ':
+      return /[r:=]/i.test(recent.charAt(recent.length - 2)) && NAMED.test(recent.slice(-24));
+    case '=':
+    case ':':
+    case '"':
+    case "'":
+      return NAMED.test(recent.slice(-24));
+    default:
+      return false;
   }
 }
 
@@ -81,9 +113,9 @@ const TOKEN = 43;
 const WINDOW = 64;
 const VALUE = /[A-Za-z0-9_.~+/=-]/;
 const BASE64 = /[A-Za-z0-9+/=]/;
-// What a name of NAMED may end with: the rest is not worth a search.
-const LAST = /[=:"' _.]/;
-// Names with their values (`token=`, `"password": "`, `Bearer `), API keys, and ids that a credential begins with.
-const NAMED =
-  /((token|bearer|password|passwd|credential|secret|authorization)["']?\s*[:=]\s*["']?|bearer |rackstart_|_[0-9a-hjkmnp-tv-z]{26}\.)$/i;
+const PLAIN = /[^=:"' _.\-\r\n\x1b]+/y;
+// `token=`, `"password": "`, `Bearer `.
+const NAMED = /((token|bearer|password|passwd|credential|secret|authorization)["']?\s*[:=]\s*["']?|bearer )$/i;
+// What a bearer and an agent's credential begin with (`pxe/http/token`).
+const ID = /_[0-9a-hjkmnp-tv-z]{26}\.$/;
 const PRIVATE_KEY = /BEGIN [A-Z ]*PRIVATE KEY-----$/;
