@@ -107,6 +107,7 @@ sqliteStore('the OpenAPI 3.1 document describes every route, its answers and its
 sqliteStore('an unknown route and a body that is no JSON are answered in the one error shape', async (t, store, c) => {
   const { app, operator } = await apiBench(t, store, c.clock);
   t.equal(codeOf(await operator.get('/nothing')), 'not-found');
+  t.equal(codeOf(await operator.get('/servers/%zz')), 'request.invalid');
   for (const [type, payload] of [
     ['application/json', '{"name":'],
     ['application/json', ''],

@@ -1,3 +1,7 @@
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { WebSocket } from 'ws';
+
 import { parseMac } from '../../pxe/boot-client.ts';
 import type { TimelineEntry } from '../../pxe/timeline.ts';
 import { MINUTE, SECOND } from '../kernel/clock.ts';
@@ -5,7 +9,7 @@ import { timedDeploys } from '../requests/deploy-times.fixture.ts';
 import type { TimedDeploy } from '../requests/deploy-times.fixture.ts';
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
 import type { ApiBench } from './api.fixture.ts';
-import { apiBench, described, order } from './api.fixture.ts';
+import { Caller, apiBench, described, order } from './api.fixture.ts';
 import { Metrics } from './metrics.ts';
 
 sqliteStore("Prometheus needs an operator's key", async (t, store, { clock }) => {
@@ -41,14 +45,16 @@ eachStore('requests, attempts, machines and sagas are told by state', async (t, 
   const nics = [{ mac: '52:54:00:00:00:01', role: 'both' }];
   t.equal((await bench.operator.post('/machines', { name: 'm1', rack, bmc, nics })).status, 202);
   t.equal((await member.post('/servers', order())).status, 202);
+  t.equal((await member.post('/servers', order({ image: 'windows' }))).status, 400);
+  t.equal((await new Caller(bench.app, 'nobody').post('/servers', order())).status, 401);
   const text = await scraped(bench);
   for (const line of [
     'rackstart_requests{state="queued"} 1',
     'rackstart_attempts{outcome="running"} 1',
     'rackstart_machines{state="inspecting"} 1',
     'rackstart_sagas{state="running"} 2',
-    'rackstart_order_stage_seconds_count{stage="auth"} 1',
-    'rackstart_order_stage_seconds_count{stage="validation"} 1',
+    'rackstart_order_stage_seconds_count{stage="auth"} 2',
+    'rackstart_order_stage_seconds_count{stage="validation"} 2',
     'rackstart_order_stage_seconds_count{stage="admission"} 1',
   ])
     t.ok(text.includes(`${line}\n`), line);
@@ -75,6 +81,18 @@ sqliteStore('API requests are told by route, whatever path strangers try', async
   t.match(text, 'request_seconds_count{method="any",route="none",status="429"} 10\n');
   t.match(text, 'rackstart_api_rate_limited_total{by="address"} 10\n');
   t.notMatch(text, /srv_1|x39/);
+
+  await bench.app.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = bench.app.server.address() as AddressInfo;
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/api/v1/events/live`, { headers: operator.headers });
+  t.teardown(() => socket.terminate());
+  await once(socket, 'open');
+  t.match(await scraped(bench), 'rackstart_api_live_connections 1\n');
+  socket.close();
+  await once(socket, 'close');
+  const after = await scraped(bench);
+  t.match(after, 'rackstart_api_live_connections 0\n');
+  t.notMatch(after, /events\/live/, 'how long somebody listened is no time of an answer');
 });
 
 eachStore('deploys are told by percentile, for all and by kind', async (t, store, { clock }) => {

@@ -80,6 +80,8 @@ export class Metrics {
     const since = new WeakMap<FastifyRequest, Millis>();
     const ended = (stage: OrderStage) => async (request: FastifyRequest, reply: FastifyReply) => {
       if (request.method !== 'POST' || request.routeOptions.url !== '/api/v1/servers') return;
+      // What was refused on its way says nothing of the stages that it did not come to.
+      if (stage === 'admission' && reply.statusCode !== 202) return;
       const now = reply.elapsedTime;
       if (stage !== 'body') this.#order.observe({ stage }, (now - (since.get(request) ?? 0)) / SECOND);
       since.set(request, now);

@@ -56,7 +56,7 @@ export function limitClients(app: FastifyInstance, limits: ApiLimits, proxies: r
     raw.once('end', () => arrived.abort()).once('close', () => arrived.abort());
     const late = () => {
       // It was refused long ago, and still sends what nobody reads.
-      if (reply.sent) raw.socket.destroy();
+      if (reply.sent) raw.destroy();
       else {
         const error = new RackstartError('request.invalid', 'The body did not arrive in time.');
         void reply.code(408).header('connection', 'close').send(problemOf(error));
