@@ -125,6 +125,14 @@ test('a BMC is told when its session is not needed any more', async (t) => {
   t.equal(relay.heard(), LOGIN_PACKETS + 2 + 1);
 });
 
+test('a session that may not be administrator is given back: a BMC has few', async (t) => {
+  const { port, faults, sessions } = await startServer(t);
+  const bmc = client(t, port);
+  faults.completionCode = 0xd4;
+  await t.rejects(bmc.power(never), { code: 'bmc.auth', message: /does not let admin be administrator/ });
+  await until('the session to end', 5_000, () => sessions() === 0);
+});
+
 test('a BMC with its IPMI switched off is told from one that is not there', async (t) => {
   const socket = createSocket('udp4');
   socket.on('message', (packet, { port, address }) => {
@@ -196,7 +204,7 @@ async function startServer(t: Test, faults: BmcFaults = {}) {
   const login = { address: '127.0.0.1', port: 0, username: 'admin', password: 'secret12' };
   const server = await startBmcServer({ ...login, chassis: machine.chassis, faults });
   t.teardown(() => server.stop());
-  return { port: server.port, faults: server.faults, machine };
+  return { port: server.port, faults: server.faults, sessions: () => server.sessions, machine };
 }
 
 interface Watching {

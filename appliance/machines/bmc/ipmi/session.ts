@@ -29,15 +29,25 @@ export class Session {
 
   /** Rejects with `bmc.unreachable`, `bmc.auth` (name, password, cipher suite), `bmc.busy` or `bmc.refused`. */
   static async open(endpoint: BmcEndpoint, deps: SessionDeps, signal: AbortSignal): Promise<Session> {
+    const session = await Session.#login(endpoint, deps, signal);
+    try {
+      await session.#becomeAdministrator(endpoint, signal);
+      return session;
+    } catch (error) {
+      // For the BMC it is a session like any other, and one of few, until a minute of silence has passed.
+      await session.close();
+      throw error;
+    }
+  }
+
+  static async #login(endpoint: BmcEndpoint, deps: SessionDeps, signal: AbortSignal): Promise<Session> {
     const socket = await BmcSocket.connect(endpoint.address, endpoint.port, deps.clock);
     try {
       const handshake = new Handshake(endpoint, socket, deps, signal);
       await handshake.capabilities();
       const login = await handshake.agree();
       const channel = await handshake.prove(login);
-      const session = new Session(socket, channel, deps.patience, login.bmcId);
-      await session.#becomeAdministrator(endpoint, signal);
-      return session;
+      return new Session(socket, channel, deps.patience, login.bmcId);
     } catch (error) {
       await socket.close();
       throw error;
