@@ -72,6 +72,7 @@ replace_program() {
   mkdir -p "$root/usr/local/bin"
   cat >"$root/usr/local/bin/rackstart" <<PROGRAM
 #!/bin/sh
+export NODE_COMPILE_CACHE=$program/compiled
 exec $program/node_modules/.bin/node $program/appliance/main.ts "\$@"
 PROGRAM
   chmod 755 "$root/usr/local/bin/rackstart"

@@ -8,7 +8,7 @@ const doors: readonly Door[] = [
   // Clock, ids, log, secrets and error codes: the ground that every program of the project stands on.
   { from: /^lab\//, to: /^appliance\/kernel\/(clock|ids|log|secret|errors)\.ts$/ },
   // The ramdisk and the OS image are built before there is a daemon.
-  { from: /^lab\/(setup|site|image-proof)\//, to: /^images\/(os|ramdisk)\/(build|artifact-cache)\.ts$/ },
+  { from: /^lab\/(setup|site|image-proof|appliance-host)\//, to: /^images\/(os|ramdisk)\/(build|artifact-cache)\.ts$/ },
   // A proof of ramdisk and agent against a stand-in of the appliance: the real certificate, the real initrd, the real agent.
   { from: /^lab\/image-proof\//, to: /^(images\/agent\/files|pxe\/http\/(certificate|ramdisk-files))\.ts$/ },
   // Simulated machines speak DHCP by the server's own codec, which udhcpc, dhclient, iPXE and EDK2 have proven: what is put

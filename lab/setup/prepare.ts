@@ -10,6 +10,7 @@ import { asRackstartError } from '../../appliance/kernel/errors.ts';
 import { buildOsImage } from '../../images/os/build.ts';
 import { buildKey } from '../../images/ramdisk/artifact-cache.ts';
 import { buildRamdisk } from '../../images/ramdisk/build.ts';
+import { buildRootImage } from '../appliance-host/root-image.ts';
 
 const cacheDirectory = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'rackstart');
 const stampFile = join(cacheDirectory, 'prepared.json');
@@ -31,7 +32,8 @@ interface Stamp {
 
 // Asking apt for versions takes 2 s of CPU, more than all the rest of a second run: only when something may have changed.
 async function prepare(): Promise<void> {
-  const inputs = await buildKey(aptState(), [join(import.meta.dirname, '../../images')]);
+  const builders = ['../../images', '../appliance-host'].map((path) => join(import.meta.dirname, path));
+  const inputs = await buildKey(aptState(), builders);
   const stamp = existsSync(stampFile) ? (JSON.parse(readFileSync(stampFile, 'utf8')) as Stamp) : undefined;
   if (stamp?.inputs === inputs && stamp.files.every((file) => existsSync(file))) return;
 
@@ -39,7 +41,8 @@ async function prepare(): Promise<void> {
     buildRamdisk({ cacheDirectory, progress }),
     buildOsImage({ cacheDirectory, name: 'debian-12', progress }),
   ]);
-  const done: Stamp = { inputs, files: [ramdisk.kernel, ramdisk.initrd, image.path] };
+  const host = await buildRootImage(cacheDirectory, progress);
+  const done: Stamp = { inputs, files: [ramdisk.kernel, ramdisk.initrd, image.path, host.disk] };
   writeFileSync(stampFile, JSON.stringify(done));
 }
 
