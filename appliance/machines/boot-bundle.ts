@@ -118,14 +118,14 @@ function partOf({ at, source, name, detail }: TimelineEntry): [BundleFile, strin
   }
 }
 
-/** What was printed, masked when it was heard; what is missing in it in brackets. */
+/** What was printed; what is missing in it in brackets. */
 function consoleText(name: string, { text, dropped, lost, ...rest }: TimelineEntry['detail']): string {
   if (name !== 'output') return `\n[${name} ${masked(rest)}]\n`;
   const missing = [
     ...(lost === true ? ['\n[something is missing here]\n'] : []),
     ...(typeof dropped === 'number' ? [`\n[${String(dropped)} characters were left out: too many at once]\n`] : []),
   ];
-  return missing.join('') + (typeof text === 'string' ? text : '');
+  return missing.join('') + (typeof text === 'string' ? maskSecrets(text) : '');
 }
 
 function shownBoot({ session, machine, verb, attemptId, stages }: BootView): unknown {
