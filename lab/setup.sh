@@ -14,7 +14,7 @@ machine_packages='busybox-static dosfstools e2fsprogs fdisk grub-efi-amd64-bin g
   ipxe-qemu kexec-tools kmod mmdebstrap mtools ovmf qemu-system-x86 seabios udev'
 
 # Servers that the benches measure ours beside.
-bench_packages='dnsmasq-base tftpd-hpa'
+bench_packages='dnsmasq-base kea-admin kea-dhcp4-server tftpd-hpa'
 
 main() {
   cd "$(dirname "$0")/.."

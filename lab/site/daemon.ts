@@ -28,9 +28,12 @@ export interface Daemon {
 
 const API_PORT = 7770;
 
+/** What the appliance needs of a rack: its network, its NIC in it, and its addresses there. */
+export type DaemonPlace = Pick<Rack, 'exec' | 'bridge' | 'applianceAddress'>;
+
 /** Starts the appliance on `rack`, its state in `directory`, `settings` behind its configuration; resolves when its API answers. */
 export async function startDaemon(
-  rack: Rack,
+  rack: DaemonPlace,
   directory: string,
   ramdiskKernel: string,
   settings: readonly string[] = [],
@@ -80,7 +83,7 @@ export async function startDaemon(
   };
 }
 
-function config(directory: string, ramdisk: string, rack: Rack): string {
+function config(directory: string, ramdisk: string, rack: DaemonPlace): string {
   const [address = ''] = rack.applianceAddress.ipv4.split('/');
   return [
     `state: ${join(directory, 'state')}`,
