@@ -5,7 +5,7 @@ import { systemClock } from '../kernel/clock.ts';
 import { silentLog } from '../kernel/log.ts';
 import { timedDeploys } from '../requests/deploy-times.fixture.ts';
 import { openStore } from '../store/open.ts';
-import { place } from './cli.fixture.ts';
+import { place, read } from './cli.fixture.ts';
 import { performanceText } from './performance.ts';
 
 test('performance tells whether the targets are met, what the hardware takes, and where the time goes', (t) => {
@@ -74,5 +74,11 @@ test('performance asks the daemon, with its filters, and prints JSON for program
   t.equal(filtered.code, 0, filtered.err);
   t.match(JSON.parse(filtered.out), { all: { deploys: 1, withinTarget: 0 }, kinds: [{ model: 'DL360' }] });
   t.match((await served.ask(['performance', '--region', 'nowhere'])).err, /There is no such region/);
+
+  const key = read(here.directory, 'state/operator.key').trim();
+  const scrape = (headers: Record<string, string>) => fetch(`${served.url}/metrics`, { headers });
+  t.equal((await scrape({})).status, 401);
+  const metrics = await (await scrape({ authorization: `Bearer ${key}` })).text();
+  t.match(metrics, '\nrackstart_deploy_seconds{span="total",quantile="0.99"} 90\n', 'Prometheus learns the same');
   await served.stop();
 });

@@ -1,0 +1,38 @@
+import { test } from 'tap';
+
+import { parseConfig } from './config.ts';
+import { hasCode } from './kernel/errors.ts';
+
+const parse = (api: string, more = '') =>
+  parseConfig(`{ state: s, ramdisk: r, provisioning: [], api: ${api}${more} }`, '/etc/rackstart', {});
+
+test('the rate limit, its proxies and the targets are what operators set, and else as documented', (t) => {
+  t.match(parse('{}'), {
+    api: { rateLimit: { perSecond: 100, burst: 200 }, trustedProxies: ['127.0.0.0/8', '::1'] },
+    targets: { deploySeconds: 78, deployMedianSeconds: 47 },
+  });
+  const api = '{ rateLimit: { burst: 20 }, trustedProxies: [192.0.2.1, 2001:db8::/32] }';
+  t.match(parse(api, ', targets: { deploySeconds: 60.5 }'), {
+    api: { rateLimit: { perSecond: 100, burst: 20 }, trustedProxies: ['192.0.2.1', '2001:db8::/32'] },
+    targets: { deploySeconds: 60.5, deployMedianSeconds: 47 },
+  });
+  t.same(parse('{ trustedProxies: [] }').api.trustedProxies, []);
+  t.end();
+});
+
+test('what limits nothing, and who is no address, is refused by name', (t) => {
+  const complaint = (api: string, more = ''): unknown => {
+    try {
+      return parse(api, more);
+    } catch (error) {
+      return hasCode(error, 'config.invalid') ? error.fields.map(({ field }) => field) : error;
+    }
+  };
+  t.same(complaint('{ rateLimit: { perSecond: 0 } }'), ['/api/rateLimit/perSecond']);
+  t.same(complaint('{ rateLimit: { burst: 0 } }'), ['/api/rateLimit/burst']);
+  t.same(complaint('{}', ', targets: { deploySeconds: 0 }'), ['/targets/deploySeconds']);
+  for (const wrong of ['localhost', '1.2.3', '192.0.2.1/33', '::1/129', '999.0.0.1']) {
+    t.same(complaint(`{ trustedProxies: ['::1', '${wrong}'] }`), ['/api/trustedProxies/1'], wrong);
+  }
+  t.end();
+});
