@@ -31,6 +31,7 @@ export function openPacketSocket(device: string, filter: readonly BpfInstruction
   const flags = SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK;
   // Protocol 0 hears nothing until bind(): no frame comes in before the filter is there.
   const fd = checked(libc.socket(AF_PACKET, flags, 0), `open a packet socket for device ${device}`);
+  const name = Buffer.alloc(SOCKADDR_LL_LENGTH);
   closedOnFailure(fd, () => {
     const index = libc.if_nametoindex(device);
     if (index === 0) throw new RackstartError('config.invalid', `there is no device ${device}`);
@@ -38,23 +39,22 @@ export function openPacketSocket(device: string, filter: readonly BpfInstruction
     const attached = attachFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, program, koffi.sizeof(programType));
     checked(attached, `filter the frames of device ${device}`);
     setOption(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1, `hear others alone on device ${device}`);
-    const name = Buffer.alloc(SOCKADDR_LL_LENGTH);
     name.writeUInt16LE(AF_PACKET, 0);
     name.writeUInt16BE(ETH_P_IP, 2);
     name.writeInt32LE(index, 4);
     checked(libc.bind(fd, name, name.length), `hear the frames of device ${device}`);
   });
   const buffer = Buffer.alloc(LONGEST_FRAME);
-  const unused = { name: Buffer.alloc(SOCKADDR_LL_LENGTH), length: Buffer.from([SOCKADDR_LL_LENGTH, 0, 0, 0]) };
+  const sender = Buffer.alloc(SOCKADDR_LL_LENGTH);
 
   return {
     send(frame) {
-      const sent = libc.sendto(fd, frame, frame.length, 0, unused.name.subarray(0, 0), 0);
+      const sent = libc.sendto(fd, frame, frame.length, 0, name, name.length);
       checked(sent, `send a frame on device ${device}`);
     },
 
     receive() {
-      const length = libc.recvfrom(fd, buffer, buffer.length, 0, unused.name, unused.length);
+      const length = libc.recvfrom(fd, buffer, buffer.length, 0, sender, Buffer.from([sender.length, 0, 0, 0]));
       // The device's going down is reported here too; the next call gives what really waits.
       return length < 0 ? undefined : Buffer.from(buffer.subarray(0, length));
     },

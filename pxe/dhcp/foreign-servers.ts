@@ -91,8 +91,8 @@ export class ForeignServers implements Service {
     try {
       socket.send(clientFrame(mac, discover(mac, clock.now())));
     } catch (error) {
-      // The link is down: nobody else serves it either.
-      this.#log.debug({ err: error }, 'no DHCP server could be looked for');
+      // The link is down, say.
+      this.#log.warn({ err: error }, 'other DHCP servers could not be asked for');
     }
   }
 
