@@ -118,7 +118,8 @@ async function networkServices(
     });
     const common = {
       openSocket: ({ port }: { port: number }) =>
-        systemd.takeSocket(port === 67 ? 'dhcp' : 'proxydhcp') ?? openDeviceSocket({ device, port }),
+        systemd.takeSocket(port === 67 ? 'dhcp' : 'proxydhcp') ??
+        openDeviceSocket({ device, port, receiveBuffer: RECEIVE_BUFFER }),
       relays: new RelayAgents({ relays, networkOf: (each) => networks.of(each), clock }),
       director,
       loaderFor: (architecture: number) =>
@@ -154,6 +155,8 @@ async function networkServices(
 }
 
 const LOOK_EVERY = SECOND;
+/** As in the socket units: a whole room that is powered on at once. The kernel's default is some 250 packets. */
+const RECEIVE_BUFFER = 4 * 1024 ** 2;
 
 /** A new appliance knows no subnet yet: DHCP begins when an operator has described the one that our address is in. */
 function onceDescribed(

@@ -22,6 +22,16 @@ test('a socket without a device hears what is sent to its address', async (t) =>
   t.equal(String((await heard)[0]), 'hello');
 });
 
+test('as much may wait to be read as was asked for, where the process may ask for so much', (t) => {
+  const usual = openDeviceSocket({ port: 0 });
+  const large = openDeviceSocket({ port: 0, receiveBuffer: 8 * 1024 ** 2 });
+  t.teardown(() => [usual, large].forEach((socket) => socket.close()));
+  // The kernel doubles it, for its own bookkeeping (socket(7)).
+  if (isRoot) t.equal(large.getRecvBufferSize(), 16 * 1024 ** 2);
+  else t.ok(large.getRecvBufferSize() >= usual.getRecvBufferSize());
+  t.end();
+});
+
 test('what cannot be bound is an error that names it, and leaks no descriptor', (t) => {
   throwsCode(t, () => openDeviceSocket({ device: 'no-such-nic', port: 0 }), 'config.invalid', /no-such-nic/);
   throwsCode(t, () => openRawIcmp6('no-such-nic', 133), isRoot ? 'config.invalid' : 'host.missing', /no-such-nic/);

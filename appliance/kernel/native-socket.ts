@@ -19,6 +19,8 @@ export interface DeviceSocketOptions {
   readonly device?: string | undefined;
   /** 0 picks a free port. */
   readonly port: number;
+  /** Bytes that may wait to be read; at most `net.core.rmem_max` without CAP_NET_ADMIN. The kernel's default unless told. */
+  readonly receiveBuffer?: number | undefined;
   /** The local IPv4 address; 0.0.0.0 (which is what hears broadcasts) unless told. */
   readonly address?: string | undefined;
 }
@@ -29,7 +31,7 @@ export interface DeviceSocketOptions {
  * Throws `config.invalid` when there is no such device, address or free port, `host.missing` when the process lacks the
  * right to bind (CAP_NET_RAW for a device, CAP_NET_BIND_SERVICE for a port below 1024).
  */
-export function openDeviceSocket({ device, port, address = '0.0.0.0' }: DeviceSocketOptions): Socket {
+export function openDeviceSocket({ device, port, receiveBuffer, address = '0.0.0.0' }: DeviceSocketOptions): Socket {
   if (!isIPv4(address)) throw new RackstartError('config.invalid', `${address} is not an IPv4 address`);
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
     throw new RackstartError('config.invalid', `${String(port)} is not a UDP port`);
@@ -39,6 +41,7 @@ export function openDeviceSocket({ device, port, address = '0.0.0.0' }: DeviceSo
   return closedOnFailure(fd, () => {
     if (device !== undefined) bindToDevice(fd, device);
     setOption(fd, SOL_SOCKET, SO_BROADCAST, 1, `allow broadcasts on ${where}`);
+    if (receiveBuffer !== undefined) setReceiveBuffer(fd, receiveBuffer, where);
     // Shares a well-known port with a server of another interface that bound no device. Not for port 0: Linux would
     // then hand out a port that another of our sockets already has.
     if (port !== 0) setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1, `share ${where}`);
@@ -157,6 +160,8 @@ const FD_CLOEXEC = 1;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_BROADCAST = 6;
+const SO_RCVBUF = 8;
+const SO_RCVBUFFORCE = 33;
 const SO_BINDTODEVICE = 25;
 const IPPROTO_IPV6 = 41;
 const IPPROTO_ICMPV6 = 58;
@@ -221,6 +226,12 @@ function bindToDevice(fd: number, device: string): void {
     throw new RackstartError('config.invalid', `"${device}" is not the name of a network device`);
   }
   setOption(fd, SOL_SOCKET, SO_BINDTODEVICE, Buffer.from(`${device}\0`), `bind to device ${device}`);
+}
+
+function setReceiveBuffer(fd: number, size: number, where: string): void {
+  const bytes = int32(size);
+  if (libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes, bytes.length) >= 0) return;
+  setOption(fd, SOL_SOCKET, SO_RCVBUF, size, `let more wait on ${where}`);
 }
 
 export function setOption(fd: number, level: number, option: number, value: number | Buffer, aim: string): void {

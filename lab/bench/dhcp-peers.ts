@@ -11,9 +11,9 @@ import { startDaemon } from '../site/daemon.ts';
 /** Two network namespaces and one cable: what runs in one of them reaches nothing but the other. */
 export interface Link {
   readonly directory: string;
-  atServer(argv: readonly string[]): string[];
-  atClients(argv: readonly string[]): string[];
-  close(): void;
+  readonly atServer: (argv: readonly string[]) => string[];
+  readonly atClients: (argv: readonly string[]) => string[];
+  readonly close: () => void;
 }
 
 /** The server's device and address, and the addresses that clients send from, are the same on every link. */

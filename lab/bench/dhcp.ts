@@ -128,7 +128,7 @@ function holders(rate: number, seconds: number): Omit<Load, 'server'> {
 
 interface Served {
   readonly peer: DhcpPeer;
-  load(load: Omit<Load, 'server'>): Promise<Exchanges>;
+  readonly load: (load: Omit<Load, 'server'>) => Promise<Exchanges>;
 }
 
 /** All three serve, each on its own link; idle ones cost the others nothing. */
