@@ -31,7 +31,7 @@ export interface BootInput {
 export function bootInput({ dice, story }: Input, secrets: readonly Secrets[], image: string): BootInput {
   const who = story.pick(secrets);
   const capture = dice.pick(requests);
-  if (dice.percent(12)) return broken(capture, dice, who);
+  if (dice.percent(8)) return broken(capture, dice, who);
   const request = { ...capture, headers: [...capture.headers] };
   let body = filled(capture.body, dice, who);
   request.target = filled(capture.target, dice, who).replace(/[0-9a-f]{64}/, dice.percent(70) ? image : '0'.repeat(64));
@@ -45,8 +45,8 @@ export function bootInput({ dice, story }: Input, secrets: readonly Secrets[], i
     body = `${body}&x=${'x'.repeat(dice.pick([8_000, 64 * 1024, 70_000, 1_100_000]))}`;
   const headers = request.headers
     .map(([name, value]) => [name, name === 'Authorization' ? bearer(dice, who) : value] as const)
-    .map(([name, value]) => (dice.percent(1) ? ([name, dice.pick(hostile)] as const) : ([name, value] as const)))
-    .filter(([name]) => name !== 'Content-Length' && !dice.percent(1));
+    .filter(([name]) => name !== 'Content-Length');
+  if (dice.percent(3)) spoilHeader(headers, dice);
   if (body !== '' || request.method === 'POST') {
     headers.push(['Content-Length', String(Buffer.byteLength(body, 'latin1'))]);
   }
@@ -75,6 +75,14 @@ interface Request {
   target: string;
   headers: (readonly [name: string, value: string])[];
   readonly body: string;
+}
+
+// Most of what is wrong here ends the connection, and the next one takes a handshake.
+function spoilHeader(headers: (readonly [name: string, value: string])[], dice: Dice): void {
+  const at = dice.below(headers.length);
+  const [name] = headers[at]!;
+  if (dice.percent(50)) headers.splice(at, 1);
+  else headers[at] = [name, dice.pick(hostile)];
 }
 
 function broken(capture: Request, dice: Dice, who: Secrets): BootInput {

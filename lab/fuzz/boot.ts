@@ -18,8 +18,8 @@ import type { Site, SiteMachine } from './site.ts';
 
 /**
  * The HTTP side of the boot plane on the real director, agents and store: connections in memory that its own servers
- * parse, and TCP and TLS; three quarters of what goes there directly are read by the readers of bodies alone. Whoever attacks knows every secret of two machines, and none of the others', which must stay as
- * they are. No answer may be a 5xx.
+ * parse, and TCP and TLS. Most of what goes there directly is given to the readers of bodies alone. Whoever attacks knows
+ * every secret of two machines, and none of the others', which must stay as they are. No answer may be a 5xx.
  */
 export async function openBoot(find: Find, seed: number): Promise<Target> {
   const site = await openSite(4);
@@ -48,7 +48,7 @@ export async function openBoot(find: Find, seed: number): Promise<Target> {
     reached,
     async feed(input: Input) {
       if (input.index % RENEW_EVERY === 0) await renew();
-      if (input.way === 'direct' && input.dice.percent(75)) {
+      if (input.way === 'direct' && input.dice.percent(85)) {
         reached['read'] = (reached['read'] ?? 0) + readBody(bodyInput(input.dice), (what) => find(what, input));
         return;
       }
