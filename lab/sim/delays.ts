@@ -10,13 +10,15 @@ export interface Triangle {
 
 /** What a machine does by itself, and takes its time for. `post` is the model's own: see `models.ts`. */
 export type Delayed =
-  'ipxe' | 'ramdisk' | 'disk' | 'image' | 'grow' | 'inject' | 'kexec' | 'system' | 'inspect' | 'wipe';
+  'retry' | 'ipxe' | 'ramdisk' | 'disk' | 'image' | 'grow' | 'inject' | 'kexec' | 'system' | 'inspect' | 'wipe';
 
 /**
  * How long real servers take, network and appliance not counted: kernel and ramdisk 0.8 s to load and some seconds of drivers, a
  * 2.8 GB image under 1 s on NVMe, a system that is up some 10 s after its kernel began.
  */
 export const stageDelays: Readonly<Record<Delayed, Triangle>> = {
+  /** Firmware that found nothing to boot, until it goes through its boot order again: SeaBIOS says so, and waits a minute. */
+  retry: seconds(60, 60, 60),
   /** iPXE from its first instruction to its first packet. */
   ipxe: seconds(0.5, 1, 2.5),
   /** The ramdisk's kernel and drivers, until the network is up. */

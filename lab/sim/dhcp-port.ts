@@ -13,8 +13,8 @@ import type { Wire } from './wire.ts';
 /** A machine's way to DHCP servers. */
 export interface DhcpPort {
   /**
-   * Sends a message until an answer of one of these types is here. Rejects after the last retransmission, which is not much later in
-   * a simulation whose time is compressed: the server's time is not.
+   * Sends a message until an answer of one of these types is here. Rejects after the last retransmission. These keep real time,
+   * however compressed the machines' own is: the server's is real, too.
    */
   ask(request: DhcpPacket, types: readonly MessageType[], wire: Wire, signal: AbortSignal): Promise<DhcpPacket>;
 }

@@ -7,14 +7,18 @@ import type { Boot } from './boot.ts';
 import type { InstalledDisk } from './installed-system.ts';
 import { writeSystem } from './installed-system.ts';
 
-interface Work {
+/** What a ramdisk works with. */
+export interface Work {
   readonly boot: Boot;
   readonly link: ApplianceLink;
+  /** Does a stage and tells the appliance; rejects when it failed, which was told, too. */
   readonly stage: (name: string, work: () => Promise<Facts>) => Promise<void>;
+  /** From here on the disk holds nothing that could boot. */
+  readonly onErased: () => void;
 }
 
 /** The stages of an install, up to the kexec. Rejects with a `StageFailure`, which was reported. */
-export async function install(order: Order, { boot, link, stage }: Work): Promise<InstalledDisk> {
+export async function install(order: Order, { boot, link, stage, onErased }: Work): Promise<InstalledDisk> {
   const { hardware } = boot.deps.machine;
   const bytes = hardware.diskGib * 1024 ** 3;
   await stage('disk', async () => {
@@ -23,7 +27,10 @@ export async function install(order: Order, { boot, link, stage }: Work): Promis
     if (fits) return {};
     throw new StageFailure('boot.disk-rule', `no disk fits the rule: sda ${bytes} bytes`);
   });
-  await stage('image', () => writeImage(order, boot, link.address));
+  await stage('image', () => {
+    onErased();
+    return writeImage(order, boot, link.address);
+  });
   await stage('grow', async () => {
     await boot.enter('grow');
     return { root_bytes: String(bytes - 512 * 1024 ** 2) };

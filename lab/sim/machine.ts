@@ -13,6 +13,7 @@ import { runSystem } from './installed-system.ts';
 import type { MachineSpec } from './machine-spec.ts';
 import type { Mains } from './mains.ts';
 import { bootFromNetwork } from './network-boot.ts';
+import type { RamdiskEnd } from './ramdisk.ts';
 import { runRamdisk } from './ramdisk.ts';
 import { draw } from './seeded.ts';
 import { Wire } from './wire.ts';
@@ -78,7 +79,7 @@ export class Machine implements SimulatedChassis {
   }
 
   setBootFlags(flags: Buffer): void {
-    this.#flags = Buffer.from(flags);
+    this.#flags = Buffer.alloc(5, flags); // of its own: from the pool, each machine would keep 64 KiB
   }
 
   #cut(): void {
@@ -109,27 +110,33 @@ export class Machine implements SimulatedChassis {
     await this.#deps.mains.wait(signal);
     say(`power on, boots from ${fromNetwork ? 'the network' : 'its disk'}`);
     await boot.enter('post');
-    if (fromNetwork) {
-      const start = await bootFromNetwork(boot).catch((error: unknown) => {
-        signal.throwIfAborted();
-        this.#deps.notes.count('failed: network boot');
-        return String(error);
-      });
-      if (typeof start !== 'string') {
-        const end = await runRamdisk(start, boot, () => (this.#disk = undefined));
-        if (end.kind === 'cut off') {
-          say('the appliance ended this boot: powering off');
-          boot.deps.powerOff();
-          return 'cut off by the appliance';
-        }
-        this.#disk = end.disk;
-        return runSystem(end.disk, boot);
-      }
-      say(`boots from its disk: ${start}`);
+    let end = fromNetwork ? await this.#fromNetwork(boot) : undefined;
+    while (end === undefined) {
+      if (this.#disk !== undefined) return runSystem(this.#disk, boot);
+      say('no bootable device: going through the boot order again');
+      await boot.enter('retry');
+      end = await this.#fromNetwork(boot);
     }
-    if (this.#disk !== undefined) return runSystem(this.#disk, boot);
-    say('there is nothing on its disk');
-    return 'nothing to boot';
+    if (end.kind === 'installed') {
+      this.#disk = end.disk;
+      return runSystem(end.disk, boot);
+    }
+    say('the appliance ended this boot: powering off');
+    boot.deps.powerOff();
+    return 'cut off by the appliance';
+  }
+
+  /** Undefined when the firmware is to go on with the disk. */
+  async #fromNetwork(boot: Boot): Promise<RamdiskEnd | undefined> {
+    const { say, signal } = boot.deps;
+    const start = await bootFromNetwork(boot).catch((error: unknown) => {
+      signal.throwIfAborted();
+      this.#deps.notes.count('failed: network boot');
+      return String(error);
+    });
+    if (typeof start !== 'string') return runRamdisk(start, boot, () => (this.#disk = undefined));
+    say(`boots from its disk: ${start}`);
+    return undefined;
   }
 
   #boot(power: AbortController): Boot {

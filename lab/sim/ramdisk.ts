@@ -1,11 +1,12 @@
-import { draw } from './seeded.ts';
 import type { Facts, Order } from './appliance-link.ts';
 import { ApplianceLink, CutOff, StageFailure } from './appliance-link.ts';
 import type { Boot } from './boot.ts';
+import type { Work } from './install.ts';
 import { install } from './install.ts';
 import type { InstalledDisk } from './installed-system.ts';
 import type { MachineSpec } from './machine-spec.ts';
 import type { RamdiskStart } from './network-boot.ts';
+import { draw } from './seeded.ts';
 
 /** What a ramdisk leaves behind. */
 export type RamdiskEnd =
@@ -21,7 +22,7 @@ export type RamdiskEnd =
 export async function runRamdisk(
   { url, claimToken, address, ca }: RamdiskStart,
   boot: Boot,
-  onWiped: () => void,
+  onErased: () => void,
 ): Promise<RamdiskEnd> {
   const { trust, faults, notes, say } = boot.deps;
   await boot.enter('ramdisk');
@@ -51,7 +52,7 @@ export async function runRamdisk(
   link.note('claim', 'done');
   try {
     for (;;) {
-      const disk = await obey(order, { boot, link, stage, onWiped }).catch((error: unknown) => {
+      const disk = await obey(order, { boot, link, stage, onErased }).catch((error: unknown) => {
         if (!(error instanceof StageFailure)) throw error;
       });
       if (disk !== undefined) return { kind: 'installed', disk };
@@ -84,16 +85,9 @@ async function claim(link: ApplianceLink, token: string, boot: Boot): Promise<Or
   }
 }
 
-interface Work {
-  readonly boot: Boot;
-  readonly link: ApplianceLink;
-  readonly stage: (name: string, work: () => Promise<Facts>) => Promise<void>;
-  readonly onWiped: () => void;
-}
-
 /** Resolves to a disk when the machine is to leave for the system on it. */
 async function obey(order: Order, work: Work): Promise<InstalledDisk | undefined> {
-  const { boot, link, stage, onWiped } = work;
+  const { boot, link, stage, onErased } = work;
   const { machine } = boot.deps;
   switch (order['verb']) {
     case 'install':
@@ -112,7 +106,7 @@ async function obey(order: Order, work: Work): Promise<InstalledDisk | undefined
     case 'wipe':
       await stage('wipe', async () => {
         await boot.enter('wipe');
-        onWiped();
+        onErased();
         return { method: 'discard', disks: `${DISK}:discard` };
       });
       return undefined;

@@ -30,7 +30,7 @@ export interface SimulatedSite {
   register(machine: MachineSpec): Promise<string>;
   /** Registers machines, a few at a time, and waits until all were inspected; rejects when one was quarantined. Their ids, in order. */
   enrol(machines: readonly MachineSpec[], withinMs?: number): Promise<string[]>;
-  /** Orders a server with so many cores, as one of the tenants; where a relay's machines are, when it is named by its address. */
+  /** Orders a server with so many cores, once, however often it must ask, as one of the tenants; where a relay's machines are, when it is named by its address. */
   order(hostname: string, cores: number, relay?: string): Promise<Server>;
   /** Runs a command on a server by OpenSSH as its tenant, trusting nothing but the host key that the API told. */
   ssh(server: Server, command: string): Promise<string>;
@@ -100,7 +100,7 @@ class OpenSite implements SimulatedSite {
   async register(machine: MachineSpec): Promise<string> {
     const { name, mac, bmc } = machine;
     const body = { name, rack: this.#parts.racks.get(machine), bmc, nics: [{ mac, role: 'both' }] };
-    return (await whenAllowed(() => this.operator.post<{ id: string }>('/machines', body))).id;
+    return (await insist(() => this.operator.post<{ id: string }>('/machines', body))).id;
   }
 
   async enrol(machines: readonly MachineSpec[], withinMs = 60_000): Promise<string[]> {
@@ -118,9 +118,11 @@ class OpenSite implements SimulatedSite {
   }
 
   order(hostname: string, cores: number, relay?: string): Promise<Server> {
-    const tenant = this.#tenants[this.#orders++ % this.#tenants.length]!;
+    const number = this.#orders++;
+    const tenant = this.#tenants[number % this.#tenants.length]!;
     const order = { hostname, region: regionOf(relay), flavor: flavorOf(cores), image: IMAGE };
-    return whenAllowed(() => tenant.post('/servers', { ...order, sshKeys: [this.#parts.sshKey] }));
+    const body = { ...order, sshKeys: [this.#parts.sshKey] };
+    return insist(() => tenant.post('/servers', body, `order-${number}`));
   }
 
   ssh({ id, connection }: Server, command: string): Promise<string> {
@@ -158,14 +160,23 @@ export async function inTurns<T, R>(
   return results;
 }
 
-/** Again, a second later, for as long as the API says that it was asked too often. */
-async function whenAllowed<T>(ask: () => Promise<T>): Promise<T> {
-  for (;;) {
+/**
+ * Again, half a second later, for as long as the API is being restarted, or says that it was asked too often; a minute at most. What is
+ * asked must be repeatable.
+ */
+async function insist<T>(ask: () => Promise<T>): Promise<T> {
+  for (let left = 120; ; left--) {
     try {
       return await ask();
     } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 429) throw error;
-      await pause(1_000);
+      const mayCome = error instanceof ApiError ? error.status === 429 : hasErrno(error);
+      if (!mayCome || left === 0) throw error;
+      await pause(500);
     }
   }
+}
+
+// Refused, reset, or hung up by the bridge to the API: nobody is there.
+function hasErrno(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && String(error.code).startsWith('E');
 }

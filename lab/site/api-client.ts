@@ -36,8 +36,9 @@ export class ApiClient {
     return (await this.#call('GET', path)) as T;
   }
 
-  async post<T>(path: string, body: unknown): Promise<T> {
-    return (await this.#call('POST', path, JSON.stringify(body))) as T;
+  /** With a key, the same again is the same answer (`Idempotency-Key`). */
+  async post<T>(path: string, body: unknown, idempotencyKey?: string): Promise<T> {
+    return (await this.#call('POST', path, JSON.stringify(body), idempotencyKey)) as T;
   }
 
   async delete<T>(path: string): Promise<T> {
@@ -55,8 +56,11 @@ export class ApiClient {
     return body;
   }
 
-  async #call(method: string, path: string, body?: string): Promise<unknown> {
-    const { sent, answer } = this.#send(method, path, body === undefined ? {} : { 'content-type': 'application/json' });
+  async #call(method: string, path: string, body?: string, idempotencyKey?: string): Promise<unknown> {
+    const { sent, answer } = this.#send(method, path, {
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...(idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey }),
+    });
     sent.end(body);
     return read(await answer);
   }
