@@ -13,6 +13,7 @@ import type { Log } from '../kernel/log.ts';
 import type { Service } from '../kernel/service.ts';
 import type { AdmitDeps } from '../requests/admit.ts';
 import { callerOf } from './auth.ts';
+import { bootRoutes } from './boots.ts';
 import { imageRoutes } from './images.ts';
 import type { InventoryRouteDeps } from './inventory.ts';
 import { inventoryRoutes } from './inventory.ts';
@@ -163,6 +164,7 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   inventoryRoutes(api, deps);
   tenantRoutes(api, deps);
   imageRoutes(api, deps.images);
+  bootRoutes(api, deps);
   liveRoutes(api, { ...deps, read });
   performanceRoutes(api, { ...deps, read, targets });
 }

@@ -1,0 +1,178 @@
+import { Type } from 'typebox';
+
+import { RackstartError } from '../kernel/errors.ts';
+import type { Log } from '../kernel/log.ts';
+import { bootBundle } from '../machines/boot-bundle.ts';
+import type { BootSummary, BootView } from '../machines/boot-history.ts';
+import { listBoots, viewBoot } from '../machines/boot-history.ts';
+import { lastBootOf } from '../machines/boot-records.ts';
+import { viewServer } from '../requests/server-view.ts';
+import type { Store } from '../store/store.ts';
+import type { Api } from './typed-api.ts';
+import { operatorOnly } from './auth.ts';
+import { Id, IdParams, MaybeTimestamp, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
+
+export interface BootRouteDeps {
+  readonly store: Store;
+  readonly log: Log;
+}
+
+const Boot = Type.Object({
+  session: Id,
+  machine: Type.Object({ id: Id, name: Type.String(), firmware: Type.Union([Type.String(), Type.Null()]) }),
+  verb: Type.String({ description: 'What the machine was ordered to do: inspect, wait, install or wipe.' }),
+  generation: Type.Integer({ description: "Counts the machine's boots." }),
+  state: Type.String(),
+  endReason: Type.Union([Type.String(), Type.Null()]),
+  openedAt: Timestamp,
+  poweredAt: MaybeTimestamp,
+  claimedAt: MaybeTimestamp,
+  endedAt: MaybeTimestamp,
+});
+
+const BootWithTimeline = Type.Object({
+  ...Boot.properties,
+  stages: Type.Array(
+    Type.Object({
+      name: Type.String(),
+      startedAt: Timestamp,
+      endedAt: MaybeTimestamp,
+      facts: Type.Record(Type.String(), Type.String()),
+    }),
+  ),
+  entries: Type.Array(
+    Type.Object({
+      at: Timestamp,
+      source: Type.String(),
+      name: Type.String(),
+      detail: Type.Record(Type.String(), Type.Unknown()),
+    }),
+  ),
+});
+
+const Page = Type.Object(
+  {
+    limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
+    before: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'Only boots of an older generation: the last of the page before.' }),
+    ),
+  },
+  strict,
+);
+
+const Bundle = {
+  description: 'A gzipped tar; its README.txt says what is in it.',
+  content: { 'application/gzip': { schema: { type: 'string', format: 'binary' } } },
+};
+
+const SessionParams = Type.Object({ session: Id }, strict);
+const tags = ['boots'];
+
+/** What machines did when they booted for us; an operator's alone. */
+export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
+  const { read } = store;
+
+  api.get(
+    '/machines/:id/boots',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'List the boots of a machine, newest first',
+        params: IdParams,
+        querystring: Page,
+        response: { 200: Type.Object({ boots: Type.Array(Boot) }), ...problems },
+      },
+    },
+    async (request) => {
+      const boots = await listBoots(read, request.params.id, request.query);
+      return { boots: boots.map(present) };
+    },
+  );
+
+  api.get(
+    '/boots/:session',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'Show a boot: its stages, and everything that was seen of it',
+        params: SessionParams,
+        response: { 200: BootWithTimeline, ...problems },
+      },
+    },
+    async (request) => presentView(await viewBoot(read, request.params.session)),
+  );
+
+  const send = async (sessionId: string) => ({
+    name: `${sessionId}.tar.gz`,
+    content: await bootBundle(read, await viewBoot(read, sessionId), log),
+  });
+
+  api.get(
+    '/boots/:session/bundle',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'Everything known of a boot, secrets overwritten; a download',
+        params: SessionParams,
+        response: { 200: Bundle, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { name, content } = await send(request.params.session);
+      return reply.headers(attachment(name)).send(content);
+    },
+  );
+
+  api.get(
+    '/servers/:id/bundle',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: "The bundle of a server's last boot; a download",
+        params: IdParams,
+        response: { 200: Bundle, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const { attempts } = await viewServer(read, id);
+      const boot = await lastBootOf(read, attempts.at(-1)?.attempt.id ?? '');
+      if (boot === undefined) throw new RackstartError('not-found', `No machine has booted for server ${id}.`);
+      const { name, content } = await send(boot.id);
+      return reply.headers(attachment(name)).send(content);
+    },
+  );
+}
+
+function attachment(name: string): Record<string, string> {
+  return { 'content-type': 'application/gzip', 'content-disposition': `attachment; filename="${name}"` };
+}
+
+function present({ session, verb, machine }: BootSummary) {
+  return {
+    session: session.id,
+    machine: { id: machine.id, name: machine.name, firmware: machine.firmware },
+    verb,
+    generation: session.generation,
+    state: session.state,
+    endReason: session.end_reason,
+    openedAt: iso(session.opened_at),
+    poweredAt: maybeIso(session.powered_at),
+    claimedAt: maybeIso(session.claimed_at),
+    endedAt: maybeIso(session.ended_at),
+  };
+}
+
+function presentView(boot: BootView) {
+  return {
+    ...present(boot),
+    stages: boot.stages.map(({ name, startedAt, endedAt, facts }) => {
+      return { name, startedAt: iso(startedAt), endedAt: maybeIso(endedAt ?? null), facts: { ...facts } };
+    }),
+    entries: boot.entries.map(({ at, source, name, detail }) => ({ at: iso(at), source, name, detail: { ...detail } })),
+  };
+}
