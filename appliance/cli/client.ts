@@ -69,10 +69,23 @@ export class ApiClient {
     return { close: () => socket.close() };
   }
 
-  async #call(path: string, { headers, ...init }: Call) {
-    let response;
+  /** What is too large to hold at once. */
+  async download(path: string): Promise<ReadableStream<Uint8Array>> {
+    const response = await this.#ask(path, { method: 'GET' });
+    if (!response.ok) throw failureOf(response.status, await response.text());
+    return response.body ?? new Blob([]).stream();
+  }
+
+  async #call(path: string, call: Call) {
+    const response = await this.#ask(path, call);
+    const text = await response.text();
+    if (!response.ok) throw failureOf(response.status, text);
+    return text === '' ? undefined : (JSON.parse(text) as unknown);
+  }
+
+  async #ask(path: string, { headers, ...init }: Call): Promise<Response> {
     try {
-      response = await fetch(this.#address(path), {
+      return await fetch(this.#address(path), {
         ...init,
         headers: { ...headers, authorization: this.#authorization() },
         redirect: 'error',
@@ -87,9 +100,6 @@ export class ApiClient {
         cause,
       );
     }
-    const text = await response.text();
-    if (!response.ok) throw failureOf(response.status, text);
-    return text === '' ? undefined : (JSON.parse(text) as unknown);
   }
 
   #address(path: string): URL {

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 
+import { bootCommands } from './boots.ts';
 import type { CliContext } from './context.ts';
 import { databaseCommands } from './database.ts';
 import { demoCommand } from './demo.ts';
@@ -26,6 +27,7 @@ export function createProgram(context: CliContext): Command {
   serveCommand(program, context);
   serverCommands(program, context);
   machineCommands(program, context);
+  bootCommands(program, context);
   placeCommands(program, context);
   flavorCommands(program, context);
   subnetCommands(program, context);

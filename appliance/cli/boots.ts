@@ -1,0 +1,109 @@
+import { createWriteStream } from 'node:fs';
+import { rename, rm, stat } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { Command } from 'commander';
+
+import { integer } from './arguments.ts';
+import type { CliContext } from './context.ts';
+import { UsageError } from './failure.ts';
+import type { RemoteOptions } from './remote.ts';
+import { asksApi, connect, idOf } from './remote.ts';
+import type { Timeline } from './server-text.ts';
+import { span, timelineText } from './server-text.ts';
+import { facts, megabytes, table } from './text.ts';
+
+interface Boot {
+  readonly session: string;
+  readonly machine: { readonly id: string; readonly name: string; readonly firmware: string | null };
+  readonly verb: string;
+  readonly generation: number;
+  readonly state: string;
+  readonly endReason: string | null;
+  readonly openedAt: string;
+  readonly poweredAt: string | null;
+  readonly claimedAt: string | null;
+  readonly endedAt: string | null;
+}
+
+export function bootCommands(program: Command, context: CliContext): void {
+  const group = program.command('boot').description('what machines did when they booted for us; for operators');
+  listCommand(group, context);
+  showCommand(group, context);
+  bundleCommand(group, context);
+}
+
+function listCommand(group: Command, context: CliContext): void {
+  asksApi(
+    group
+      .command('list <machine>')
+      .description("list a machine's boots, newest first")
+      .option('--limit <number>', 'at most', integer)
+      .option('--before <generation>', 'only older ones', integer),
+  ).action(async (nameOrId: string, options: RemoteOptions & { limit?: number; before?: number }) => {
+    const { api, answer } = await connect(context, options);
+    const { limit, before } = options;
+    const page = new URLSearchParams();
+    if (limit !== undefined) page.set('limit', String(limit));
+    if (before !== undefined) page.set('before', String(before));
+    const path = `/machines/${await idOf(api, 'machines', nameOrId)}/boots?${page.toString()}`;
+    const list = (await api.get(path)) as { boots: Boot[] };
+    const rows = list.boots.map(({ generation, verb, state, openedAt, endedAt, endReason, session }) => {
+      return [generation, verb, state, openedAt, span(openedAt, endedAt), session, endReason];
+    });
+    answer(list, table(['boot', 'ordered', 'state', 'opened', 'time', 'session', 'ended by'], rows));
+  });
+}
+
+function showCommand(group: Command, context: CliContext): void {
+  asksApi(group.command('show <session>').description('show a boot: its stages, and what was seen of it')).action(
+    async (session: string, options: RemoteOptions) => {
+      const { api, answer } = await connect(context, options);
+      const boot = (await api.get(pathOf(session))) as Boot & Timeline;
+      answer(boot, `${sheet(boot)}\n${timelineText(boot)}`);
+    },
+  );
+}
+
+function bundleCommand(group: Command, context: CliContext): void {
+  asksApi(
+    group
+      .command('bundle <session>')
+      .description('download everything known of a boot, as a .tar.gz without secrets')
+      .requiredOption('--output <file>'),
+  ).action(async (session: string, { output, ...options }: RemoteOptions & { output: string }) => {
+    const { api, answer } = await connect(context, options);
+    const content = await api.download(`${pathOf(session)}/bundle`);
+    const bytes = await keep(Readable.fromWeb(content), output);
+    answer({ file: output, bytes }, `${output}: ${megabytes(bytes)}\n`);
+  });
+}
+
+/** Whole or not at all. Resolves to its size. */
+async function keep(content: Readable, file: string): Promise<number> {
+  const partial = `${file}.part`;
+  try {
+    await pipeline(content, createWriteStream(partial, { mode: 0o600 }));
+    await rename(partial, file);
+    return (await stat(file)).size;
+  } catch (cause) {
+    await rm(partial, { force: true });
+    throw new UsageError(`${file} can't be written.`, 'Name a file in a directory that exists; try again.', cause);
+  }
+}
+
+function sheet({ session, machine, verb, generation, state, endReason, ...times }: Boot): string {
+  return facts({
+    session,
+    machine: [machine.name, machine.firmware].filter((part) => part !== null).join(' '),
+    ordered: `${verb}, its boot ${String(generation)}`,
+    state,
+    opened: times.openedAt,
+    ended: times.endedAt,
+    'ended by': endReason,
+  });
+}
+
+function pathOf(session: string): string {
+  return `/boots/${encodeURIComponent(session)}`;
+}
