@@ -44,11 +44,11 @@ export function parsePacket(bytes: Buffer): TftpPacket | undefined {
 }
 
 /** `block` counts without end; on the wire it rolls over from 65535 to 0, as every client that outlives 65535 blocks expects. */
-export function encodeData(block: number, data: Uint8Array): Buffer {
-  const packet = Buffer.allocUnsafe(4 + data.length);
+export function encodeData(block: number, data: Buffer, start = 0, end = data.length): Buffer {
+  const packet = Buffer.allocUnsafe(4 + end - start);
   packet.writeUInt16BE(DATA, 0);
   packet.writeUInt16BE(block & 0xffff, 2);
-  packet.set(data, 4);
+  data.copy(packet, 4, start, end);
   return packet;
 }
 

@@ -99,7 +99,7 @@ export class Transfer {
   }
 
   #block(block: number): Buffer {
-    const { blockSize } = this.#options;
-    return encodeData(block, this.#data.subarray((block - 1) * blockSize, block * blockSize));
+    const end = block * this.#options.blockSize;
+    return encodeData(block, this.#data, end - this.#options.blockSize, Math.min(end, this.#data.length));
   }
 }
