@@ -67,7 +67,7 @@ sqliteStore(
     const refused = await member.get('/servers');
     t.equal(refused.status, 429);
     t.equal(refused.headers['retry-after'], '2');
-    t.match(refused.body, { error: { code: 'rate.limited', message: String, hint: /Retry-After/ } });
+    t.match(refused.body, { error: { code: 'rate.limited', message: /in 2 s/, hint: /Retry-After/ } });
     t.equal((await member.post('/servers', {})).status, 429, 'whatever it asks');
     t.equal((await bench.operator.get('/servers')).status, 200, 'others have a budget of their own');
     await clock.advance(1500);

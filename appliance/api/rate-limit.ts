@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify';
-import ipaddr from 'ipaddr.js';
 
+import { clientHost } from '../kernel/client-host.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { SECOND } from '../kernel/clock.ts';
 import { RackstartError, hasCode } from '../kernel/errors.ts';
@@ -37,12 +37,12 @@ export class CallerLimits {
 
   /** Whoever is served without a key. */
   unknown(request: FastifyRequest): void {
-    this.#refuse('address', this.#addresses.take(clientOf(request)));
+    this.#refuse('address', this.#addresses.take(clientHost(request.ip)));
   }
 
   /** Runs the look-up of a key: not for an address that is over its limit, which a failed one is counted against. */
   async identify<T>(request: FastifyRequest, lookUp: () => Promise<T>): Promise<T> {
-    const client = clientOf(request);
+    const client = clientHost(request.ip);
     this.#refuse('address', this.#addresses.wait(client));
     try {
       return await lookUp();
@@ -56,7 +56,8 @@ export class CallerLimits {
     if (wait <= 0) return;
     this.#onLimited(by);
     const retryAfter = Math.ceil(wait / SECOND);
-    throw new RackstartError('rate.limited', 'You ask more often than you may.', { details: { retryAfter } });
+    const message = `You ask more often than you may; ask again in ${String(retryAfter)} s.`;
+    throw new RackstartError('rate.limited', message, { details: { retryAfter } });
   }
 }
 
@@ -103,12 +104,4 @@ export class RateLimit {
     if (usedUntil > now + this.#burst) this.#usedUntil.set(caller, now + this.#burst);
     return Math.max(Math.min(usedUntil, now + this.#burst), now) + this.#interval;
   }
-}
-
-/** One host: its IPv4 address, or the /64 that a single IPv6 host may take any address of (RFC 4291 §2.5.1). */
-function clientOf({ ip }: FastifyRequest): string {
-  // What a proxy forwarded may be anything.
-  if (!ipaddr.isValid(ip)) return 'no address';
-  const address = ipaddr.process(ip);
-  return address.kind() === 'ipv4' ? address.toString() : address.toByteArray().slice(0, 8).join('.');
 }

@@ -1,12 +1,14 @@
 import type { Server } from 'node:http';
 import type { BlockList, Socket } from 'node:net';
 
+import { clientHost } from './client-host.ts';
 import type { Millis } from './clock.ts';
 
 export interface ConnectionCaps {
   /** Without a byte either way, a reader that takes nothing of its answer included. */
   readonly idle: Millis;
   readonly connections: number;
+  /** Or, of IPv6, per /64. */
   readonly connectionsPerAddress: number;
 }
 
@@ -19,18 +21,19 @@ export function capConnections(
   { idle, connections, connectionsPerAddress }: ConnectionCaps,
   proxies?: BlockList,
 ): void {
-  const perAddress = new Map<string, number>();
+  const perHost = new Map<string, number>();
   server.maxConnections = connections;
   server.setTimeout(idle);
   server.on('connection', (socket: Socket) => {
     const address = socket.remoteAddress ?? '';
     if (proxies?.check(address, socket.remoteFamily === 'IPv6' ? 'ipv6' : 'ipv4')) return;
-    const held = (perAddress.get(address) ?? 0) + 1;
-    perAddress.set(address, held);
+    const host = clientHost(address);
+    const held = (perHost.get(host) ?? 0) + 1;
+    perHost.set(host, held);
     socket.once('close', () => {
-      const left = (perAddress.get(address) ?? 1) - 1;
-      if (left === 0) perAddress.delete(address);
-      else perAddress.set(address, left);
+      const left = (perHost.get(host) ?? 1) - 1;
+      if (left === 0) perHost.delete(host);
+      else perHost.set(host, left);
     });
     if (held > connectionsPerAddress) socket.destroy();
   });
