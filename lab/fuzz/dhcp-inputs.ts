@@ -37,7 +37,9 @@ function whoSpeaks(story: Dice): Client {
   const known = `5254007700${story.pick(['01', '02'])}`;
   const few = `5254007701${story.below(64).toString(16).padStart(2, '0')}`;
   const mac = story.pick([known, few, few, story.bytes(6).toString('hex')]);
-  const relay = story.percent(80) ? NOBODY : story.pick([RELAY, RELAY, SERVER, '10.77.0.255', '10.78.0.1', BROADCAST]);
+  const relay = story.percent(65)
+    ? NOBODY
+    : story.pick([RELAY, RELAY, RELAY, RELAY, SERVER, '10.77.0.255', '10.78.0.1', BROADCAST]);
   return { mac, xid: story.below(2 ** 32), relay };
 }
 
@@ -133,6 +135,7 @@ const LONGEST = 1_500;
 const OPTIONS_AT = 240;
 const NOBODY = '0.0.0.0';
 const BROADCAST = '255.255.255.255';
+/** The relay that is listed. */
 export const RELAY = '10.77.0.250';
 const agentInformation = Buffer.from('0104746573740204706f7274', 'hex');
 const telling = [12, 43, 50, 52, 54, 55, 57, 60, 61, 77, 82, 93, 94, 97, 118, 175];

@@ -1,7 +1,7 @@
 import { fuzzTest } from './fuzz-test.ts';
 
-fuzzTest('datagrams to the DHCP server take no reservation, no order and no memory; a known machine boots on', 'dhcp', [
-  'offers',
-  'acknowledgements',
-  'refusals',
-]);
+fuzzTest(
+  'datagrams to the DHCP server and proxy take no reservation, no order and no memory; a known machine boots on',
+  'dhcp',
+  ['offers', 'acknowledgements', 'refusals'],
+);

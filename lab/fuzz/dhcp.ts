@@ -3,31 +3,44 @@ import { EventEmitter } from 'node:events';
 
 import type { Log } from '../../appliance/kernel/log.ts';
 import { openDeviceSocket } from '../../appliance/kernel/native-socket.ts';
+import type { BootDirector } from '../../pxe/boot-plan.ts';
+import type { LeaseBook } from '../../pxe/dhcp/lease-book.ts';
+import { ProxyDhcp } from '../../pxe/dhcp/proxy.ts';
 import { StoreLeaseBook } from '../../pxe/dhcp/records.ts';
+import { RelayAgents } from '../../pxe/dhcp/relay.ts';
 import { DhcpServer } from '../../pxe/dhcp/server.ts';
+import { StoreNetworks } from '../../pxe/dhcp/store-networks.ts';
+import type { StoreNetwork } from '../../pxe/dhcp/store-networks.ts';
 import type { Find, Input, Target } from './campaign.ts';
 import { turns, turnsUntil } from './campaign.ts';
 import { dhcpInput, goodMessage, RELAY } from './dhcp-inputs.ts';
-import { countingLog, LEASES, openSite, SERVER, siteState, SUBNET } from './site.ts';
+import { countingLog, LEASES, openSite, SERVER, siteState } from './site.ts';
 import type { Site } from './site.ts';
 
 /**
- * Two DHCP servers on the real store: one gets datagrams handed to its socket's listener, the other hears port 67 of this
- * network. Every reply is held against what a server may say; time passes a second every 1,000 inputs.
+ * Two DHCP servers with a proxy each, on the real store: one pair gets datagrams handed to its sockets' listeners, the other
+ * hears ports 67 and 4011 of this network. A sequence comes from a client, from the relay that is listed, or for the
+ * proxy. Every reply is held against what a server may say; time passes a second every 1,000 inputs.
  */
 export async function openDhcp(find: Find): Promise<Target> {
   const site = await openSite(4);
   const log = countingLog(find);
   const heard = new Map<string, string>();
   const reserved = new Map(site.machines.map(({ mac, address }) => [mac.replaceAll(':', ''), address]));
-  const reached = { offers: 0, acknowledgements: 0, refusals: 0 };
+  const reached = { offers: 0, acknowledgements: 0, refusals: 0, relayed: 0, proxied: 0 };
   const onReply = (bytes: Buffer) => {
     const complaint = wrongReply(bytes, reserved);
     if (complaint !== undefined) find(`${complaint}: ${bytes.toString('hex')}`);
     reached[bytes[242] === 2 ? 'offers' : bytes[242] === 5 ? 'acknowledgements' : 'refusals']++;
+    if (addressAt(bytes, 24) === RELAY) reached.relayed++;
+    if (bytes[242] !== 6 && addressAt(bytes, 16) === '0.0.0.0' && addressAt(bytes, 20) === SERVER) reached.proxied++;
     heard.set(bytes.toString('hex', 28, 34), addressAt(bytes, 16));
   };
-  const ways = { direct: directWay(site, log, onReply), socket: socketWay(site, log, onReply) };
+  const plane = openPlane(site);
+  const network = await plane.networks.of(SERVER);
+  if (network === undefined) throw new Error('the network to serve is not there');
+  const served: Served = { ...plane, site, log, network };
+  const ways = { direct: directWay(served, onReply), socket: socketWay(served, onReply) };
   let [fed, seconds, first] = [0, 0, ''];
 
   const aSecond = async () => {
@@ -36,7 +49,7 @@ export async function openDhcp(find: Find): Promise<Target> {
   };
   const settle = async () => {
     await ways.socket.arrived();
-    await turnsUntil('all datagrams are dealt with', () => ways.direct.idle() && ways.socket.idle());
+    await turnsUntil('all datagrams are dealt with', () => plane.work.pending === 0);
   };
   const boot = async (way: 'direct' | 'socket', from: string, mac: string): Promise<string> => {
     const replies: Buffer[] = [];
@@ -51,7 +64,7 @@ export async function openDhcp(find: Find): Promise<Target> {
   return {
     reached,
     async feed(input: Input) {
-      ways[input.way].say(dhcpInput(input, heard));
+      ways[input.way].say(dhcpInput(input, heard), input.story.pick(PATHS));
       if (++fed % AT_ONCE === 0) await settle();
       if (fed % A_SECOND === 0) await aSecond();
     },
@@ -68,7 +81,8 @@ export async function openDhcp(find: Find): Promise<Target> {
     },
     async rest() {
       for (const [line, count] of log.lines) {
-        if (count > LINES_A_SECOND * (seconds + 1)) find(`"${line}" is logged ${count} times in ${seconds} s`);
+        if (count > LINES_AT_START + LINES_A_SECOND * seconds)
+          find(`"${line}" is logged ${count} times in ${seconds} s`);
       }
       // Longer than any lease, offer or rest of a declined address: the range is free again.
       await site.clock.advance(2 * 3_600_000);
@@ -113,33 +127,42 @@ const AT_ONCE = 50;
 const A_SECOND = 1_000;
 // One a second of each sort, from each of the two servers.
 const LINES_A_SECOND = 2;
+const LINES_AT_START = 8;
+
+/** From a client to the server, by the relay that is listed, or to the proxy's port. */
+const PATHS = ['client', 'client', 'relay', 'proxy'] as const;
+type Path = (typeof PATHS)[number];
 
 interface ServerWay {
-  say(bytes: Buffer): void;
+  /** By `client` unless told. */
+  say(bytes: Buffer, path?: Path): void;
   /** The next reply to this MAC, in hex without colons. */
   next(mac: string): Promise<Buffer>;
-  /** Whether nothing is being dealt with. */
-  idle(): boolean;
   stop(): Promise<void>;
 }
 
-/** One server; `deliver` tells it of a socket, `work` counts what it does. */
-function serve(site: Site, log: Log, openSocket: () => Socket) {
-  let busy = 0;
+interface Served {
+  readonly site: Site;
+  readonly log: Log;
+  readonly network: StoreNetwork;
+  readonly relays: RelayAgents;
+  readonly director: Pick<BootDirector, 'decide'>;
+}
+
+/** What the servers share: one lease book, the relay that is listed, the director; and a count of what is under way. */
+function openPlane({ store, clock, director }: Site) {
+  const work = { pending: 0 };
   const count = async <T>(promise: Promise<T>): Promise<T> => {
-    busy++;
+    work.pending++;
     try {
       return await promise;
     } finally {
-      busy--;
+      work.pending--;
     }
   };
-  const leases = new StoreLeaseBook({ store: site.store, subnetId: SUBNET, clock: site.clock });
-  const server = new DhcpServer({
-    network: { device: 'lo', serverAddress: SERVER, prefixLength: 24 },
-    openSocket,
-    // Between two calls of the lease book or the director the server waits for nothing but settled promises.
-    leases: {
+  const open = ({ id }: { id: string }): LeaseBook => {
+    const leases = new StoreLeaseBook({ store, subnetId: id, clock });
+    return {
       offer: (client) => count(leases.offer(client)),
       bind: (client, address) => count(leases.bind(client, address)),
       withdraw: (client) => count(leases.withdraw(client)),
@@ -147,22 +170,38 @@ function serve(site: Site, log: Log, openSocket: () => Socket) {
       decline: (client, address) => count(leases.decline(client, address)),
       parameters: (client) => count(leases.parameters(client)),
       isStranger: (mac) => leases.isStranger(mac),
-    },
-    director: { decide: (client) => count(site.director.decide(client)) },
-    loaderFor: (architecture) => ({ 0: 'undionly.kpxe', 7: 'snponly.efi' })[architecture],
-    httpBase: `http://${SERVER}:8080`,
-    timeline: { seen: () => undefined },
-    clock: site.clock,
-    log,
+    };
+  };
+  const networks = new StoreNetworks({ read: store.read, open, clock });
+  const networkOf = (address: string) => count(networks.of(address));
+  const relays = new RelayAgents({ relays: [{ address: RELAY }], networkOf, clock });
+  const decide: BootDirector['decide'] = (client) => count(director.decide(client));
+  return { work, networks, relays, director: { decide } };
+}
+
+/** A DHCP server, and a proxy beside it that has the port 4011 to itself. */
+function serve({ site, log, network, relays, director }: Served, openSocket: (port: number) => Socket) {
+  const { clock } = site;
+  const shared = {
+    ...{ relays, director, clock, log, timeline: { seen: () => undefined }, httpBase: `http://${SERVER}:8080` },
+    loaderFor: (architecture: number) => ({ 0: 'undionly.kpxe', 7: 'snponly.efi' })[architecture],
+  };
+  const server = new DhcpServer({
+    ...shared,
+    network: { device: 'lo', serverAddress: SERVER, prefixLength: 24 },
+    openSocket: ({ port }) => openSocket(port),
+    leases: network.leases,
+  });
+  const proxy = new ProxyDhcp({
+    ...{ ...shared, device: 'lo', serverAddress: SERVER, network },
+    // On port 67 it would answer beside the server.
+    openSocket: ({ port }) => (port === 67 ? (new MemorySocket() as unknown as Socket) : openSocket(port)),
   });
   const stop = new AbortController();
-  const running = server.run(stop.signal);
-  return {
-    idle: () => busy === 0,
-    async stop() {
-      stop.abort();
-      await running;
-    },
+  const running = [server.run(stop.signal), proxy.run(stop.signal)];
+  return async () => {
+    stop.abort();
+    await Promise.all(running);
   };
 }
 
@@ -189,10 +228,14 @@ class Replies {
   }
 }
 
-class FakeSocket extends EventEmitter {
+/** As much of a UDP socket as the servers use. */
+class MemorySocket extends EventEmitter {
   onSend: (bytes: Buffer) => void = () => undefined;
   close(): void {
     this.removeAllListeners();
+  }
+  address(): { address: string; port: number } {
+    return { address: '0.0.0.0', port: 67 };
   }
   send(bytes: Buffer, _port: number, _address: string, done: (error: Error | null) => void): void {
     this.onSend(bytes);
@@ -200,25 +243,34 @@ class FakeSocket extends EventEmitter {
   }
 }
 
-function directWay(site: Site, log: Log, onReply: (bytes: Buffer) => void): ServerWay {
-  const socket = new FakeSocket();
+function directWay(served: Served, onReply: (bytes: Buffer) => void): ServerWay {
   const replies = new Replies(onReply);
-  socket.onSend = (bytes) => replies.take(bytes);
-  const server = serve(site, log, () => socket as unknown as Socket);
+  const sockets = new Map<number, MemorySocket>();
+  const stop = serve(served, (port) => {
+    const socket = new MemorySocket();
+    socket.onSend = (bytes) => replies.take(bytes);
+    sockets.set(port, socket);
+    return socket as unknown as Socket;
+  });
   return {
-    ...server,
-    say: (bytes) => void socket.emit('message', bytes, { address: '10.77.0.33', port: 68 }),
+    stop,
     next: (mac) => replies.next(mac),
+    say(bytes, path = 'client') {
+      const from = path === 'relay' ? { address: RELAY, port: 67 } : { address: '10.77.0.33', port: 68 };
+      sockets
+        .get(path === 'proxy' ? 4011 : 67)
+        ?.emit('message', bytes, { ...from, family: 'IPv4', size: bytes.length });
+    },
   };
 }
 
-function socketWay(site: Site, log: Log, onReply: (bytes: Buffer) => void): ServerWay & { arrived(): Promise<void> } {
+function socketWay(served: Served, onReply: (bytes: Buffer) => void): ServerWay & { arrived(): Promise<void> } {
   const replies = new Replies(onReply);
   let [said, arrived, failed] = [0, 0, 0];
-  const server = serve(site, log, () => {
-    const socket = openDeviceSocket({ device: 'lo', port: 67 });
-    // An answer to a relay that claims the server's own address comes back here, from its own port.
-    socket.on('message', (_, from) => (arrived += from.port === 68 ? 1 : 0));
+  const stop = serve(served, (port) => {
+    const socket = openDeviceSocket({ device: 'lo', port });
+    // An answer to a relay that claims the server's own address comes back here.
+    socket.on('message', (_, { address, port: from }) => (arrived += from === 68 || address === RELAY ? 1 : 0));
     return socket;
   });
   const client = openDeviceSocket({ device: 'lo', port: 68 });
@@ -228,18 +280,18 @@ function socketWay(site: Site, log: Log, onReply: (bytes: Buffer) => void): Serv
     socket.on('error', () => undefined);
   }
   return {
-    ...server,
-    say(bytes) {
-      said++;
-      client.send(bytes, 67, SERVER, (error) => (failed += error === null ? 0 : 1));
-    },
     next: (mac) => replies.next(mac),
+    say(bytes, path = 'client') {
+      said++;
+      const port = path === 'proxy' ? 4011 : 67;
+      (path === 'relay' ? relay : client).send(bytes, port, SERVER, (error) => (failed += error === null ? 0 : 1));
+    },
     async arrived() {
       await turnsUntil('datagrams arrive', () => arrived + failed >= said);
       await turns();
     },
     async stop() {
-      await server.stop();
+      await stop();
       client.close();
       relay.close();
     },
@@ -253,10 +305,10 @@ function wrongReply(bytes: Buffer, reserved: ReadonlyMap<string, string>): strin
   const type = bytes[242]!;
   if (![2, 5, 6].includes(type)) return `a reply of type ${type}`;
   const [mac, address] = [bytes.toString('hex', 28, 34), addressAt(bytes, 16)];
-  // An INFORM's answer and a refusal hold no address.
-  if (address === '0.0.0.0') return type === 2 ? 'an offer of nothing' : undefined;
-  if (type === 6) return 'a refusal with an address';
   const own = reserved.get(mac);
+  // What a proxy, an INFORM's answer and a refusal say holds no address; a proxy knows no strangers.
+  if (address === '0.0.0.0') return type === 2 && own === undefined ? 'an offer of nothing' : undefined;
+  if (type === 6) return 'a refusal with an address';
   if (own !== undefined) return address === own ? undefined : `a known machine is offered ${address}`;
   return inRange(address) ? undefined : `a stranger is offered ${address}`;
 }
