@@ -17,6 +17,7 @@ import { bootRoutes } from './boots.ts';
 import { imageRoutes } from './images.ts';
 import type { InventoryRouteDeps } from './inventory.ts';
 import { inventoryRoutes } from './inventory.ts';
+import { leaseRoutes } from './leases.ts';
 import { liveRoutes } from './live.ts';
 import type { MachineRouteDeps } from './machines.ts';
 import { machineRoutes } from './machines.ts';
@@ -162,6 +163,7 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   serverRoutes(api, deps);
   machineRoutes(api, deps);
   inventoryRoutes(api, deps);
+  leaseRoutes(api, { read: deps.store.read, clock: deps.clock });
   tenantRoutes(api, deps);
   imageRoutes(api, deps.images);
   bootRoutes(api, deps);

@@ -6,6 +6,7 @@ import { databaseCommands } from './database.ts';
 import { demoCommand } from './demo.ts';
 import { flavorCommands } from './flavors.ts';
 import { imageCommands, ramdiskCommands } from './images.ts';
+import { leaseCommands } from './leases.ts';
 import { machineCommands } from './machines.ts';
 import { performanceCommand } from './performance.ts';
 import { placeCommands } from './places.ts';
@@ -31,6 +32,7 @@ export function createProgram(context: CliContext): Command {
   placeCommands(program, context);
   flavorCommands(program, context);
   subnetCommands(program, context);
+  leaseCommands(program, context);
   performanceCommand(program, context);
   tenantCommands(program, context);
   keyCommands(program, context);
