@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { gunzipSync } from 'node:zlib';
 import type { Test } from 'tap';
 
 import { createIds } from '../kernel/ids.ts';
@@ -73,26 +72,29 @@ eachStore('the bundle of a boot is a download', async (t, store, { clock }) => {
   t.equal(codeOf(await bench.operator.get('/boots/boot_none/bundle')), 'not-found');
 });
 
-eachStore("a server's bundle is that of the boot which installed it last", async (t, store, { clock }) => {
+eachStore('the boots that installed a server are found by it', async (t, store, { clock }) => {
   const bench = await rack(t, store, clock);
   const tenant = await bench.tenant('acme');
   const { id } = (await tenant.member.post('/servers', order())).body as { id: string };
-  t.equal(codeOf(await bench.operator.get(`/servers/${id}/bundle`)), 'not-found', 'it has not booted yet');
+  await bench.boot();
+  t.same((await bench.operator.get(`/boots?server=${id}`)).body, { boots: [] }, 'it has not booted yet');
   const session = await bench.install(id, tenant.id);
-  const {
-    operator: { headers },
-  } = bench;
-  const answer = await bench.app.inject({ url: `/api/v1/servers/${id}/bundle`, headers });
-  t.match(answer.headers['content-disposition'], `${session}.tar.gz`);
-  t.match(gunzipSync(answer.rawPayload).toString('latin1'), session);
-  t.equal(codeOf(await tenant.member.get(`/servers/${id}/bundle`)), 'auth.forbidden');
+  await bench.boot();
+  t.match((await bench.operator.get(`/boots?server=${id}`)).body, { boots: [{ session, verb: 'install' }] });
+  t.equal(codeOf(await bench.operator.get('/boots?server=srv_none')), 'not-found');
+  t.equal(codeOf(await bench.operator.get('/boots')), 'request.invalid');
 });
 
 eachStore('boots are for operators', async (t, store, { clock }) => {
   const bench = await rack(t, store, clock);
   const session = await bench.boot();
   const { member } = await bench.tenant('acme');
-  for (const path of [`/machines/${bench.machine}/boots`, `/boots/${session}`, `/boots/${session}/bundle`]) {
+  for (const path of [
+    `/machines/${bench.machine}/boots`,
+    '/boots?server=srv_none',
+    `/boots/${session}`,
+    `/boots/${session}/bundle`,
+  ]) {
     t.equal(codeOf(await member.get(path)), 'auth.forbidden', path);
   }
 });

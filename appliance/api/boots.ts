@@ -1,11 +1,9 @@
 import { Type } from 'typebox';
 
-import { RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import { bootBundle } from '../machines/boot-bundle.ts';
 import type { BootSummary, BootView } from '../machines/boot-history.ts';
 import { listBoots, viewBoot } from '../machines/boot-history.ts';
-import { lastBootOf } from '../machines/boot-records.ts';
 import { viewServer } from '../requests/server-view.ts';
 import type { Store } from '../store/store.ts';
 import type { Api } from './typed-api.ts';
@@ -85,7 +83,25 @@ export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
       },
     },
     async (request) => {
-      const boots = await listBoots(read, request.params.id, request.query);
+      const boots = await listBoots(read, { machineId: request.params.id }, request.query);
+      return { boots: boots.map(present) };
+    },
+  );
+
+  api.get(
+    '/boots',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'List the boots that installed a server, newest first',
+        querystring: Type.Object({ server: Id }, strict),
+        response: { 200: Type.Object({ boots: Type.Array(Boot) }), ...problems },
+      },
+    },
+    async (request) => {
+      const { attempts } = await viewServer(read, request.query.server);
+      const boots = await listBoots(read, { attemptIds: attempts.map(({ attempt }) => attempt.id) }, { limit: 1000 });
       return { boots: boots.map(present) };
     },
   );
@@ -104,11 +120,6 @@ export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
     async (request) => presentView(await viewBoot(read, request.params.session)),
   );
 
-  const send = async (sessionId: string) => ({
-    name: `${sessionId}.tar.gz`,
-    content: await bootBundle(read, await viewBoot(read, sessionId), log),
-  });
-
   api.get(
     '/boots/:session/bundle',
     {
@@ -121,29 +132,9 @@ export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
       },
     },
     async (request, reply) => {
-      const { name, content } = await send(request.params.session);
-      return reply.headers(attachment(name)).send(content);
-    },
-  );
-
-  api.get(
-    '/servers/:id/bundle',
-    {
-      ...operatorOnly,
-      schema: {
-        tags,
-        summary: "The bundle of a server's last boot; a download",
-        params: IdParams,
-        response: { 200: Bundle, ...problems },
-      },
-    },
-    async (request, reply) => {
-      const { id } = request.params;
-      const { attempts } = await viewServer(read, id);
-      const boot = await lastBootOf(read, attempts.at(-1)?.attempt.id ?? '');
-      if (boot === undefined) throw new RackstartError('not-found', `No machine has booted for server ${id}.`);
-      const { name, content } = await send(boot.id);
-      return reply.headers(attachment(name)).send(content);
+      const { session } = request.params;
+      const bundle = await bootBundle(read, await viewBoot(read, session), log);
+      return reply.headers(attachment(`${session}.tar.gz`)).send(bundle);
     },
   );
 }

@@ -34,6 +34,9 @@ test("a machine's boots are listed, shown and downloaded from the command line",
   const [session = ''] = /boot_\w+/.exec(list) ?? [];
   t.match(await ask('boot', 'list', 'm1', '--before', '1', '--limit', '5', '--json'), /^\{"boots":\[\]\}\n$/);
 
+  t.match((await served.ask(['boot', 'list'])).err, /Whose boots\?/);
+  t.match((await served.ask(['boot', 'list', '--server', 'srv_none'])).err, /not-found/);
+
   const shown = await ask('boot', 'show', session);
   t.match(shown, new RegExp(`^session +${session}\\nmachine +m1\\nordered +inspect, its boot 1\\n`));
   t.match(shown, /^power +\S+Z/m);

@@ -26,6 +26,12 @@ interface Boot {
   readonly endedAt: string | null;
 }
 
+interface ListOptions extends RemoteOptions {
+  readonly server?: string;
+  readonly limit?: number;
+  readonly before?: number;
+}
+
 export function bootCommands(program: Command, context: CliContext): void {
   const group = program.command('boot').description('what machines did when they booted for us; for operators');
   listCommand(group, context);
@@ -36,23 +42,28 @@ export function bootCommands(program: Command, context: CliContext): void {
 function listCommand(group: Command, context: CliContext): void {
   asksApi(
     group
-      .command('list <machine>')
-      .description("list a machine's boots, newest first")
+      .command('list [machine]')
+      .description("list a machine's boots, newest first, or those that installed a server")
+      .option('--server <id>', 'instead of a machine')
       .option('--limit <number>', 'at most', integer)
       .option('--before <generation>', 'only older ones', integer),
-  ).action(async (nameOrId: string, options: RemoteOptions & { limit?: number; before?: number }) => {
+  ).action(async (machine: string | undefined, options: ListOptions) => {
+    if ((machine === undefined) === (options.server === undefined)) {
+      throw new UsageError('Whose boots?', 'Name a machine, or a server: rackstart boot list --server ID.');
+    }
     const { api, answer } = await connect(context, options);
-    const { limit, before } = options;
-    const page = new URLSearchParams();
-    if (limit !== undefined) page.set('limit', String(limit));
-    if (before !== undefined) page.set('before', String(before));
-    const path = `/machines/${await idOf(api, 'machines', nameOrId)}/boots?${page.toString()}`;
-    const list = (await api.get(path)) as { boots: Boot[] };
+    const path = machine === undefined ? '/boots' : `/machines/${await idOf(api, 'machines', machine)}/boots`;
+    const list = (await api.get(`${path}?${pageOf(options)}`)) as { boots: Boot[] };
     const rows = list.boots.map(({ generation, verb, state, openedAt, endedAt, endReason, session }) => {
       return [generation, verb, state, openedAt, span(openedAt, endedAt), session, endReason];
     });
     answer(list, table(['boot', 'ordered', 'state', 'opened', 'time', 'session', 'ended by'], rows));
   });
+}
+
+function pageOf({ server, limit, before }: ListOptions): string {
+  const page = Object.entries({ server, limit, before }).filter(([, value]) => value !== undefined);
+  return new URLSearchParams(page.map(([name, value]): [string, string] => [name, String(value)])).toString();
 }
 
 function showCommand(group: Command, context: CliContext): void {

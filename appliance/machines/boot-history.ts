@@ -38,15 +38,25 @@ export interface BootPage {
   readonly before?: number;
 }
 
-/** The boots of a machine, newest first. Error: `not-found` for an unknown machine. */
-export async function listBoots(read: Reader, machineId: string, { limit, before }: BootPage): Promise<BootSummary[]> {
+/** Whose boots: a machine's, or those that were made to install something. */
+export type BootsOf = { readonly machineId: string } | { readonly attemptIds: readonly string[] };
+
+/** Newest first. Error: `not-found` for an unknown machine. */
+export async function listBoots(read: Reader, of: BootsOf, { limit, before }: BootPage): Promise<BootSummary[]> {
+  const some = boots(read)
+    .orderBy('boot_sessions.opened_at', 'desc')
+    .orderBy('boot_sessions.generation', 'desc')
+    .limit(limit);
+  if ('attemptIds' in of) {
+    if (of.attemptIds.length === 0) return [];
+    return (await some.where('boot_orders.attempt_id', 'in', of.attemptIds).execute()).map(summaryOf);
+  }
+  const { machineId } = of;
   const machine = await read.selectFrom('machines').select('id').where('id', '=', machineId).executeTakeFirst();
   if (machine === undefined) throw new RackstartError('not-found', `There is no machine ${machineId}.`);
-  const rows = await boots(read)
+  const rows = await some
     .where('boot_sessions.machine_id', '=', machineId)
     .$if(before !== undefined, (query) => query.where('boot_sessions.generation', '<', before ?? 0))
-    .orderBy('boot_sessions.generation', 'desc')
-    .limit(limit)
     .execute();
   return rows.map(summaryOf);
 }
