@@ -10,6 +10,14 @@ export function parseMac(text: string): Mac | undefined {
   return multicast || mac === '00:00:00:00:00:00' ? undefined : (mac as Mac);
 }
 
+/** The same of six bytes. */
+export function macOfBytes(bytes: Uint8Array): Mac | undefined {
+  if (bytes.length !== 6 || ((bytes[0] ?? 1) & 1) === 1 || bytes.every((byte) => byte === 0)) return undefined;
+  let mac = '';
+  for (const byte of bytes) mac += `${mac === '' ? '' : ':'}${byte < 16 ? '0' : ''}${byte.toString(16)}`;
+  return mac as Mac;
+}
+
 /** As iPXE writes it with `${mac:hexhyp}`, and as paths carry it. */
 export function hyphenated(mac: Mac): string {
   return mac.replaceAll(':', '-');

@@ -1,5 +1,5 @@
 import type { BootClient, BootStageClient, Mac } from '../boot-client.ts';
-import { parseMac } from '../boot-client.ts';
+import { macOfBytes } from '../boot-client.ts';
 import { option, readArchitecture, readMachineUuid, readText, readUserClasses } from './options.ts';
 import type { DhcpPacket } from './packet.ts';
 
@@ -30,6 +30,5 @@ const MAC_LENGTH = 6;
 
 function macOf({ hardwareType, hardwareLength, chaddr }: DhcpPacket): Mac | undefined {
   if (hardwareType !== ETHERNET || hardwareLength !== MAC_LENGTH) return undefined;
-  const hex = Buffer.from(chaddr.subarray(0, MAC_LENGTH)).toString('hex');
-  return parseMac(hex.replace(/(..)(?=.)/g, '$1:'));
+  return macOfBytes(chaddr.subarray(0, MAC_LENGTH));
 }

@@ -57,15 +57,13 @@ export function readAddress(options: Options, code: number): string | undefined 
 }
 
 export function addresses(...list: readonly string[]): Uint8Array {
-  const bytes = Buffer.alloc(4 * list.length);
-  list.forEach((address, index) => bytes.writeUInt32BE(ipv4ToNumber(address), 4 * index));
+  const bytes = new Uint8Array(4 * list.length);
+  list.forEach((address, index) => bytes.set(uint32(ipv4ToNumber(address)), 4 * index));
   return bytes;
 }
 
 export function uint32(value: number): Uint8Array {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
+  return Uint8Array.of(value >>> 24, value >>> 16, value >>> 8, value);
 }
 
 /** Printable ASCII, at most 128 characters, without the zero that some firmware appends; undefined for anything else. */
@@ -179,7 +177,7 @@ const IP_AND_UDP_HEADERS = 28;
 
 function readUint(options: Options, code: number, length: 2 | 4): number | undefined {
   const value = options.get(code);
-  return value?.length === length ? Buffer.from(value).readUIntBE(0, length) : undefined;
+  return value?.length === length ? value.reduce((number, byte) => number * 256 + byte, 0) : undefined;
 }
 
 function idText(value: Uint8Array | undefined): string | undefined {
