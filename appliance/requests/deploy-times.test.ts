@@ -98,6 +98,8 @@ sqliteStore('times are forgotten after 30 days, and none so old is written again
   };
   t.same(await recordedAt(oldEnd + TIMES_KEPT - MINUTE), [old.attemptId, young.attemptId]);
   t.same(await recordedAt(oldEnd + TIMES_KEPT + MINUTE), [young.attemptId]);
+  await store.transaction((tx) => tx.deleteFrom('deploy_stages').execute());
+  t.same(await recordedAt(oldEnd + 2 * TIMES_KEPT), []);
 });
 
 /** How long the machine of these tests takes to come by. */
