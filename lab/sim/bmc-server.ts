@@ -27,7 +27,7 @@ export interface BmcServerOptions {
   password: string;
   chassis: SimulatedChassis;
   faults?: BmcFaults;
-  /** How many may be logged in at once; 8 unless told: real ones have few. */
+  /** How many may be logged in at once; 32 unless told. Many real ones have four. */
   sessions?: number;
   clock?: Clock;
 }
@@ -73,7 +73,7 @@ export async function startBmcServer(options: BmcServerOptions): Promise<BmcServ
     log: new SystemEventLog(clock),
     sol: new SerialOverLan(chassis.serial, port),
   };
-  const bmc = new SimulatedBmc({ ...options, sessions: options.sessions ?? 8, clock }, parts, mishaps);
+  const bmc = new SimulatedBmc({ ...options, sessions: options.sessions ?? 32, clock }, parts, mishaps);
   socket.on('message', (packet, from) => {
     if (!mishaps.isDeaf()) bmc.hear(packet, (answer) => send(answer, from));
   });
