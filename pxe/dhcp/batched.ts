@@ -9,13 +9,15 @@ export type WorkTogether<Item, Answer> = (items: readonly Item[]) => Promise<rea
 export class Batched<Item, Answer> {
   readonly #work: WorkTogether<Item, Answer>;
   readonly #most: number;
+  readonly #ready: () => Promise<void>;
   #waiting: Waiting<Item, Answer>[] = [];
   #working = false;
 
-  /** At most `most` items are worked on together. */
-  constructor(work: WorkTogether<Item, Answer>, most: number) {
+  /** At most `most` items are worked on together, and none before `ready` resolves. */
+  constructor(work: WorkTogether<Item, Answer>, most: number, ready: () => Promise<void> = () => Promise.resolve()) {
     this.#work = work;
     this.#most = most;
+    this.#ready = ready;
   }
 
   /** How many wait for a batch to begin. */
@@ -33,6 +35,7 @@ export class Batched<Item, Answer> {
   async #run(): Promise<void> {
     this.#working = true;
     while (this.#waiting.length > 0) {
+      await this.#ready();
       await this.#gather();
       const batch = this.#waiting.splice(0, this.#most);
       try {

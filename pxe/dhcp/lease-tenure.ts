@@ -37,13 +37,21 @@ export class LeaseTenure {
   readonly #displaced: ReadonlySet<Mac>;
   readonly #journal: Batched<LeaseRow, Written>;
   #lostAt: Millis | undefined;
+  /** A commit stops the process for as long as the disk takes. It then has as long for everything else, while more gathers. */
+  #restUntil: Millis = 0;
 
   private constructor(options: TenureOptions, epoch: number, table: LeaseTable, displaced: ReadonlySet<Mac>) {
     this.#options = options;
     this.#epoch = epoch;
     this.#table = table;
     this.#displaced = displaced;
-    this.#journal = new Batched((rows) => this.#write(rows), MOST_TOGETHER);
+    const { clock } = options;
+    const never = new AbortController().signal;
+    this.#journal = new Batched(
+      (rows) => this.#write(rows),
+      MOST_TOGETHER,
+      () => clock.sleepUntil(this.#restUntil, never),
+    );
   }
 
   static begin(options: TenureOptions): Promise<LeaseTenure> {
@@ -152,6 +160,7 @@ export class LeaseTenure {
 
   async #write(rows: readonly LeaseRow[]): Promise<Written[]> {
     const { store, subnetId, clock } = this.#options;
+    const began = clock.now();
     const held = await store.transaction(async (tx) => {
       if (!(await isEpoch(tx, subnetId, this.#epoch))) return undefined;
       const found = await heldAmong(tx, store.dialect, subnetId, rows);
@@ -159,6 +168,8 @@ export class LeaseTenure {
       await writeLeases(tx, store.dialect, lastOfEach(free));
       return found;
     });
+    const ended = clock.now();
+    this.#restUntil = ended + Math.min(Math.max(0, ended - began), LONGEST_REST);
     if (held === undefined) {
       this.#lostAt ??= clock.now();
       throw fenced(subnetId);
@@ -181,7 +192,8 @@ type Written = 'done' | 'held' | 'known';
 /** A client that answers an offer does so within seconds. */
 const OFFER_TIME: Millis = MINUTE;
 const DECLINE_REST: Millis = 10 * MINUTE;
-const MOST_TOGETHER = 128;
+const MOST_TOGETHER = 256;
+const LONGEST_REST: Millis = 50;
 /** Some tens of milliseconds of writing. */
 const MOST_WAITING = 256;
 

@@ -207,6 +207,29 @@ eachStore(
   },
 );
 
+eachStore('after a write that took long, as long goes by before the next', async (t, store, { clock }) => {
+  await seedSubnet(store);
+  let took = 0;
+  const slow: Store = {
+    ...store,
+    transaction: async (work) => {
+      const result = await store.transaction(work);
+      await clock.advance(took);
+      return result;
+    },
+  };
+  const book = bookOf(slow, clock);
+  const { address } = (await book.offer(one))!;
+  took = 20;
+  await book.bind(one, address);
+  const done = clock.now();
+  const again = book.bind(one, address);
+  while (clock.nextWake() === undefined) await new Promise((resolve) => setImmediate(resolve));
+  t.equal(clock.nextWake(), done + 20);
+  await clock.advance(20);
+  t.equal((await again).kind, 'bound');
+});
+
 eachStore('a lease that could not be written is not told, and can be asked for again', async (t, store, { clock }) => {
   await seedSubnet(store, { leaseLast: '10.77.0.101' });
   let broken = false;
