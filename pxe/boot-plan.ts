@@ -5,7 +5,8 @@ export type BootVerb = 'inspect' | 'wait' | 'install' | 'wipe';
 
 /** What a machine that asks shall do. No order means local disk, never install. */
 export type BootDecision =
-  | { readonly verb: 'ignore'; readonly why: string }
+  /** With a code when it is a known machine's MAC, and not that machine: an engineer should know. */
+  | { readonly verb: 'ignore'; readonly why: string; readonly code?: 'boot.mismatch' }
   | { readonly verb: 'local-disk'; readonly why: string }
   | {
       readonly verb: BootVerb;

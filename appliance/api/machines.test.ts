@@ -111,3 +111,26 @@ eachStore(
     t.same(held, [{ address: '10.1.0.10' }], 'its boot address stays');
   },
 );
+
+eachStore('an operator says where a NIC is plugged in, and takes it back', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  const { rack } = await described(bench, store);
+  const { operator } = bench;
+  const plugged = [{ ...nics[0], switchPort: 'sw-7/eth3' }];
+  const { id } = (await operator.post('/machines', { name: 'm1', rack, bmc, nics: plugged })).body as Machine;
+  t.match((await operator.get(`/machines/${id}`)).body, { nics: [{ switchPort: 'sw-7/eth3' }] });
+  const nic = `/machines/${id}/nics/52-54-00-00-00-0A`;
+  const moved = await operator.send('PATCH', nic, { switchPort: '10.78.0.1/0x00040007' });
+  t.match(moved, { status: 200, body: { nics: [{ mac: '52:54:00:00:00:0a', switchPort: '10.78.0.1/0x00040007' }] } });
+  const anywhere = await operator.send('PATCH', nic, { switchPort: null });
+  t.match(anywhere.body, { nics: [{ switchPort: null }] });
+
+  t.same(complaints(await operator.send('PATCH', nic, { switchPort: '' })), ['/switchPort']);
+  t.same(complaints(await operator.send('PATCH', nic, { switchPort: 'sw\n7' })), ['/switchPort']);
+  t.equal((await operator.send('PATCH', nic, {})).status, 400);
+  const other = `/machines/${id}/nics/52-54-00-00-00-99`;
+  t.equal((await operator.send('PATCH', other, { switchPort: null })).status, 404);
+  t.equal((await operator.send('PATCH', nic.replace(id, 'mch_none'), { switchPort: null })).status, 404);
+  const { member } = await bench.tenant('acme');
+  t.equal((await member.send('PATCH', nic, { switchPort: null })).status, 403);
+});

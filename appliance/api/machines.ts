@@ -33,6 +33,16 @@ export interface MachineRouteDeps {
 const Role = Type.Union([Type.Literal('provisioning'), Type.Literal('customer'), Type.Literal('both')]);
 const DiskType = Type.Union([Type.Literal('nvme'), Type.Literal('ssd'), Type.Literal('hdd')]);
 
+const MacText = Type.String({ pattern: '^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$' });
+const SwitchPort = Type.String({
+  minLength: 1,
+  maxLength: 200,
+  pattern: '^[ -~]+$',
+  description:
+    'Where the NIC is plugged in, as a trusted DHCP relay tells it: its remote id (or its address), a slash, its ' +
+    'circuit id. A boot that such a relay tells from another port is refused.',
+});
+
 const NewMachineBody = Type.Object(
   {
     name: Name,
@@ -48,10 +58,10 @@ const NewMachineBody = Type.Object(
       },
       strict,
     ),
-    nics: Type.Array(
-      Type.Object({ mac: Type.String({ pattern: '^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$' }), role: Role }, strict),
-      { minItems: 1, maxItems: 16 },
-    ),
+    nics: Type.Array(Type.Object({ mac: MacText, role: Role, switchPort: Type.Optional(SwitchPort) }, strict), {
+      minItems: 1,
+      maxItems: 16,
+    }),
     disk: Type.Optional(
       Type.Object(
         {
@@ -88,6 +98,7 @@ const Machine = Type.Object({
       name: Type.Union([Type.String(), Type.Null()]),
       role: Type.String(),
       address: Type.Union([Type.String(), Type.Null()]),
+      switchPort: Type.Union([Type.String(), Type.Null()]),
     }),
   ),
   disks: Type.Array(
@@ -167,6 +178,34 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
       schema: { tags, summary: 'Show a machine', params: IdParams, response: { 200: Machine, ...problems } },
     },
     async (request) => present(read, request.params.id),
+  );
+
+  api.patch(
+    '/machines/:id/nics/:mac',
+    {
+      ...operatorOnly,
+      schema: {
+        tags,
+        summary: 'Say where a NIC is plugged in, or (null) that any port will do',
+        params: Type.Object({ id: Id, mac: MacText }, strict),
+        body: Type.Object({ switchPort: Type.Union([SwitchPort, Type.Null()]) }, strict),
+        response: { 200: Machine, ...problems },
+      },
+    },
+    async (request) => {
+      const { id, mac } = request.params;
+      await findMachine(read, id);
+      const { numUpdatedRows } = await store.transaction((tx) =>
+        tx
+          .updateTable('machine_nics')
+          .set({ switch_port: request.body.switchPort })
+          .where('machine_id', '=', id)
+          .where('mac', '=', parseMac(mac) ?? mac)
+          .executeTakeFirst(),
+      );
+      if (numUpdatedRows === 0n) throw new RackstartError('not-found', `Machine ${id} has no NIC ${mac}.`);
+      return present(read, id);
+    },
   );
 
   api.get(
@@ -262,13 +301,13 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
 
 function checkedNics(nics: Static<typeof NewMachineBody>['nics']): NewMachine['nics'] {
   const seen = new Set<Mac>();
-  return nics.map(({ mac: text, role }, index) => {
+  return nics.map(({ mac: text, ...rest }, index) => {
     const field = `/nics/${String(index)}/mac`;
     const mac = parseMac(text);
     if (mac === undefined) throw invalid(field, 'A NIC has no multicast or zero address.');
     if (seen.has(mac)) throw invalid(field, 'This is another NIC of the same machine.');
     seen.add(mac);
-    return { mac, role };
+    return { mac, ...rest };
   });
 }
 
@@ -286,6 +325,7 @@ async function present(read: Reader, id: string) {
       join.onRef('addresses.holder_id', '=', 'machine_nics.mac').on('addresses.holder_kind', '=', 'nic'),
     )
     .select(['machine_nics.mac', 'machine_nics.name', 'machine_nics.role', 'addresses.address'])
+    .select('machine_nics.switch_port as switchPort')
     .where('machine_nics.machine_id', '=', id)
     .orderBy('machine_nics.mac')
     .execute();

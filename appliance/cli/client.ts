@@ -46,6 +46,11 @@ export class ApiClient {
     });
   }
 
+  patch(path: string, body: object): Promise<unknown> {
+    const headers = { 'content-type': 'application/json' };
+    return this.#call(path, { method: 'PATCH', headers, body: JSON.stringify(body) });
+  }
+
   /** A route that takes no body. */
   act(path: string): Promise<unknown> {
     return this.#call(path, { method: 'POST' });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { place } from './cli.fixture.ts';
 
-test('leases and other DHCP servers are listed, for people and for programs', async (t) => {
+test('leases, other DHCP servers and switch ports are told, to people and to programs', async (t) => {
   const here = place(t);
   const served = await here.serve();
   const ok = async (...args: string[]) => {
@@ -41,5 +41,10 @@ test('leases and other DHCP servers are listed, for people and for programs', as
   const unknown = await served.ask(['lease', 'list', '--subnet', '10.3.0.0/24']);
   t.equal(unknown.code, 1);
   t.match(unknown.err, /There is no subnet 10\.3\.0\.0\/24/);
+
+  const nic = ['machine', 'nic', 'm1', '52:54:00:00:00:01'];
+  t.match(await ok(...nic, '--switch-port', 'sw-7/eth3'), /52:54:00:00:00:01 .* sw-7\/eth3\n/);
+  t.match(JSON.parse(await ok(...nic, '--any-switch-port', '--json')), { nics: [{ switchPort: null }] });
+  t.match((await served.ask(nic)).err, /Say where it is plugged in/);
   t.equal((await served.stop()).code, 0);
 });

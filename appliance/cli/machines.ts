@@ -26,7 +26,13 @@ interface Machine {
   readonly cores: number | null;
   readonly memoryMib: number | null;
   readonly bmc: { readonly kind: string; readonly address: string; readonly port: number };
-  readonly nics: readonly { mac: string; name: string | null; role: string; address: string | null }[];
+  readonly nics: readonly {
+    mac: string;
+    name: string | null;
+    role: string;
+    address: string | null;
+    switchPort: string | null;
+  }[];
   readonly disks: readonly { name: string; bytes: number; type: string; serial: string; model: string }[];
 }
 
@@ -51,6 +57,7 @@ export function machineCommands(program: Command, context: CliContext): void {
   const group = program.command('machine').description('the fleet; for operators');
   addCommand(group, context);
   readCommands(group, context);
+  nicCommand(group, context);
   powerCommand(group, context);
   careCommand(group, context, 'inspect', "read a machine's hardware again");
   careCommand(group, context, 'readmit', 'lift a quarantine: a dirty disk is wiped, a clean one inspected');
@@ -96,6 +103,31 @@ function readCommands(group: Command, context: CliContext): void {
     async (nameOrId: string, options: RemoteOptions) => {
       const { api, answer } = await connect(context, options);
       const machine = (await api.get(`/machines/${await idOf(api, 'machines', nameOrId)}`)) as Machine;
+      answer(machine, sheet(machine));
+    },
+  );
+}
+
+function nicCommand(group: Command, context: CliContext): void {
+  asksApi(
+    group
+      .command('nic <machine> <mac>')
+      .description('say where a NIC is plugged in: boots that a trusted DHCP relay tells from another port are refused')
+      .option('--switch-port <port>', 'as the timeline tells it, such as sw-7/eth3')
+      .option('--any-switch-port', 'forget where it is plugged in'),
+  ).action(
+    async (
+      nameOrId: string,
+      mac: string,
+      options: RemoteOptions & { switchPort?: string; anySwitchPort?: boolean },
+    ) => {
+      const { switchPort, anySwitchPort = false } = options;
+      if ((switchPort === undefined) !== anySwitchPort) {
+        throw new UsageError('Say where it is plugged in.', 'Either --switch-port PORT or --any-switch-port.');
+      }
+      const { api, answer } = await connect(context, options);
+      const path = `/machines/${await idOf(api, 'machines', nameOrId)}/nics/${encodeURIComponent(mac)}`;
+      const machine = (await api.patch(path, { switchPort: switchPort ?? null })) as Machine;
       answer(machine, sheet(machine));
     },
   );
@@ -165,11 +197,11 @@ function sheet(machine: Machine): string {
     BMC: `${bmc.kind} ${bmc.address}:${String(bmc.port)}`,
     disk: rest.diskState,
   });
-  const nicRows = nics.map(({ mac, name, role, address }) => [mac, name, role, address]);
+  const nicRows = nics.map(({ mac, name, role, address, switchPort }) => [mac, name, role, address, switchPort]);
   const diskRows = disks.map(({ name, bytes, type, serial, model }) => [name, megabytes(bytes), type, serial, model]);
   return [
     lines,
-    table(['NIC', 'name', 'role', 'address'], nicRows),
+    table(['NIC', 'name', 'role', 'address', 'switch port'], nicRows),
     ...(disks.length === 0 ? [] : [table(['disk', 'size', 'type', 'serial', 'model'], diskRows)]),
   ].join('\n');
 }

@@ -54,13 +54,17 @@ export class StoreBootDirector implements BootDirector {
     const machine = await store.read
       .selectFrom('machine_nics')
       .innerJoin('machines', 'machines.id', 'machine_nics.machine_id')
-      .select(['machines.id', 'machines.smbios_uuid'])
+      .select(['machines.id', 'machines.smbios_uuid', 'machine_nics.switch_port'])
       .where('machine_nics.mac', '=', client.mac)
       .executeTakeFirst();
     if (machine === undefined) return { verb: 'ignore', why: 'unknown MAC' };
     const known = machine.smbios_uuid;
     const stranger = client.uuid !== undefined && known !== null && client.uuid.toLowerCase() !== known;
-    if (stranger) return { verb: 'ignore', why: 'another SMBIOS UUID than the one inspected' };
+    if (stranger) return mismatch('another SMBIOS UUID than the one inspected');
+    const port = machine.switch_port;
+    if (client.port !== undefined && port !== null && client.port !== port) {
+      return mismatch(`the relay names the switch port ${client.port}, the inventory ${port}`);
+    }
     const boot = await openBoot(store.read, machine.id);
     if (boot === undefined || boot.order.state !== 'pending') return { verb: 'local-disk', why: 'no order' };
     if (!isOpen(boot, clock.now())) return { verb: 'local-disk', why: 'the boot window has closed' };
@@ -240,6 +244,10 @@ export class StoreBootDirector implements BootDirector {
     const plan = plan_digest === null ? undefined : await readPlan(store.read, plan_digest);
     return orderLines(boot, plan, imagesUrl);
   }
+}
+
+function mismatch(why: string): BootDecision {
+  return { verb: 'ignore', why, code: 'boot.mismatch' };
 }
 
 function nextNudge(events: EventLog): { signal: AbortSignal; ignore: () => void } {

@@ -28,7 +28,7 @@ export interface NewMachine {
     readonly cipherSuite: 3 | 17;
   };
   /** The first NIC is the one that boots by PXE. */
-  readonly nics: readonly { readonly mac: Mac; readonly role: MachineNicRow['role'] }[];
+  readonly nics: readonly { readonly mac: Mac; readonly role: MachineNicRow['role']; readonly switchPort?: string }[];
   readonly diskRule: DiskRule;
 }
 
@@ -88,7 +88,11 @@ export async function enrolMachine(
     .execute();
   await tx
     .insertInto('machine_nics')
-    .values(machine.nics.map(({ mac, role }) => ({ mac, machine_id: id, name: null, role, speed_mbps: null })))
+    .values(
+      machine.nics.map(({ mac, role, switchPort = null }) => {
+        return { mac, machine_id: id, name: null, role, speed_mbps: null, switch_port: switchPort };
+      }),
+    )
     .execute();
   const subnet = await provisioningSubnet(tx, rack.region_id);
   await holdAddress(tx, subnet, 'reservations', { kind: 'nic', id: boots.mac, tenantId: null }, at);

@@ -1,14 +1,18 @@
 import type { Mac } from '../../pxe/boot-client.ts';
 import type { BootDirector } from '../../pxe/boot-plan.ts';
+import type { EventLog } from '../events/event-log.ts';
 import { createEventLog } from '../events/event-log.ts';
 import { Sequencer } from '../events/sequencer.ts';
+import type { Clock } from '../kernel/clock.ts';
 import { MINUTE } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import type { Ids } from '../kernel/ids.ts';
 import { createIds } from '../kernel/ids.ts';
 import { silentLog } from '../kernel/log.ts';
 import { Secret } from '../kernel/secret.ts';
 import { eachStore } from '../store/test-stores.ts';
 import type { Store } from '../store/store.ts';
+import { StoreBootDirector } from './boot-director.ts';
 import { enrolMachine } from './enrol.ts';
 import { watched } from './watched-director.ts';
 
@@ -21,7 +25,7 @@ eachStore(
     const ids = createIds(clock);
     const sequencer = new Sequencer({ store, clock, log: silentLog });
     const events = createEventLog({ store, clock, ids, sequencer });
-    const machineId = await machine(store, MAC);
+    const machineId = await machine(store, MAC, { events, ids, clock });
     const refusing = { script: () => Promise.reject(new RackstartError('boot.token-refused', 'no')) };
     const director = watched(refusing as unknown as BootDirector, { store, events, clock });
     const knock = (mac: Mac) => t.rejects(director.script(mac, new Secret('guess')), { code: 'boot.token-refused' });
@@ -38,37 +42,73 @@ eachStore(
     await clock.advance(10 * MINUTE);
     await knock(MAC);
     t.same(await alerts(), [machineId, machineId]);
-
-    async function machine(of: Store, mac: Mac): Promise<string> {
-      return of.transaction(async (tx) => {
-        await tx.insertInto('regions').values({ id: 'reg_1', name: 'lab' }).execute();
-        await tx.insertInto('racks').values({ id: 'rck_1', region_id: 'reg_1', name: 'r1' }).execute();
-        const range = { server_first: '10.0.0.100', server_last: '10.0.0.200', lease_first: null, lease_last: null };
-        await tx
-          .insertInto('subnets')
-          .values({
-            ...range,
-            id: 'net_1',
-            region_id: 'reg_1',
-            role: 'both',
-            family: 4,
-            cidr: '10.0.0.0/24',
-            gateway: null,
-            dns: '[]',
-            reserved_first: '10.0.0.10',
-            reserved_last: '10.0.0.20',
-          })
-          .execute();
-        const password = new Secret('x');
-        const bmc = { kind: 'ipmi', address: '10.1.0.1', port: 623, username: 'a', password, cipherSuite: 17 } as const;
-        const nics = [{ mac, role: 'both' }] as const;
-        return enrolMachine(
-          tx,
-          { events, ids, seal: () => 'sealed' },
-          { name: 'm1', rackId: 'rck_1', bmc, nics, diskRule: { minBytes: 0 } },
-          { actor: 'test', at: clock.now() },
-        );
-      });
-    }
   },
 );
+
+eachStore(
+  'a boot that a relay tells from another switch port is refused, and alerts once in ten minutes',
+  async (t, store, { clock }) => {
+    const ids = createIds(clock);
+    const sequencer = new Sequencer({ store, clock, log: silentLog });
+    const events = createEventLog({ store, clock, ids, sequencer });
+    const machineId = await machine(store, MAC, { events, ids, clock }, 'sw-7/eth3');
+    const tokenKey = Buffer.alloc(32);
+    const asked = new StoreBootDirector({ store, events, tokenKey, clock, imagesUrl: 'http://10.0.0.1/images' });
+    const director = watched(asked, { store, events, clock });
+    const decide = (port?: string) =>
+      director.decide({ mac: MAC, kind: 'pxe-rom', architecture: 7, ...(port === undefined ? {} : { port }) });
+    const alerts = async () => {
+      await sequencer.sequence();
+      return (await events.read(0, 100)).flatMap((event) => (event.type === 'alert.raised' ? [event.data] : []));
+    };
+
+    t.match(await decide(), { verb: 'local-disk' }, 'no relay told a port');
+    t.match(await decide('sw-7/eth3'), { verb: 'local-disk' });
+    t.same(await alerts(), []);
+    for (let round = 0; round < 2; round++) {
+      t.match(await decide('sw-7/eth4'), { verb: 'ignore', why: /sw-7\/eth4.*sw-7\/eth3/ });
+    }
+    t.match(await alerts(), [{ subject: machineId, code: 'boot.mismatch', message: /52:54:00:77:00:01.*sw-7\/eth4/ }]);
+    t.equal((await alerts()).length, 1);
+    await store.transaction((tx) => tx.updateTable('machine_nics').set({ switch_port: null }).execute());
+    t.match(await decide('sw-7/eth4'), { verb: 'local-disk' }, 'where the inventory names none, any will do');
+  },
+);
+
+interface Enrolling {
+  readonly events: EventLog;
+  readonly ids: Ids;
+  readonly clock: Clock;
+}
+
+async function machine(of: Store, mac: Mac, { events, ids, clock }: Enrolling, switchPort?: string): Promise<string> {
+  return of.transaction(async (tx) => {
+    await tx.insertInto('regions').values({ id: 'reg_1', name: 'lab' }).execute();
+    await tx.insertInto('racks').values({ id: 'rck_1', region_id: 'reg_1', name: 'r1' }).execute();
+    const range = { server_first: '10.0.0.100', server_last: '10.0.0.200', lease_first: null, lease_last: null };
+    await tx
+      .insertInto('subnets')
+      .values({
+        ...range,
+        id: 'net_1',
+        region_id: 'reg_1',
+        role: 'both',
+        family: 4,
+        cidr: '10.0.0.0/24',
+        gateway: null,
+        dns: '[]',
+        reserved_first: '10.0.0.10',
+        reserved_last: '10.0.0.20',
+      })
+      .execute();
+    const password = new Secret('x');
+    const bmc = { kind: 'ipmi', address: '10.1.0.1', port: 623, username: 'a', password, cipherSuite: 17 } as const;
+    const nics = [{ mac, role: 'both', ...(switchPort === undefined ? {} : { switchPort }) }] as const;
+    return enrolMachine(
+      tx,
+      { events, ids, seal: () => 'sealed' },
+      { name: 'm1', rackId: 'rck_1', bmc, nics, diskRule: { minBytes: 0 } },
+      { actor: 'test', at: clock.now() },
+    );
+  });
+}

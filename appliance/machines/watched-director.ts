@@ -25,7 +25,14 @@ export function watched(director: BootDirector, deps: WatchDeps): BootDirector {
   const watch = <T>(entered: Entered, answer: Promise<T>) => alertOnRefusal(deps, entered, answer);
   const session = (bearer: Secret) => ({ sessionId: tokenId(bearer) });
   return {
-    decide: (client) => director.decide(client),
+    async decide(client) {
+      const decision = await director.decide(client);
+      if (decision.verb === 'ignore' && decision.code !== undefined) {
+        const message = `A boot of ${client.mac} was refused: ${decision.why}.`;
+        await raise(deps, { mac: client.mac }, new RackstartError(decision.code, message));
+      }
+      return decision;
+    },
     script: (mac, token) => watch({ mac }, director.script(mac, token)),
     claim: (claim) => watch({ mac: claim.mac }, director.claim(claim)),
     report: (bearer, report) => watch(session(bearer), director.report(bearer, report)),

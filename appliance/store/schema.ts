@@ -165,6 +165,8 @@ export interface MachineNicRow {
   name: string | null;
   role: 'provisioning' | 'customer' | 'both';
   speed_mbps: number | null;
+  /** Where it is plugged in, in the words of the relay that tells it: `sw-7/eth3`. Null: nobody said, any will do. */
+  switch_port: string | null;
 }
 
 export interface MachineDiskRow {

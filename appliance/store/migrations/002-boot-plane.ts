@@ -9,6 +9,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
 const statements = [
   `alter table timeline add column packet text`,
 
+  `alter table machine_nics add column switch_port text`,
+
   `create table deploy_stages (
     attempt_id text not null references attempts (id),
     stage text not null,
