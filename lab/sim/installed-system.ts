@@ -37,15 +37,24 @@ export async function writeSystem(tar: Buffer, ids: Ids): Promise<InstalledDisk>
   const setting = (name: string) => new RegExp(`^${name}=(.+)$`, 'm').exec(file('etc/rackstart/agent.conf'))?.[1];
   const [url, server] = [setting('url'), setting('server')];
   if (!address || !bearer || !url || !server) throw new Error("the server's files don't say who it is");
-  const keys = ssh2.utils.generateKeyPairSync('ed25519');
   return {
     hostname: file('etc/hostname').trim(),
     address,
-    hostKey: { private: keys.private, public: keys.public.split(' ').slice(0, 2).join(' ') },
+    hostKey: makeHostKey(),
     machineId: ids.random(16).toString('hex'),
     authorizedKeys: file('root/.ssh/authorized_keys'),
     agent: { url, server, bearer, ca: file('etc/rackstart/ca.pem') },
   };
+}
+
+/** Type and base64 of the public half; the private half as OpenSSH writes it. */
+export function makeHostKey(): InstalledDisk['hostKey'] {
+  for (;;) {
+    const { private: secret, public: shown } = ssh2.utils.generateKeyPairSync('ed25519');
+    const [line = ''] = /^ssh-ed25519 [A-Za-z0-9+/]{68}/.exec(shown) ?? [];
+    // ssh2 1.17 drops a first byte that is zero: one key in 256 is a byte too short, and nobody's.
+    if (line !== '') return { private: secret, public: line };
+  }
 }
 
 async function unpack(tar: Buffer): Promise<Map<string, string>> {
