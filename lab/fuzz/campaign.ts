@@ -104,7 +104,8 @@ export async function run(name: string, open: OpenTarget, { seed, inputs, only }
       const after = await target.state();
       if (!isDeepStrictEqual(before, after)) find(`not as before:\n${difference(before, after)}`);
       heap.after = usedHeap();
-      if (heap.after > heap.before + HEAP_GROWTH) find(`the heap grew from ${heap.before} to ${heap.after} MiB`);
+      if (heap.before > 0 && heap.after > heap.before + HEAP_GROWTH)
+        find(`the heap grew from ${heap.before} to ${heap.after} MiB`);
     } catch (error) {
       // A good exchange that fails, or something that never ends: what comes after would prove nothing.
       find(inspect(error));

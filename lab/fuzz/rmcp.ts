@@ -9,10 +9,13 @@ import { silentLog } from '../../appliance/kernel/log.ts';
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import { Secret } from '../../appliance/kernel/secret.ts';
 import type { Bmc } from '../../appliance/machines/bmc/bmc.ts';
+import { followConsole } from '../../appliance/machines/bmc/console.ts';
+import type { ConsoleListener } from '../../appliance/machines/bmc/console.ts';
 import { openBmc } from '../../appliance/machines/bmc/open-bmc.ts';
 import { startBmcServer } from '../sim/bmc-server.ts';
 import { simulatedMachine } from '../sim/bmc-server-machine.ts';
 import type { SimulatedMachine } from '../sim/bmc-server-machine.ts';
+import { SerialPort } from '../sim/bmc-server-sol.ts';
 import type { Find, Input, Target } from './campaign.ts';
 import { turns } from './campaign.ts';
 import { Dice } from './dice.ts';
@@ -99,17 +102,25 @@ const MOST_SKIPPED = 4;
 /** A BMC with its machine, the peer on the path to it, and our client. */
 async function openRack(suite: 3 | 17, clock: ManualClock) {
   const machine = simulatedMachine();
+  const serial = new SerialPort();
   const login = { username: 'admin', password: 'secret12' };
   // A login that breaks at its end keeps its slot for a minute, as with a real BMC.
   const slots = { sessions: 16, clock };
-  const server = await startBmcServer({ address: ADDRESS, port: 0, ...login, chassis: machine.chassis, ...slots });
+  const server = await startBmcServer({
+    address: ADDRESS,
+    port: 0,
+    ...login,
+    chassis: { ...machine.chassis, serial },
+    ...slots,
+  });
   const path = await openPath(server.port);
   const ids = createIds(clock);
   const deps = { clock, ids, log: silentLog, onCommand: () => undefined, timing };
-  const connect = () => {
-    const endpoint = { kind: 'ipmi', address: ADDRESS, port: path.port, cipherSuite: suite } as const;
-    return openBmc({ ...endpoint, ...login, password: new Secret(login.password) }, deps);
-  };
+  const kind = { kind: 'ipmi', address: ADDRESS, port: path.port, cipherSuite: suite } as const;
+  const endpoint = { ...kind, ...login, password: new Secret(login.password) };
+  const connect = () => openBmc(endpoint, deps);
+  const follow: Follow = (onOutput, signal) =>
+    followConsole(endpoint, { clock, ids, patience: timing.patience }, onOutput, signal);
   let bmc = connect();
   const hangUp = async () => {
     await inTime(clock, bmc.close());
@@ -122,6 +133,11 @@ async function openRack(suite: 3 | 17, clock: ManualClock) {
     async converse(story: Dice, wrong: (what: string) => void): Promise<string> {
       if (story.percent(20)) await hangUp();
       try {
+        if (story.percent(4)) {
+          const { heard, complaint } = await inTime(clock, listen(follow, serial));
+          if (complaint !== undefined) wrong(complaint);
+          return heard ? 'heard' : 'silent';
+        }
         const complaint = await inTime(clock, command(bmc, machine, story));
         if (complaint !== undefined) wrong(complaint);
         return 'done';
@@ -173,6 +189,43 @@ async function command(bmc: Bmc, machine: SimulatedMachine, story: Dice): Promis
     }
   }
 }
+
+type Follow = (onOutput: ConsoleListener, signal: AbortSignal) => Promise<unknown>;
+
+interface Listened {
+  readonly heard: boolean;
+  readonly complaint: string | undefined;
+}
+
+/** Hears the machine's console while it prints: what was heard was printed, each line once and in order. */
+async function listen(follow: Follow, serial: SerialPort): Promise<Listened> {
+  const console = { heard: '', lost: false, ended: false };
+  const stopping = new AbortController();
+  const onOutput: ConsoleListener = (characters, lost) => {
+    console.heard += characters.toString('latin1');
+    console.lost ||= lost;
+  };
+  const following = follow(onOutput, stopping.signal)
+    .catch((error: unknown) => {
+      if (error !== ENOUGH) throw error;
+    })
+    .finally(() => (console.ended = true));
+  following.catch(() => undefined);
+  let printed = '';
+  for (let line = 0; line < 10 && !console.ended; line++) {
+    await turns(8);
+    const text = `line ${line}\n`;
+    printed += text;
+    serial.print(text);
+  }
+  stopping.abort(ENOUGH);
+  await following;
+  const isTrue = console.lost || printed.includes(console.heard);
+  const complaint = isTrue ? undefined : `"${printed}" was heard as "${console.heard}"`;
+  return { heard: console.heard !== '', complaint };
+}
+
+const ENOUGH = new Error('enough was heard');
 
 /** Lets time pass whenever nothing else happens, and no more than a command may take. */
 async function inTime<T>(clock: ManualClock, work: Promise<T>): Promise<T> {
