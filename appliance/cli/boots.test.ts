@@ -26,7 +26,7 @@ test("a machine's boots are listed, shown and downloaded from the command line",
   // Nobody answers at its BMC: its inspection opens a boot, and comes no further.
   const bmc = ['--bmc-address', '127.0.0.1', '--bmc-port', '9', '--bmc-user', 'admin', '--bmc-password-file', password];
   await ask('machine', 'add', '--name', 'm1', '--rack', 'r1', ...bmc, '--nic', '52:54:00:77:00:01=both');
-  const list = await until('its boot', 10_000, async () => {
+  const list = await until('its boot', 15_000, async () => {
     const text = await ask('boot', 'list', 'm1');
     return text.includes('inspect') && text;
   });

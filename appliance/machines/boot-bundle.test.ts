@@ -153,7 +153,7 @@ sqliteStore('what was gathered is gone when nobody takes the bundle to its end',
   const gathered = leftOver().filter((name) => !before.includes(name));
   t.not(gathered.length, 0);
   stream.destroy();
-  await until('the directory to go', 5_000, () => !leftOver().some((name) => gathered.includes(name)));
+  await until('the directory to go', 15_000, () => !leftOver().some((name) => gathered.includes(name)));
 });
 
 async function boot(store: Store, entries: readonly TimelineEntry[]): Promise<void> {

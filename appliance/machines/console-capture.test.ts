@@ -132,8 +132,8 @@ sqliteStore(
     const { stop } = start(t, store, systemClock, (endpoint, onOutput, signal) =>
       followConsole(endpoint, { clock: systemClock, ids, patience }, onOutput, signal),
     );
-    await untilTrue('the session', 5_000, () => server.sessions === 1);
-    await untilTrue('the console', 5_000, async () => {
+    await untilTrue('the session', 15_000, () => server.sessions === 1);
+    await untilTrue('the console', 15_000, async () => {
       serial.print(`\r\n[    0.000000] Command line: boot=rackstart rackstart.token=${token} quiet\r\n`);
       return JSON.stringify(await told(store)).includes('quiet');
     });
@@ -141,7 +141,7 @@ sqliteStore(
     t.match(kept, `rackstart.token=${'*'.repeat(43)} quiet`);
     t.notMatch(kept, token.slice(0, 8));
     await ended(store, systemClock);
-    await untilTrue('the session to end', 5_000, () => server.sessions === 0);
+    await untilTrue('the session to end', 15_000, () => server.sessions === 0);
     await stop();
   },
 );

@@ -74,14 +74,14 @@ for (const suite of [3, 17]) {
     Object.assign(server.faults, { dropAnswer: (index: number) => index % 3 === 1, duplicate: true });
     const lines = Array.from({ length: 25 }, (_, index) => `line ${index} of what the machine prints`);
     serial.print(lines.map((line) => `${line}\r\n`).join(''));
-    await until('the last line', 10_000, () => shown.includes(lines.at(-1)!));
+    await until('the last line', 15_000, () => shown.includes(lines.at(-1)!));
     t.strictSame(
       shown.split(/\r?\n/).filter((line) => line.startsWith('line')),
       lines,
     );
     Object.assign(server.faults, { dropAnswer: undefined, duplicate: false });
     peer.stdin.write('hello\n');
-    await until('what was typed', 5_000, () => Buffer.concat(serial.typed).includes('hello\n'));
+    await until('what was typed', 15_000, () => Buffer.concat(serial.typed).includes('hello\n'));
     t.equal(Buffer.concat(serial.typed).toString(), 'hello\n');
 
     t.match(await complaint(ipmitool(server, suite, 'secret12', ['sol', 'activate'])), 'already active');
@@ -213,7 +213,7 @@ async function ipmitool(server: BmcServer, suite: number, password: string, comm
 
 // What ipmitool itself says of its start waits in its buffer; what the machine prints does not.
 async function consoleReady(serial: SerialPort, shown: () => string): Promise<void> {
-  await until('the console', 5_000, () => {
+  await until('the console', 15_000, () => {
     serial.print('ready?\r\n');
     return shown().includes('ready?');
   });

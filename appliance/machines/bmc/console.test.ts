@@ -35,12 +35,12 @@ for (const cipherSuite of [3, 17] as const) {
     Object.assign(server.faults, { dropAnswer: (index: number) => index % 3 === 1, duplicate: true });
     const said = Array.from({ length: 200 }, (_, index) => `line ${index}\r\n`).join('');
     serial.print(said);
-    await until('the last line', 10_000, () => console.heard().includes('line 199\r\n'));
+    await until('the last line', 15_000, () => console.heard().includes('line 199\r\n'));
     t.equal(console.heard().slice(-said.length), said);
     t.strictSame(serial.typed, [], 'we type nothing');
     await console.stop();
     t.equal(console.outcome(), 'aborted');
-    await until('the session to end', 5_000, () => server.sessions === 0);
+    await until('the session to end', 15_000, () => server.sessions === 0);
   });
 }
 
@@ -59,13 +59,13 @@ test("ipmi_sim's console is heard, and left for the next who wants it", { skip }
   t.teardown(() => sim.stop());
   for (const round of [1, 2]) {
     const console = follow(t, endpointAt(access.port, 3));
-    await until('the console', 10_000, () => {
+    await until('the console', 15_000, () => {
       machine.print(`boot ${round}\r\n`);
       return console.heard().includes(`boot ${round}`);
     });
     const said = `${'0123456789'.repeat(300)}\r\nend ${round}\r\n`;
     machine.print(said);
-    await until('all of it', 10_000, () => console.heard().includes(`end ${round}\r\n`));
+    await until('all of it', 15_000, () => console.heard().includes(`end ${round}\r\n`));
     t.ok(console.heard().endsWith(said));
     await console.stop();
   }
@@ -79,7 +79,7 @@ test('a console that somebody else has is not taken from him', async (t) => {
   await second.ended;
   t.equal(second.outcome(), 'bmc.busy');
   serial.print('still here');
-  await until('it', 5_000, () => first.heard().includes('still here'));
+  await until('it', 15_000, () => first.heard().includes('still here'));
 });
 
 test('a BMC whose machine has no serial port has no console', async (t) => {
@@ -87,7 +87,7 @@ test('a BMC whose machine has no serial port has no console', async (t) => {
   const console = follow(t, endpoint);
   await console.ended;
   t.equal(console.outcome(), 'absent');
-  await until('the session to end', 5_000, () => server.sessions === 0);
+  await until('the session to end', 15_000, () => server.sessions === 0);
 });
 
 test('whoever takes the console away from us has it', { skip }, async (t) => {
@@ -108,9 +108,9 @@ test('a silent console is kept alive, and a BMC that has gone is noticed', async
   let heard = 0;
   server.faults.hung = () => heard++ === -1; // hears, and counts
   await clock.advance(20_000);
-  await until('the sign of life', 5_000, () => heard > 0);
+  await until('the sign of life', 15_000, () => heard > 0);
   server.faults.hung = true;
-  const gone = until('its end', 10_000, async () => {
+  const gone = until('its end', 15_000, async () => {
     await clock.advance(1_000);
     return console.outcome();
   });
@@ -148,7 +148,7 @@ async function simulated(t: Test, { wired = true } = {}) {
 }
 
 async function ready(serial: SerialPort, { heard }: { heard: () => string }): Promise<void> {
-  await until('the console', 5_000, () => {
+  await until('the console', 15_000, () => {
     serial.print('ready? ');
     return heard().includes('ready? ');
   });
