@@ -36,3 +36,24 @@ test('what limits nothing, and who is no address, is refused by name', (t) => {
   }
   t.end();
 });
+
+test('a network is served by our DHCP server, or beside another; relays of others are named by their addresses', (t) => {
+  const network = (more: string) =>
+    parseConfig(
+      `{ state: s, ramdisk: r, api: {}, provisioning: [{ device: eth1, address: 10.77.0.1${more} }] }`,
+      '/etc/rackstart',
+      {},
+    ).provisioning;
+  t.match(network(''), { dhcp: 'server', relays: [] });
+  const relays = [{ address: '10.78.0.1' }, { address: '10.79.0.1', from: '10.77.0.254' }];
+  t.match(network(`, dhcp: proxy, relays: ${JSON.stringify(relays)}`), { dhcp: 'proxy', relays });
+  for (const wrong of [
+    'dhcp: none',
+    'relays: [10.78.0.1]',
+    'relays: [{ address: fd00::1 }]',
+    'relays: [{ from: 10.1.1.1 }]',
+  ]) {
+    t.throws(() => network(`, ${wrong}`), { code: 'config.invalid' }, wrong);
+  }
+  t.end();
+});

@@ -88,6 +88,29 @@ test('strangers are not told to the timeline, whatever they send', async (t) => 
   t.match(net.timeline, [{ name: 'discover' }, { name: 'offer', detail: { address: '10.77.0.12' } }]);
 });
 
+test('why a machine is not told what to boot stands on its timeline', async (t) => {
+  const net = await start(t);
+  net.decide = () => Promise.resolve({ verb: 'ignore', why: 'another switch port', code: 'boot.mismatch' });
+  const [offer] = await net.say('discover', 'edk2Pxe', { mac: KNOWN });
+  t.match(offer, { yiaddr: '10.77.0.11', file: undefined });
+  t.match(net.timeline[1], { name: 'offer', detail: { decision: 'ignore', why: 'another switch port' } });
+});
+
+test('whatever client identifier firmware, iPXE and system send, the address is the same', async (t) => {
+  const net = await start(t);
+  for (const [mac, yiaddr] of [
+    [KNOWN, '10.77.0.11'],
+    [STRANGER, '10.77.0.100'],
+  ] as const) {
+    // Absent; the MAC, and another's; a DUID (RFC 4361).
+    for (const from of ['edk2Pxe', 'ipxeBios', 'ipxeEfi', 'networkd'] as const) {
+      t.match(await net.say('discover', from, { mac }), [{ type: 'offer', yiaddr }], `${mac} as ${from}`);
+      const selecting = { mac, requested: yiaddr, serverId: SERVER };
+      t.match(await net.say('request', from, selecting), [{ type: 'ack', yiaddr }], `${mac} as ${from}`);
+    }
+  }
+});
+
 test('an operating system gets a plain lease, and nobody is asked what it shall boot', async (t) => {
   const net = await start(t);
   const [offer] = await net.say('discover', 'networkd', { mac: KNOWN });

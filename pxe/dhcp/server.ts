@@ -154,7 +154,9 @@ export class DhcpServer implements Service {
     const decision = bootsFromNetwork(client) ? await this.#director.decide(client) : undefined;
     const boot = bootAnswer(client, decision, this.#services);
     const reply = leaseReply(type, packet, { client, binding, boot, serverAddress: this.#serverAddress });
-    return { type, reply, facts: { address: binding.address, decision: decision?.verb, boot: publicName(boot) } };
+    const why = decision?.verb === 'ignore' ? decision.why : undefined;
+    const facts = { address: binding.address, decision: decision?.verb, why, boot: publicName(boot) };
+    return { type, reply, facts };
   }
 
   #nak({ packet }: Request, address: string, why: string): Answer {
