@@ -14,6 +14,8 @@ export interface TftpSource {
   readonly blockSize?: number;
   /** Asked for when it is not 1 (RFC 7440). */
   readonly windowSize?: number;
+  /** How long to be silent before it asks again; a second unless told. */
+  readonly patience?: Millis;
 }
 
 /** The file, and what the server granted. */
@@ -25,7 +27,7 @@ export interface Fetched {
 
 /**
  * Fetches a file as a boot ROM does, from an address in numbers: acknowledges every window, at a gap the last block in order,
- * every repeated block again, and asks again itself after a second of silence, at most ten times. Rejects with what the server
+ * every repeated block again, and asks again itself when it has heard nothing for a while, at most ten times. Rejects with what the server
  * refuses it for.
  */
 export async function fetchFile(source: TftpSource): Promise<Fetched> {
@@ -115,7 +117,8 @@ class Download {
   }
 
   #repeat(): void {
-    if (systemClock.now() < this.#heardAt + PATIENCE) return;
+    const { patience = SECOND } = this.#source;
+    if (systemClock.now() < this.#heardAt + patience) return;
     this.#tries += 1;
     if (this.#tries > MAX_TRIES) this.#settle.reject(new Error(`no answer for ${this.#source.file}`));
     else this.#send(this.#last);
@@ -145,5 +148,4 @@ const ACK = 4;
 const ERROR = 5;
 const OACK = 6;
 
-const PATIENCE: Millis = SECOND;
 const MAX_TRIES = 10;

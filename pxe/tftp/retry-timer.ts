@@ -9,7 +9,7 @@ export class RetryTimer {
   readonly #negotiated: Millis | undefined;
   #smoothed: Millis | undefined;
   #variation: Millis = 0;
-  #silences = 0;
+  #doublings = 0;
   #silentFor: Millis = 0;
 
   constructor(negotiated?: Millis) {
@@ -18,12 +18,12 @@ export class RetryTimer {
 
   get wait(): Millis {
     const first = this.#negotiated ?? this.#estimate();
-    return Math.min(first * 2 ** this.#silences, Math.max(first, LONGEST_WAIT));
+    return Math.min(first * 2 ** this.#doublings, Math.max(first, LONGEST_WAIT));
   }
 
   /** Whether the last answer is overdue. */
   get silent(): boolean {
-    return this.#silences > 0;
+    return this.#silentFor > 0;
   }
 
   /** Whether the client has been silent for so long that it is gone. */
@@ -33,16 +33,19 @@ export class RetryTimer {
 
   /** What was sent last is acknowledged, after `elapsed`. */
   answered(elapsed: Millis): void {
-    // Which of several copies was acknowledged cannot be told (Karn's algorithm, RFC 6298 §3).
-    if (this.#silences === 0) this.#learn(elapsed);
-    this.#silences = 0;
+    // Which of several copies was acknowledged cannot be told: it teaches nothing, and the longer wait stays until an answer
+    // does (Karn's algorithm, RFC 6298 §3 and §5.7), or a server that is late for all its clients sends everything twice.
+    if (!this.silent) {
+      this.#learn(elapsed);
+      this.#doublings = 0;
+    }
     this.#silentFor = 0;
   }
 
   /** It was waited in vain. */
   missed(): void {
     this.#silentFor += this.wait;
-    this.#silences += 1;
+    this.#doublings += 1;
   }
 
   #estimate(): Millis {

@@ -169,6 +169,19 @@ test('a request from port 0 is not answered, and nothing else than a request is'
   t.equal(server.events.length, 2);
 });
 
+test('a request from where no way leads back to is let go, and the server serves on', async (t) => {
+  const server = startServer(t, FILES);
+  // The server's own address is of the loopback, which reaches nobody else.
+  server.forge(read('loader.efi'), '198.51.100.7', 1069);
+  const client = peer(t);
+  client.send(read('loader.efi'), server.port);
+  t.equal((await client.next()).text.slice(0, 4), '\0\x03\0\x01');
+  t.same(
+    server.events.map(({ kind, address }) => `${kind} ${address}`),
+    ['request 198.51.100.7', 'request 127.0.0.1', 'started 127.0.0.1'],
+  );
+});
+
 test('a service that ends takes its transfers with it', async (t) => {
   const server = startServer(t, FILES);
   const client = peer(t);

@@ -68,9 +68,9 @@ export class TftpServer implements Service {
   /** In the order in which they came. */
   readonly #active = new Set<Active>();
   readonly #texts = new Map<string, Buffer>();
-  #retrying = false;
   readonly #perAddress: RateLimit;
   readonly #refused: Sparingly;
+  #retrying = false;
 
   constructor(options: TftpServerOptions) {
     this.#options = options;
@@ -109,31 +109,36 @@ export class TftpServer implements Service {
     // turn, without end.
     const packet = peer.port === 0 ? undefined : parsePacket(bytes);
     if (packet?.kind !== 'read' && packet?.kind !== 'write') return;
-    const ends = { from: endOf(peer), to: endOf(socket.address()) };
-    const refuse = (reason: string, code?: TftpErrorCode) => {
-      const error = code === undefined ? undefined : encodeError(code, reason);
-      if (error !== undefined) socket.send(error, peer.port, peer.address);
-      const seen = error && { packet: { from: ends.to, to: ends.from, bytes: error } };
-      this.#tell('refused', peer, packet.file, 0, { reason, ...seen });
-    };
     if (!this.#perAddress.allows(peer.address)) {
       this.#log('refused', { address: peer.address, reason: 'too many requests' });
       return;
     }
-    this.#tell('request', peer, packet.file, 0, { packet: { ...ends, bytes: Buffer.from(bytes) } });
-    if (packet.kind === 'write') {
-      refuse('this server is read-only', TFTP_ERROR.accessViolation);
+    const [client, server] = [endOf(peer), endOf(socket.address())];
+    this.#tell('request', peer, packet.file, 0, { packet: { from: client, to: server, bytes: Buffer.from(bytes) } });
+    const answer = this.#consider(packet, bytes, peer);
+    if (answer === 'repeated') return;
+    if (Buffer.isBuffer(answer)) {
+      if (this.#start(endpoint, packet, answer, bytes, peer)) void this.#retry(signal);
       return;
     }
+    const { code, reason } = answer;
+    const error = code === undefined ? undefined : encodeError(code, reason);
+    if (error !== undefined) socket.send(error, peer.port, peer.address);
+    const seen = error && { packet: { from: server, to: client, bytes: error } };
+    this.#tell('refused', peer, packet.file, 0, { reason, ...seen });
+  }
+
+  /** What to send, or why not. */
+  #consider(packet: Request, bytes: Buffer, peer: RemoteInfo): Buffer | 'repeated' | Refusal {
+    if (packet.kind === 'write') return { code: TFTP_ERROR.accessViolation, reason: 'this server is read-only' };
     const data = this.#contents(packet);
-    if (data === 'no such mode') refuse('use octet (binary) mode', TFTP_ERROR.illegalOperation);
-    else if (data === undefined) refuse('no such file', TFTP_ERROR.fileNotFound);
-    else if (this.#isRepeated(bytes, peer)) return;
+    if (data === 'no such mode') return { code: TFTP_ERROR.illegalOperation, reason: 'use octet (binary) mode' };
+    if (data === undefined) return { code: TFTP_ERROR.fileNotFound, reason: 'no such file' };
+    if (this.#isRepeated(bytes, peer)) return 'repeated';
     // A machine boots once at a time: whoever has so many transfers running is told.
-    else if (!this.#hasRoomFor(peer)) refuse('too many transfers of this address', TFTP_ERROR.undefined);
+    if (!this.#hasRoomFor(peer)) return { code: TFTP_ERROR.undefined, reason: 'too many transfers of this address' };
     // Silence, not an error: firmware asks again after some seconds, and gives up at an error.
-    else if (!this.#hasRoom()) refuse('too many transfers');
-    else if (this.#start(endpoint, packet, data, bytes, peer)) void this.#retry(signal);
+    return this.#hasRoom() ? data : { reason: 'too many transfers' };
   }
 
   #contents({ file, mode }: Request): Buffer | 'no such mode' | undefined {
@@ -175,7 +180,7 @@ export class TftpServer implements Service {
     try {
       port = new TransferPort(this.#open({ ...endpoint, port: 0 }), peer, transfer, this.#options.clock);
     } catch (error) {
-      // Out of descriptors or ports: the client asks again.
+      // Out of descriptors or ports, or no way back to where the request says that it is from: the client asks again.
       this.#options.log.error({ error, address: peer.address }, 'a TFTP transfer got no socket');
       return false;
     }
@@ -233,6 +238,12 @@ export function bareName(path: string): string {
 }
 
 type Request = Extract<TftpPacket, { file: string }>;
+
+interface Refusal {
+  /** None: nothing is said. */
+  readonly code?: TftpErrorCode;
+  readonly reason: string;
+}
 
 interface Active {
   readonly port: TransferPort;

@@ -28,7 +28,7 @@ export class TransferPort {
   readonly #end = Promise.withResolvers<Outcome>();
   #open = true;
 
-  /** Owns `socket` from now on. Throws when the client's address cannot be reached at all. */
+  /** Owns `socket` from now on. Throws, and closes it, when there is no way to the client. */
   constructor(socket: Socket, peer: RemoteInfo, transfer: Transfer, clock: Clock) {
     this.peer = peer;
     this.transfer = transfer;
@@ -43,6 +43,13 @@ export class TransferPort {
     });
     socket.on('message', (bytes) => this.#receive(bytes));
     socket.connect(peer.port, peer.address);
+    try {
+      // By now it is connected, since no name has to be looked up; or this throws, and the reason comes as an event.
+      socket.remoteAddress();
+    } catch (error) {
+      socket.close();
+      throw error;
+    }
   }
 
   /** Sends the first packets, and tells which. */
@@ -54,6 +61,7 @@ export class TransferPort {
 
   /** Sends again what has waited for too long; to be called now and then. */
   expire(): void {
+    if (!this.#open) return;
     this.#send(this.transfer.expire(this.#clock.now()));
     if (this.transfer.state === 'lost') this.end({ kind: 'lost' });
   }

@@ -80,7 +80,7 @@ test('silence is answered by the same block after 1, 2, 4, 8, 16 and 16 s, then 
   t.end();
 });
 
-test('a negotiated timeout is kept, and progress takes the back-off away', (t) => {
+test('a negotiated timeout is kept, and an answer to what was sent once takes the back-off away', (t) => {
   const { transfer } = transferOf(2000, { timeout: '20' });
   transfer.begin(0);
   t.equal(transfer.retryAt, 20 * SECOND);
@@ -91,7 +91,9 @@ test('a negotiated timeout is kept, and progress takes the back-off away', (t) =
   quick.expire(1 * SECOND);
   t.equal(quick.retryAt, 3 * SECOND);
   quick.acknowledge(1, 2 * SECOND);
-  t.equal(quick.retryAt, 3 * SECOND, '1 s again, from now on');
+  t.equal(quick.retryAt, 4 * SECOND, 'which copy was answered is not known');
+  quick.acknowledge(2, 2 * SECOND + 10);
+  t.equal(quick.retryAt, 2 * SECOND + 110, 'now it is known to be quick');
   t.end();
 });
 
