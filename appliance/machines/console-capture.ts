@@ -6,7 +6,7 @@ import { asRackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Secret } from '../kernel/secret.ts';
 import type { Service } from '../kernel/service.ts';
-import type { MachineRow } from '../store/schema.ts';
+import type { BootSessionRow, MachineRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
 import type { BmcEndpoint } from './bmc/bmc.ts';
 import { bmcError } from './bmc/bmc-error.ts';
@@ -65,16 +65,16 @@ export class ConsoleCapture implements Service {
 
   async #look(): Promise<void> {
     const boots = await openBoots(this.#deps.read);
-    const open = new Set(boots.map(({ session_id }) => session_id));
+    const open = new Set(boots.map(({ id }) => id));
     for (const [sessionId, stop] of this.#captures) {
       if (open.has(sessionId)) continue;
       stop.abort();
       this.#captures.delete(sessionId);
     }
-    for (const boot of boots.filter(({ session_id }) => !this.#captures.has(session_id)).slice(0, MOST_LOGINS)) {
-      if (this.#captures.size >= MOST_CAPTURES) return;
+    for (const boot of boots.filter(({ id }) => !this.#captures.has(id)).slice(0, MOST_LOGINS)) {
+      if (this.#running.size >= MOST_CAPTURES) return;
       const stop = new AbortController();
-      this.#captures.set(boot.session_id, stop);
+      this.#captures.set(boot.id, stop);
       const running = this.#capture(boot, stop.signal).finally(() => this.#running.delete(running));
       this.#running.add(running);
     }
@@ -82,19 +82,26 @@ export class ConsoleCapture implements Service {
 
   /** Never rejects. */
   async #capture(boot: OpenBoot, signal: AbortSignal): Promise<void> {
-    const { clock, log, timeline, read, unseal } = this.#deps;
-    const tell = (entry: TimelineEntry) => timeline.seen(boot.mac as Mac, entry);
-    const note = (name: string, detail: TimelineEntry['detail'] = {}) =>
-      tell({ at: clock.now(), source: 'console', name, detail });
+    const { clock, log, read, unseal } = this.#deps;
     try {
-      const recorder = new ConsoleRecorder({ clock, kept: await keptBefore(read, boot.session_id), tell });
-      const endpoint = endpointOf(boot, unseal);
-      await this.#follow(endpoint, recorder, note, signal).finally(() => recorder.flush());
+      const { machine, mac } = await machineOf(read, boot);
+      if (machine.bmc_kind !== 'ipmi') return;
+      const tell = (entry: TimelineEntry) => this.#deps.timeline.seen(mac, entry);
+      const note = (name: string, detail: TimelineEntry['detail'] = {}) =>
+        tell({ at: clock.now(), source: 'console', name, detail });
+      const recorder = new ConsoleRecorder({ clock, kept: await keptBefore(read, boot.id), tell });
+      try {
+        await this.#follow(endpointOf(machine, unseal), recorder, note, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        note('given-up', { code: asRackstartError(error).code });
+        throw error;
+      } finally {
+        recorder.flush();
+      }
     } catch (error) {
-      if (signal.aborted) return;
       const { code, message } = asRackstartError(error);
-      log.warn({ machine: boot.id, code, reason: message }, 'no console of this boot');
-      note('given-up', { code });
+      log.warn({ machine: boot.machine_id, code, reason: message }, 'no console of this boot');
     }
   }
 
@@ -129,30 +136,24 @@ export class ConsoleCapture implements Service {
   }
 }
 
-type OpenBoot = MachineRow & { readonly session_id: string; readonly mac: string };
+type OpenBoot = Pick<BootSessionRow, 'id' | 'machine_id'>;
 
-/** The boots whose reset was taken, oldest first, of machines whose BMC our own client speaks to. */
+/** The boots whose reset was taken, oldest first. Asked every second: it reads no more than what is open. */
 function openBoots(read: Reader): Promise<OpenBoot[]> {
   return read
     .selectFrom('boot_sessions')
-    .innerJoin('machines', 'machines.id', 'boot_sessions.machine_id')
-    .selectAll('machines')
-    .select((eb) => [
-      'boot_sessions.id as session_id',
-      // Any NIC's name tells the timeline which machine it is; an enrolled machine has one.
-      eb
-        .selectFrom('machine_nics')
-        .select((nics) => nics.fn.min('mac').as('mac'))
-        .whereRef('machine_id', '=', 'machines.id')
-        .$asScalar()
-        .$notNull()
-        .as('mac'),
-    ])
-    .where('boot_sessions.ended_at', 'is', null)
-    .where('boot_sessions.powered_at', 'is not', null)
-    .where('machines.bmc_kind', '=', 'ipmi')
-    .orderBy('boot_sessions.powered_at')
+    .select(['id', 'machine_id'])
+    .where('ended_at', 'is', null)
+    .where('powered_at', 'is not', null)
+    .orderBy('powered_at')
     .execute();
+}
+
+async function machineOf(read: Reader, { machine_id: id }: OpenBoot): Promise<{ machine: MachineRow; mac: Mac }> {
+  const machine = await read.selectFrom('machines').selectAll().where('id', '=', id).executeTakeFirstOrThrow();
+  // Any NIC's name tells the timeline which machine it is; an enrolled machine has one.
+  const nics = read.selectFrom('machine_nics').select('mac').where('machine_id', '=', id).orderBy('mac');
+  return { machine, mac: (await nics.executeTakeFirstOrThrow()).mac as Mac };
 }
 
 async function keptBefore(read: Reader, sessionId: string): Promise<number> {
