@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { systemClock } from '../../appliance/kernel/clock.ts';
-import { silentLog } from '../../appliance/kernel/log.ts';
+import { createLog } from '../../appliance/kernel/log.ts';
 import { TftpServer } from '../../pxe/tftp/server.ts';
 
 await main(process.argv.slice(2));
@@ -11,7 +11,7 @@ await main(process.argv.slice(2));
 async function main([address = '127.0.0.1', directory = '.']: string[]): Promise<void> {
   const files = new Map<string, Buffer>();
   for (const name of await readdir(directory)) files.set(name, await readFile(join(directory, name)));
-  const server = new TftpServer({ endpoints: [{ address }], files, clock: systemClock, log: silentLog });
+  const server = new TftpServer({ endpoints: [{ address }], files, clock: systemClock, log: createLog('info') });
   const running = server.run(new AbortController().signal);
   console.log('serving TFTP');
   await running;
