@@ -83,7 +83,7 @@ export class Notebook {
   read(fleet: Pick<Statistics, 'machines' | 'on' | 'systems'>): Statistics {
     const { user, system } = process.cpuUsage(this.#cpu);
     // The monitor sleeps for its resolution, and tells that as a delay.
-    const late = (ns: number) => Math.max(0, Math.round(ns / 1e4) / 100 - 10);
+    const late = (ns: number) => Math.max(0, Math.round(ns / 1e4 - 1_000) / 100);
     return {
       ...fleet,
       answers: Object.fromEntries([...this.#answers].map(([what, histogram]) => [what, histogram.distribution()])),
