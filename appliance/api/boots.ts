@@ -9,6 +9,7 @@ import type { Store } from '../store/store.ts';
 import type { Api } from './typed-api.ts';
 import { operatorOnly } from './auth.ts';
 import { Id, IdParams, MaybeTimestamp, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
+import { Timeline } from './servers.ts';
 
 export interface BootRouteDeps {
   readonly store: Store;
@@ -28,25 +29,7 @@ const Boot = Type.Object({
   endedAt: MaybeTimestamp,
 });
 
-const BootWithTimeline = Type.Object({
-  ...Boot.properties,
-  stages: Type.Array(
-    Type.Object({
-      name: Type.String(),
-      startedAt: Timestamp,
-      endedAt: MaybeTimestamp,
-      facts: Type.Record(Type.String(), Type.String()),
-    }),
-  ),
-  entries: Type.Array(
-    Type.Object({
-      at: Timestamp,
-      source: Type.String(),
-      name: Type.String(),
-      detail: Type.Record(Type.String(), Type.Unknown()),
-    }),
-  ),
-});
+const BootWithTimeline = Type.Object({ ...Boot.properties, ...Timeline.properties });
 
 const Page = Type.Object(
   {

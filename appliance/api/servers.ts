@@ -85,7 +85,8 @@ const Server = Type.Object({
   endedAt: MaybeTimestamp,
 });
 
-const Timeline = Type.Object({
+/** Stages, and everything that was seen, on one clock. */
+export const Timeline = Type.Object({
   stages: Type.Array(
     Type.Object({
       name: Type.String(),
