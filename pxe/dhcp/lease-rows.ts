@@ -6,8 +6,8 @@ import type { Store, Tx } from '../../appliance/store/store.ts';
 import type { Mac } from '../boot-client.ts';
 
 /**
- * The queries of the lease book, one operation each, each for many clients at once. Lists travel as one JSON parameter:
- * a statement of one shape is compiled once, whatever the length of its list.
+ * The queries of the lease book, one operation each, each for many clients at once. What is only compared with travels as
+ * one JSON parameter: a statement of one shape is compiled once, whatever the length of its list.
  */
 
 /** The subnet, and the addresses reserved in it for those NICs that are of known machines. */
@@ -97,33 +97,40 @@ export async function heldAmong(
 }
 
 /** Writes leases of clients and addresses that are each in the list once; what these had before is gone. */
-export async function writeLeases(tx: Tx, dialect: Store['dialect'], rows: readonly LeaseRow[]): Promise<void> {
-  const [first] = rows;
-  if (first === undefined) return;
-  const subnetId = first.subnet_id;
-  const values = list(
-    dialect,
-    rows.map(({ address, mac, client_id, hostname, state, expires_at }) => [
-      address,
-      mac,
-      client_id,
-      hostname,
-      state,
-      expires_at,
-    ]),
-  );
-  await sql`
-    delete from leases
-    where subnet_id = ${subnetId} and state = 'bound' and mac in (select value ->> 1 from ${values})
-  `.execute(tx);
-  await sql`
-    delete from leases where subnet_id = ${subnetId} and address in (select value ->> 0 from ${values})
-  `.execute(tx);
-  await sql`
-    insert into leases (subnet_id, address, mac, client_id, hostname, state, expires_at)
-    select ${subnetId}, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, cast(value ->> 5 as bigint)
-    from ${values}
-  `.execute(tx);
+export async function writeLeases(tx: Tx, subnetId: string, rows: readonly LeaseRow[]): Promise<void> {
+  for (const portion of portions(rows)) {
+    const macs = portion.map(({ mac }) => mac);
+    // The literal tells both databases that the index of bound leases will do.
+    await sql`
+      delete from leases
+      where subnet_id = ${subnetId} and state = 'bound' and mac in (${sql.join(macs)})
+    `.execute(tx);
+    const values = portion.map(
+      ({ address, mac, client_id, hostname, state, expires_at }) =>
+        sql`(${sql.join([subnetId, address, mac, client_id, hostname, state, expires_at])})`,
+    );
+    await sql`
+      insert into leases (subnet_id, address, mac, client_id, hostname, state, expires_at) values ${sql.join(values)}
+      on conflict (subnet_id, address) do update set mac = excluded.mac, client_id = excluded.client_id,
+        hostname = excluded.hostname, state = excluded.state, expires_at = excluded.expires_at
+    `.execute(tx);
+  }
+}
+
+/**
+ * The rows in portions of 64, 32, 16 …: so there are seven shapes of each statement, which are compiled once and kept. As one JSON parameter,
+ * taken apart by SQLite, a row costs 18 µs instead of 10.
+ */
+function* portions<T>(rows: readonly T[]): Generator<readonly T[]> {
+  let at = 0;
+  for (let size = 64; at < rows.length;) {
+    if (rows.length - at < size) {
+      size /= 2;
+      continue;
+    }
+    yield rows.slice(at, at + size);
+    at += size;
+  }
 }
 
 /** A table of one column, `value`: the rows, each a JSON array. */

@@ -37,7 +37,7 @@ export class LeaseTenure {
   readonly #displaced: ReadonlySet<Mac>;
   readonly #journal: Batched<LeaseRow, Written>;
   #lostAt: Millis | undefined;
-  /** A commit stops the process for as long as the disk takes. It then has as long for everything else, while more gathers. */
+  /** A commit stops the process for as long as the disk takes. It then has three times as long for everything else, while more gathers. */
   #restUntil: Millis = 0;
 
   private constructor(options: TenureOptions, epoch: number, table: LeaseTable, displaced: ReadonlySet<Mac>) {
@@ -165,11 +165,11 @@ export class LeaseTenure {
       if (!(await isEpoch(tx, subnetId, this.#epoch))) return undefined;
       const found = await heldAmong(tx, store.dialect, subnetId, rows);
       const free = rows.filter(({ address, mac }) => !found.addresses.has(address) && !found.macs.has(mac));
-      await writeLeases(tx, store.dialect, lastOfEach(free));
+      await writeLeases(tx, subnetId, lastOfEach(free));
       return found;
     });
     const ended = clock.now();
-    this.#restUntil = ended + Math.min(Math.max(0, ended - began), LONGEST_REST);
+    this.#restUntil = ended + Math.min(Math.max(0, 3 * (ended - began)), LONGEST_REST);
     if (held === undefined) {
       this.#lostAt ??= clock.now();
       throw fenced(subnetId);
@@ -193,7 +193,7 @@ type Written = 'done' | 'held' | 'known';
 const OFFER_TIME: Millis = MINUTE;
 const DECLINE_REST: Millis = 10 * MINUTE;
 const MOST_TOGETHER = 256;
-const LONGEST_REST: Millis = 50;
+const LONGEST_REST: Millis = 100;
 /** Some tens of milliseconds of writing. */
 const MOST_WAITING = 256;
 
