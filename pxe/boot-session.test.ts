@@ -115,6 +115,19 @@ test('the timeline adds what no row was written for', (t) => {
   t.end();
 });
 
+test('beside another DHCP server our offer ends the stage, and our offer as a server does not', (t) => {
+  const offer = (detail: object): TimelineEntry => ({
+    at: 2000,
+    source: 'dhcp',
+    name: 'offer',
+    detail: { boot: 'snponly.efi', ...detail },
+  });
+  const session = openBootSession(1000);
+  t.strictSame(stagesWithTimeline(session, [offer({ proxy: true })]).dhcp, { startedAt: 1000, endedAt: 2000 });
+  t.strictSame(stagesWithTimeline(session, [offer({})]).dhcp, { startedAt: 1000 });
+  t.end();
+});
+
 test('the same event twice is no surprise and moves no time', (t) => {
   for (const [index, [event]] of install.entries()) {
     const once = run(install.slice(0, index + 1).map(([e]) => e));
