@@ -117,6 +117,8 @@ export function overTls(port: number, localAddress: () => string, ca: string): (
 export function inMemory(server: Server, secure: boolean): () => Duplex {
   return () => {
     const [near, far] = duplexPair();
+    // The far end of a real socket learns when this one is destroyed; here somebody must tell it, after what was sent.
+    far.once('close', () => setImmediate(() => near.destroy()));
     const socket = Object.assign(far, { remoteAddress: '10.77.2.250', localAddress: SERVER_ADDRESS, bytesWritten: 0 });
     server.emit(secure ? 'secureConnection' : 'connection', socket);
     return near;
