@@ -15,10 +15,12 @@ test('what comes while a batch is worked on is the next one', async (t) => {
   await turns(3);
   const others = [2, 3].map((item) => work.do(item));
   await turns(3);
-  t.same([batches, work.waiting], [[[1]], 2]);
+  t.same([batches, work.unanswered], [[[1]], 3]);
   gate.resolve(undefined);
   await Promise.all([first, ...others]);
   t.same(batches, [[1], [2, 3]]);
+  await turns(1);
+  t.equal(work.unanswered, 0);
 });
 
 test('as long as each turn brings more, it is waited for, until the batch is full', async (t) => {

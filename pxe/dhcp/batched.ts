@@ -12,6 +12,7 @@ export class Batched<Item, Answer> {
   readonly #ready: () => Promise<void>;
   #waiting: Waiting<Item, Answer>[] = [];
   #working = false;
+  #underWay = 0;
 
   /** At most `most` items are worked on together, and none before `ready` resolves. */
   constructor(work: WorkTogether<Item, Answer>, most: number, ready: () => Promise<void> = () => Promise.resolve()) {
@@ -20,9 +21,9 @@ export class Batched<Item, Answer> {
     this.#ready = ready;
   }
 
-  /** How many wait for a batch to begin. */
-  get waiting(): number {
-    return this.#waiting.length;
+  /** How many were asked for and are not done yet. */
+  get unanswered(): number {
+    return this.#waiting.length + this.#underWay;
   }
 
   do(item: Item): Promise<Answer> {
@@ -38,12 +39,14 @@ export class Batched<Item, Answer> {
       await this.#ready();
       await this.#gather();
       const batch = this.#waiting.splice(0, this.#most);
+      this.#underWay = batch.length;
       try {
         const answers = await this.#work(batch.map(({ item }) => item));
         batch.forEach(({ resolve }, index) => resolve(answers[index] as Answer));
       } catch (error) {
         for (const { reject } of batch) reject(error);
       }
+      this.#underWay = 0;
     }
     this.#working = false;
   }

@@ -37,7 +37,7 @@ export class LeaseTenure {
   readonly #displaced: ReadonlySet<Mac>;
   readonly #journal: Batched<LeaseRow, Written>;
   #lostAt: Millis | undefined;
-  /** A commit stops the process for as long as the disk takes. It then has three times as long for everything else, while more gathers. */
+  /** A commit stops the process for as long as the disk takes. It then has as long for everything else, while more gathers. */
   #restUntil: Millis = 0;
 
   private constructor(options: TenureOptions, epoch: number, table: LeaseTable, displaced: ReadonlySet<Mac>) {
@@ -102,7 +102,7 @@ export class LeaseTenure {
       const isElsewhere = own !== undefined || this.#displaced.has(client.mac);
       return isElsewhere || (theirs !== undefined && theirs.until > now) ? 'elsewhere' : 'unknown';
     }
-    if (this.#journal.waiting >= MOST_WAITING) {
+    if (this.#journal.unanswered >= MOST_UNANSWERED) {
       throw new RackstartError('store.unavailable', 'too many new DHCP clients at once');
     }
     const lease: Lease = { address, mac: client.mac, state: 'bound', until: now + LEASE_TIME };
@@ -169,7 +169,7 @@ export class LeaseTenure {
       return found;
     });
     const ended = clock.now();
-    this.#restUntil = ended + Math.min(Math.max(0, 3 * (ended - began)), LONGEST_REST);
+    this.#restUntil = ended + Math.min(Math.max(0, ended - began), LONGEST_REST);
     if (held === undefined) {
       this.#lostAt ??= clock.now();
       throw fenced(subnetId);
@@ -193,9 +193,10 @@ type Written = 'done' | 'held' | 'known';
 const OFFER_TIME: Millis = MINUTE;
 const DECLINE_REST: Millis = 10 * MINUTE;
 const MOST_TOGETHER = 256;
-const LONGEST_REST: Millis = 100;
-/** Some tens of milliseconds of writing. */
-const MOST_WAITING = 256;
+/** Longer, and more would come than may wait. */
+const LONGEST_REST: Millis = 10;
+/** Less than a port has in flight, so that known machines are read on when the disk is stuck. */
+const MOST_UNANSWERED = 384;
 
 /** One row an address and one bound row a client: of several changes since the last write, the last. */
 function lastOfEach(rows: readonly LeaseRow[]): LeaseRow[] {

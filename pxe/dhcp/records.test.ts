@@ -181,14 +181,10 @@ eachStore(
       },
     };
     const book = bookOf(slow, clock);
-    const strangers = Array.from({ length: 600 }, (_, index) => ({
-      mac: parseMac(
-        `52:54:00:78:${Math.floor(index / 256)}:${index % 256}`.replace(
-          /:(\d+):(\d+)$/,
-          (_all, a: string, b: string) => `:0${a}:${Number(b).toString(16).padStart(2, '0')}`,
-        ),
-      )!,
-    }));
+    const strangers = Array.from({ length: 600 }, (_, index) => {
+      const last = index.toString(16).padStart(4, '0').replace(/..$/, ':$&');
+      return { mac: parseMac(`52:54:00:78:${last}`)! };
+    });
     const offers = await Promise.all(strangers.map((client) => book.offer(client)));
     stuck = true;
     const crowd = strangers.map((client, index) =>
@@ -201,9 +197,8 @@ eachStore(
     gate.resolve(undefined);
     const outcomes = await Promise.all(crowd);
     const count = (outcome: string) => outcomes.filter((one) => one === outcome).length;
-    t.equal(count('bound') + count('store.unavailable'), 600);
-    t.ok(count('bound') >= 256 && count('bound') < 600, `${count('bound')} waited`);
-    t.equal((await leaseRows(store)).length, count('bound'));
+    t.same([count('bound'), count('store.unavailable')], [384, 216]);
+    t.equal((await leaseRows(store)).length, 384);
   },
 );
 
@@ -220,13 +215,13 @@ eachStore('after a write that took long, everything else has its time before the
   };
   const book = bookOf(slow, clock);
   const { address } = (await book.offer(one))!;
-  took = 20;
+  took = 7;
   await book.bind(one, address);
   const done = clock.now();
   const again = book.bind(one, address);
   while (clock.nextWake() === undefined) await new Promise((resolve) => setImmediate(resolve));
-  t.equal(clock.nextWake(), done + 60);
-  await clock.advance(60);
+  t.equal(clock.nextWake(), done + 7);
+  await clock.advance(7);
   t.equal((await again).kind, 'bound');
 });
 
