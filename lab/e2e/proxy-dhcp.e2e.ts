@@ -46,7 +46,8 @@ async function startForeignServer(rack: Rack, directory: string): Promise<Runnin
   // Its NIC comes once there is a namespace to put it into.
   const wired = 'until ip link show dev eth0 >/dev/null 2>&1; do sleep 0.1; done';
   const start = `echo waiting; ${wired}; ip address add 10.77.0.9/24 dev eth0; ip link set eth0 up; exec ${dnsmasq}`;
-  const argv = rack.exec(['unshare', '--net', 'sh', '-c', start]);
+  // A namespace that the rack does not know of is not emptied with it: dnsmasq dies with the flow.
+  const argv = rack.exec(['setpriv', '--pdeathsig', 'KILL', 'unshare', '--net', 'sh', '-c', start]);
   const server = await startProcess({ argv, logFile: join(directory, 'foreign.log') });
   await server.line(/waiting/, 5_000);
   const wire = `link add foreign type veth peer name eth0 netns ${String(server.pid)}`;

@@ -12,6 +12,8 @@ import { systemClock } from '../../appliance/kernel/clock.ts';
 /** The machine that the server of conformance.fixture.ts knows: it has 10.77.0.11. */
 export const KNOWN = '52:54:00:77:00:01';
 export const FIXTURE = new URL('./conformance.fixture.ts', import.meta.url).pathname;
+// Whatever becomes of the test, nothing that it started outlives it.
+const dying = ['setpriv', '--pdeathsig', 'KILL'];
 const missing = process.getuid?.() === 0 ? undefined : 'needs root, for network namespaces';
 
 type Link = 'near' | 'far';
@@ -53,7 +55,7 @@ export async function start(t: Test, programs: string[]) {
     return file;
   };
   const program = (namespace: string, argv: string[]) => {
-    const child = spawn('ip', ['netns', 'exec', namespace, ...argv], { stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn('ip', ['netns', 'exec', namespace, ...dying, ...argv], { stdio: ['pipe', 'pipe', 'pipe'] });
     running.push(child);
     const lines = linesOf(child);
     return {
