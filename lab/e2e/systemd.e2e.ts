@@ -124,7 +124,7 @@ async function confined(t: Test, { root }: ApplianceHost): Promise<void> {
   t.match(status, /^NoNewPrivs:\t1$/m);
   t.match(status, /^Seccomp:\t2$/m);
 
-  await root('useradd --create-home somebody && echo mine >/home/somebody/diary && chmod -R a+rX /home/somebody');
+  await root('useradd --create-home somebody && echo mine >~somebody/diary && chmod -R a+rX ~somebody');
   const inside = `nsenter --target ${pid} --mount setpriv --reuid rackstart --regid rackstart --clear-groups`;
   const may = (command: string) => root(`${inside} sh -c '${command}'`);
   await t.resolves(
@@ -132,7 +132,7 @@ async function confined(t: Test, { root }: ApplianceHost): Promise<void> {
   );
   for (const command of [
     'cat /etc/shadow',
-    'cat /home/somebody/diary',
+    'cat ~somebody/diary',
     'cat /etc/credstore/rackstart-master-key',
     'ls /root',
     'cat /proc/1/status',
