@@ -169,6 +169,9 @@ class MemorySocket extends EventEmitter {
   connect(port: number, address: string): void {
     this.peer = { port, address };
   }
+  remoteAddress(): { address: string; port: number } | undefined {
+    return this.peer;
+  }
   send(bytes: Buffer, port?: number, address?: string): void {
     const to = port === undefined || address === undefined ? this.peer! : { port, address };
     this.#send(this.port, bytes, to);
