@@ -54,6 +54,8 @@ export interface Pool {
 
 export interface DhcpPeer {
   readonly name: string;
+  /** What is on the disk when its ACK leaves. */
+  readonly syncs: string;
   /** Resolves when it serves; what it resolves to ends it. */
   start(link: Link, pool: Pool): Promise<() => Promise<unknown>>;
 }
@@ -61,6 +63,7 @@ export interface DhcpPeer {
 /** The real daemon on SQLite: a lease is on the disk (fsync) before its ACK leaves. */
 export const ours: DhcpPeer = {
   name: 'Rackstart',
+  syncs: 'each lease, those that wait together',
   async start({ directory, atServer }, { first, last }) {
     // Nobody boots them.
     for (const file of ['vmlinuz', 'initrd']) await writeFile(join(directory, file), file);
@@ -90,6 +93,7 @@ export const ours: DhcpPeer = {
  */
 export const kea: DhcpPeer = {
   name: 'Kea',
+  syncs: 'never',
   async start({ directory, atServer }, { first, last }) {
     const config = {
       Dhcp4: {
@@ -114,6 +118,7 @@ export const kea: DhcpPeer = {
 /** dnsmasq writes its whole lease file, and syncs it, for each lease. It would ping each new address for seconds: it is told not to. */
 export const dnsmasq: DhcpPeer = {
   name: 'dnsmasq',
+  syncs: 'each lease',
   async start({ directory, atServer }, { first, last }) {
     const where = ['--keep-in-foreground', '--conf-file=/dev/null', '--user=root', '--port=0', `--interface=${DEVICE}`];
     const leases = [`--dhcp-range=${first},${last},255.255.0.0,1h`, '--dhcp-lease-max=100000', '--dhcp-authoritative'];

@@ -60,7 +60,7 @@ async function highestRates(directory: string, say: Say): Promise<Row[]> {
         unit: 'per s',
         ours: own!.best,
         peer: best,
-        peerName: peer.name,
+        peerName: `${peer.name} (syncs: ${peer.syncs})`,
         aim: 1,
       }),
     );
@@ -99,7 +99,7 @@ async function fullPools(directory: string, say: Say): Promise<Row[]> {
         load(holders(HOLDERS_A_SECOND, STORM_SECONDS - 1)),
       ]);
       say(
-        `${peer.name}: ${filled.completed} leased; ${percent(calm)} % of their holders served in the calm, ` +
+        `${peer.name}: full after ${filled.completed} exchanges; ${percent(calm)} % of their holders served in the calm, ` +
           `${percent(held)} % in a storm of ${crowd.begun} strangers, of whom ${crowd.completed} got an address`,
       );
       shares.push({ name: peer.name, calm: percent(calm), storm: percent(held) });

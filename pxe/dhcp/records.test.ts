@@ -329,7 +329,10 @@ eachStore('a stranger that becomes known leaves its lease for its reservation', 
   const book = bookOf(store, clock);
   const address = await bound(book, one);
   await reserve(store, one.mac, '10.77.0.12');
+  const before = await leaseRows(store);
+  await clock.advance(1);
   t.same(await book.bind(one, address), { kind: 'elsewhere' });
+  t.same(await leaseRows(store), before);
   t.equal((await book.offer(one))?.address, '10.77.0.12');
 });
 
@@ -338,7 +341,10 @@ eachStore('an address that was given to a server meanwhile is not leased any lon
   const book = bookOf(store, clock);
   await bound(book, one);
   await reserve(store, known.mac, '10.77.0.100');
+  const before = await leaseRows(store);
+  await clock.advance(1);
   t.same(await book.bind(one, '10.77.0.100'), { kind: 'elsewhere' });
+  t.same(await leaseRows(store), before);
   t.equal(await bound(book, one), '10.77.0.101');
 });
 
