@@ -93,12 +93,12 @@ export async function runAppliance(
     });
     const { bootWindow, stage: stageDeadline, verify } = config.deadlines;
     const drive: BootDriveDeps = { events, fleet, ids, bootWindow, stageDeadline };
-    const care = new MachineCare({ events, clock, sagas, drive });
+    const retry = exponentialRetry(3);
+    const care = new MachineCare({ events, clock, sagas, drive: { ...drive, retry } });
     const images = new ImageStore({ directory: config.images, store, clock, ids });
     const plane = await BootPlane.open(config, { store, events, tokenKey, images, timeline, clock, ids, log, systemd });
 
     // Requests: what a server is made of, and who makes it.
-    const retry = exponentialRetry(3);
     const provider = bareMetal({
       ...drive,
       care,

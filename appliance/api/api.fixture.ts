@@ -19,6 +19,7 @@ import { MachineCare } from '../machines/machine-care.ts';
 import type { Provider } from '../providers/provider.ts';
 import { provisionSaga } from '../requests/provision.ts';
 import { resourcePlan } from '../saga/resource-plan.ts';
+import { exponentialRetry } from '../saga/retry.ts';
 import { Sagas } from '../saga/sagas.ts';
 import type { Store } from '../store/store.ts';
 import { issueApiKey } from '../tenants/api-key.ts';
@@ -119,7 +120,7 @@ export async function apiBench(
     events,
     clock,
     sagas,
-    drive: { events, fleet, ids, bootWindow: MINUTE, stageDeadline: MINUTE },
+    drive: { events, fleet, ids, bootWindow: MINUTE, stageDeadline: MINUTE, retry: exponentialRetry(3) },
   });
   const directory = await mkdtemp(join(tmpdir(), 'rs-api-'));
   const images = new ImageStore({ directory, store, clock, ids });

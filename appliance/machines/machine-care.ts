@@ -3,6 +3,7 @@ import type { Clock } from '../kernel/clock.ts';
 import { RackstartError, asRackstartError } from '../kernel/errors.ts';
 import { saga } from '../saga/saga.ts';
 import type { SagaDefinition, SagaFacts, SagaListener } from '../saga/saga.ts';
+import type { RetryPolicy } from '../saga/retry.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { Reason, Step } from '../saga/step.ts';
 import { done } from '../saga/step.ts';
@@ -18,12 +19,17 @@ export interface CareParams {
 type CareVerb = 'inspect' | 'wipe';
 export type CareSaga = SagaDefinition<CareParams, undefined>;
 
+export interface CareDeps extends BootDriveDeps {
+  /** After its last try a machine that can't be switched off is left on, and quarantined. */
+  readonly retry: RetryPolicy;
+}
+
 /** `inspect` reads a machine's hardware before its first order; `wipe` erases its disks before its next tenant. */
-export function careSaga(verb: CareVerb, deps: BootDriveDeps): CareSaga {
+export function careSaga(verb: CareVerb, deps: CareDeps): CareSaga {
   return saga<CareParams, undefined>(verb, 1).step('boot', boot(verb, deps)).step('power-off', powerOff(deps)).build();
 }
 
-function boot(verb: CareVerb, deps: BootDriveDeps): Step<{ params: CareParams }, Booted, undefined> {
+function boot(verb: CareVerb, deps: CareDeps): Step<{ params: CareParams }, Booted, undefined> {
   return {
     async run({ params: { machineId } }, ctx) {
       const booted = await driveBoot({ machineId, verb }, deps, ctx);
@@ -35,7 +41,8 @@ function boot(verb: CareVerb, deps: BootDriveDeps): Step<{ params: CareParams },
         await stopMachine(machineId, deps, ctx);
       } catch (error) {
         // The machine is quarantined in any case; a BMC that can't be reached is what the operator will be told.
-        if (!asRackstartError(error).code.startsWith('bmc.')) throw error;
+        // One that was busy for a moment is asked again: else a machine nobody may use would run on.
+        if (!asRackstartError(error).code.startsWith('bmc.') || deps.retry(ctx.tries) !== undefined) throw error;
         ctx.log.warn({ machineId, error }, 'machine could not be switched off');
       }
       return done();
@@ -67,7 +74,7 @@ export class MachineCare {
   readonly #sagas: Sagas;
   readonly #definitions: Readonly<Record<CareVerb, CareSaga>>;
 
-  constructor(deps: { events: EventLog; clock: Clock; sagas: Sagas; drive: BootDriveDeps }) {
+  constructor(deps: { events: EventLog; clock: Clock; sagas: Sagas; drive: CareDeps }) {
     this.#events = deps.events;
     this.#clock = deps.clock;
     this.#sagas = deps.sagas;

@@ -130,6 +130,27 @@ eachStore(
   },
 );
 
+eachStore(
+  'a BMC that is busy for a moment leaves no machine on that failed its inspection',
+  async (t, store, { clock }) => {
+    const pipeline = await Pipeline.open(t, store, clock);
+    const [machine] = pipeline.rack;
+    let refused = 0;
+    machine!.atHop = (hop) => {
+      if (hop !== 'inspect') return undefined;
+      const busy = new RackstartError('bmc.busy', 'BMC 192.0.2.1:623 is busy');
+      machine!.atCommand = () => (refused++ === 0 ? Promise.reject(busy) : Promise.resolve());
+      return { code: 'boot.stage-failed', reason: 'sda: I/O error' };
+    };
+    await inspect(pipeline);
+    await pipeline.untilMachine('quarantined');
+    t.match(await pipeline.machine(), { quarantine_reason: /I\/O error/ });
+    t.equal(machine!.state, 'off');
+    t.ok(refused > 1, 'it was asked again');
+    await pipeline.isHealthy(t);
+  },
+);
+
 async function inspect({ store, daemon, machineIds }: Pipeline): Promise<void> {
   await store.transaction((tx) => daemon.care.startInspection(tx, machineIds[0]!));
 }

@@ -200,7 +200,7 @@ export class Pipeline {
       onPoint: (what) => this.onPoint(what),
       sagas: (self) => {
         const { events, sagas } = self;
-        const care = new MachineCare({ events, clock, sagas, drive: drive(self) });
+        const care = new MachineCare({ events, clock, sagas, drive: { ...drive(self), retry } });
         const provider = bareMetal({
           ...drive(self),
           care,
