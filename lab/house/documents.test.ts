@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { test } from 'tap';
+import { parse, stringify } from 'yaml';
 
 import { createProgram } from '../../appliance/cli/program.ts';
 import { parseConfig } from '../../appliance/config.ts';
@@ -61,9 +62,14 @@ function blocks(document: string, language: string): string[] {
   return [...read(document).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, text]) => text!);
 }
 
+/** What must be said: all else in the example is what the daemon does anyway. */
 function withoutDefaults(yaml: string): string {
-  const [required = ''] = yaml.split('deadlines:');
-  return required.replace(/^(log|api|    https?Port):.*$/gm, '').concat('api: {}\n');
+  const { state, ramdisk, provisioning } = parse(yaml) as Record<string, unknown> & { provisioning: object[] };
+  const required = ['device', 'address', 'prefix6'];
+  const networks = provisioning.map((network) =>
+    Object.fromEntries(Object.entries(network).filter(([name]) => required.includes(name))),
+  );
+  return stringify({ state, ramdisk, api: {}, provisioning: networks });
 }
 
 // In blocks, and in the text between backticks.

@@ -10,6 +10,7 @@ const statements = [
   `alter table timeline add column packet text`,
 
   `alter table machine_nics add column switch_port text`,
+  `create index timeline_by_time on timeline (at)`,
 
   `create table deploy_stages (
     attempt_id text not null references attempts (id),
