@@ -53,7 +53,6 @@ test('200 deploys end completed or undone though the daemon is killed 10 times m
 async function deployUnderFire(t: Test, site: SimulatedSite, seed: string, say: (line: string) => void): Promise<void> {
   const { follower, operator } = site;
   const states = () => [...follower.requests.values()];
-  const isUnderWay = (state: string) => !['completed', 'rolled-back'].includes(state);
   const over = new AbortController();
   const killing = killAgainAndAgain(site, seed, over.signal, say);
   const orders = await inTurns(site.machines, 8, (_, index) => site.order(`web-${index}`, CORES)).catch(
@@ -62,7 +61,8 @@ async function deployUnderFire(t: Test, site: SimulatedSite, seed: string, say: 
       throw error;
     },
   );
-  await killing;
+  const hit = (await killing).filter((underWay) => underWay > 0).length;
+  t.ok(hit >= KILLS / 2, `${hit} of ${KILLS} kills met deploys under way`);
   await follower.until(
     () => `the end of ${states().length} deploys; ${tally(states())}`,
     PHASE_MS,
@@ -98,23 +98,28 @@ async function deployUnderFire(t: Test, site: SimulatedSite, seed: string, say: 
 }
 
 const reasons = ['boot.stage-failed', 'boot.stage-late'];
+const isUnderWay = (state: string) => !['completed', 'rolled-back'].includes(state);
 const atRest = ['available', 'quarantined'];
 
-/** Kills the daemon and starts it again on the same state, at moments that follow from the seed. */
+/** Kills the daemon and starts it again on the same state, at moments that follow from the seed. How many deploys each met. */
 async function killAgainAndAgain(
-  site: SimulatedSite,
+  { daemon, operator }: SimulatedSite,
   seed: string,
   over: AbortSignal,
   say: (line: string) => void,
-): Promise<void> {
-  for (let kill = 1; kill <= KILLS; kill++) {
-    const life = LIFE.least + (LIFE.most - LIFE.least) * draw(seed, 'kill', kill);
+): Promise<number[]> {
+  const met: number[] = [];
+  while (met.length < KILLS) {
+    const life = LIFE.least + (LIFE.most - LIFE.least) * draw(seed, 'kill', met.length);
     await pause(life);
-    if (over.aborted) return;
-    await site.daemon.kill();
-    await site.daemon.start();
-    say(`killed after ${life.toFixed(0)} ms, and started again: ${kill} of ${KILLS}`);
+    if (over.aborted) break;
+    const { servers } = await operator.get<{ servers: Server[] }>('/servers?limit=1000');
+    met.push(servers.filter(({ state }) => isUnderWay(state)).length);
+    await daemon.kill();
+    await daemon.start();
+    say(`killed after ${life.toFixed(0)} ms, with ${met.at(-1)} deploys under way: ${met.length} of ${KILLS}`);
   }
+  return met;
 }
 
 async function releaseAll(
