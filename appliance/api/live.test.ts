@@ -82,6 +82,17 @@ sqliteStore('what a client sends is not listened to, and too much of it ends the
   t.same(keys(await quiet.events(2)), ['one', 'two']);
 });
 
+eachStore(
+  'who names no position hears of all that comes once it is connected, and of nothing before',
+  async (t, store, c) => {
+    const bench = await apiBench(t, store, c.clock);
+    await append(bench, store, 'before');
+    const listener = await listen(t, bench, bench.operator);
+    await append(bench, store, 'after');
+    t.same(keys(await listener.events(1)), ['after']);
+  },
+);
+
 eachStore('a live connection ends when its key is revoked, and no other does', async (t, store, { clock }) => {
   const bench = await apiBench(t, store, clock);
   const acme = await bench.tenant('acme');

@@ -61,6 +61,8 @@ export function liveRoutes(api: Api, deps: LiveDeps): void {
     },
   );
 
+  // Read before the connection is a WebSocket: what happens once the client has been told so is not missed.
+  const starts = new WeakMap<object, number>();
   api.route({
     method: 'GET',
     url: '/events/live',
@@ -73,13 +75,13 @@ export function liveRoutes(api: Api, deps: LiveDeps): void {
         ...problems,
       },
     },
+    preHandler: async (request) => {
+      starts.set(request, request.query.after ?? (await events.position()));
+    },
     handler: () => {
       throw new RackstartError('request.invalid', 'Events are followed over WebSocket; GET /events reads them.');
     },
-    wsHandler: async (socket, request) => {
-      const from = request.query.after ?? (await events.position());
-      follow(socket, deps, from, request.caller);
-    },
+    wsHandler: (socket, request) => follow(socket, deps, starts.get(request) ?? 0, request.caller),
   });
 }
 
