@@ -2,18 +2,16 @@ import { join } from 'node:path';
 
 import { run } from '../process/run.ts';
 import type { Timeline } from '../site/server.ts';
-import { deployed, machineFlow } from './flow.ts';
+import { machineFlow } from './flow.ts';
 
 machineFlow(
-  "a server by UEFI's HTTP boot, from API call to SSH, without TFTP",
+  "a machine is inspected by UEFI's HTTP boot, without TFTP",
   [{ name: 'http-1', firmware: 'uefi-http' }],
   async (t, site) => {
-    await site.enrol('http-1');
-    const server = await deployed(site, 'web-1');
-    t.equal((await site.ssh(server, 'hostname')).trim(), 'web-1');
-    t.equal(server.attempts[0]?.firmware, 'uefi');
-
-    const { entries, stages } = await site.tenant.get<Timeline>(`/servers/${server.id}/timeline`);
+    const id = await site.enrol('http-1');
+    const { boots } = await site.operator.get<{ boots: { session: string }[] }>(`/machines/${id}/boots`);
+    t.equal(boots.length, 1, 'at the first try');
+    const { entries, stages } = await site.operator.get<Timeline>(`/boots/${boots[0]?.session ?? ''}`);
     const hops = entries.filter(({ source }) => source === 'http').map(({ name }) => name);
     t.same(
       hops.slice(0, 5),

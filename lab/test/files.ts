@@ -13,6 +13,11 @@ export function fuzzFiles(root: string): string[] {
   return walk(root).filter((file) => file.startsWith('lab/fuzz/') && file.endsWith('.fuzz.ts'));
 }
 
+/** What simulated fleets must withstand. */
+export function storms(root: string): string[] {
+  return walk(root).filter((file) => file.startsWith('lab/sim/') && file.endsWith('.storm.ts'));
+}
+
 /** The flows with whole machines. */
 export function machineFlows(root: string): string[] {
   return walk(root).filter((file) => file.startsWith('lab/e2e/') && file.endsWith('.e2e.ts'));

@@ -7,10 +7,10 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { test } from 'tap';
 import type { Test } from 'tap';
 
-import { tally } from '../sim/event-follower.ts';
-import { draw } from '../sim/seeded.ts';
-import type { SimulatedSite } from '../sim/site.ts';
-import { inTurns, openSimulatedSite } from '../sim/site.ts';
+import { tally } from './event-follower.ts';
+import { draw } from './seeded.ts';
+import type { SimulatedSite } from './site.ts';
+import { inTurns, openSimulatedSite } from './site.ts';
 import type { Server } from '../site/server.ts';
 
 const MACHINES = 200;
