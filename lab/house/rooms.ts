@@ -51,7 +51,9 @@ export function complaint(from: string, to: string): string | undefined {
 
 /** Tests, and what only tests are made of: fixtures, suites that every implementation must pass, stand-ins. */
 export function isTest(file: string): boolean {
-  return /(\.test|\.fixture|\.e2e|\.fuzz|\.storm|-proof)\.ts$|\/test-[^/]+\.ts$/.test(file) && !file.startsWith('lab/test/');
+  return (
+    /(\.test|\.fixture|\.e2e|\.fuzz|\.storm|-proof)\.ts$|\/test-[^/]+\.ts$/.test(file) && !file.startsWith('lab/test/')
+  );
 }
 
 function floorOf(room: string): number {
