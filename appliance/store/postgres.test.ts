@@ -15,16 +15,17 @@ postgresStore('the loser of a deadlock runs again, and its lost try leaves no ef
   const both = meeting(2);
   let tries = 0;
   const effects: string[] = [];
-  const crosswise = (first: string, second: string) =>
+  // Each looks for deadlocks when it has waited so long, and is the loser if it finds one: only one shall.
+  const crosswise = (first: string, second: string, patience: string) =>
     store.transaction(async (tx) => {
       tries += 1;
       tx.afterCommit(() => effects.push(first));
-      await sql`set local deadlock_timeout = '10ms'`.execute(tx);
+      await sql`set local deadlock_timeout = ${sql.lit(patience)}`.execute(tx);
       await increment(tx, first);
       await both();
       await increment(tx, second);
     });
-  await Promise.all([crosswise('a', 'b'), crosswise('b', 'a')]);
+  await Promise.all([crosswise('a', 'b', '10ms'), crosswise('b', 'a', '1min')]);
   t.equal(tries, 3);
   t.same(effects.sort(), ['a', 'b']);
   const positions = await store.read.selectFrom('cursors').select('position').execute();

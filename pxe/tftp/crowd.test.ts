@@ -28,7 +28,8 @@ test('clients that take the largest windows and never answer cost little memory'
   await until('their first window', 20_000, () => silent.every(({ heard }) => heard() > 1));
   for (let second = 0; second < 3; second++) await clock.advance(1 * SECOND);
   const mebibytes = (heldMemory() - before) / MEBIBYTE;
-  t.ok(mebibytes < 8, `${mebibytes.toFixed(1)} MiB`);
+  // Their windows alone, kept as packets, would be 18 MiB.
+  t.ok(mebibytes < 12, `${mebibytes.toFixed(1)} MiB`);
 });
 
 test('500 clients at once get the file whole', async (t) => {
