@@ -36,6 +36,8 @@ export interface EventMap {
   'boot.stage': OfBoot & { stage: string; status: string; facts: Readonly<Record<string, string>> };
   'boot.claimed': OfBoot;
   'boot.handoff': OfBoot;
+  /** The ramdisk did what it was ordered to, an install excepted (that is a handoff), or failed. */
+  'boot.finished': OfBoot & { outcome: 'done' | 'failed' };
   /** Somebody else claimed this boot too: both are cut off, and the boot starts over. */
   'boot.cut-off': OfBoot & { reason: string };
 

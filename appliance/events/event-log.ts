@@ -38,8 +38,9 @@ export interface Occurrence {
 }
 
 /**
- * What happened, in an order every reader agrees on: an event is appended in the transaction of the change it tells, and
- * gets its position after that has committed, without gaps. A reader that has seen a position has seen all before it.
+ * What happened, in an order every reader agrees on: an event is appended in the transaction of the change it tells. On
+ * PostgreSQL it gets its position after that has committed; SQLite's transactions take turns, so there it has it from the
+ * start. Positions have no gaps. A reader that has seen a position has seen all before it.
  */
 export interface EventLog {
   append<T extends EventType>(tx: Tx, type: T, event: NewEvent<T>): Promise<void>;
@@ -64,9 +65,10 @@ export function createEventLog(deps: { store: Store; clock: Clock; ids: Ids; seq
   return {
     async append(tx, type, { key, tenantId, actor, data }) {
       const event = { id: ids.next('event'), type, key, tenant_id: tenantId ?? null, at: clock.now(), actor };
+      const position = store.dialect === 'sqlite' ? await nextPosition(tx) : null;
       await tx
         .insertInto('events')
-        .values({ ...event, position: null, data: JSON.stringify(data) })
+        .values({ ...event, position, data: JSON.stringify(data) })
         .execute();
       tx.afterCommit(() => sequencer.ring());
     },
@@ -110,4 +112,13 @@ export function createEventLog(deps: { store: Store; clock: Clock; ids: Ids; seq
 
     nudge: (listener) => sequencer.nudge(listener),
   };
+}
+
+async function nextPosition(tx: Tx): Promise<Cursor> {
+  const { last } = await tx
+    .updateTable('event_positions')
+    .set((row) => ({ last: row('last', '+', 1) }))
+    .returning('last')
+    .executeTakeFirstOrThrow();
+  return last;
 }

@@ -9,7 +9,7 @@ import type { Store } from '../store/store.ts';
 import { Doorbell } from './doorbell.ts';
 
 /**
- * Gives events their positions. An id from a sequence would be given before the commit: PostgreSQL then shows 8 before
+ * Gives events their positions, where their log does not (`event-log.ts`), and tells of new ones. An id from a sequence would be given before the commit: PostgreSQL then shows 8 before
  * 7, and a reader whose cursor stands at 8 never sees 7. So positions are given afterwards, under the lock of one row.
  *
  * It works at once when rung, and every `period` for the events of a process that ended before it came to that; what

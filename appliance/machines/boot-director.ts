@@ -141,6 +141,9 @@ export class StoreBootDirector implements BootDirector {
       if (stage === 'kexec' && status === 'started') {
         await events.append(tx, 'boot.handoff', { ...about(boot), data: of(boot) });
       }
+      if (status === 'failed' || (status === 'done' && stage === boot.order.verb)) {
+        await events.append(tx, 'boot.finished', { ...about(boot), data: { ...of(boot), outcome: status } });
+      }
       return false;
     });
     if (isStale) throw stale();

@@ -129,8 +129,9 @@ async function bootsOf(read: Reader, order: OrderRequest, since: Millis): Promis
   );
 }
 
+// Stages on the way wake nobody: that the machine lives is seen when it would be late.
 function bootEvents(machineId: string, since: number) {
-  const types = ['boot.stage', 'boot.handoff', 'boot.cut-off'] as const;
+  const types = ['boot.finished', 'boot.handoff', 'boot.cut-off'] as const;
   return types.map((type) => ({ type, key: machineId, since }));
 }
 

@@ -27,6 +27,7 @@ export function deployTimeRecorder(deps: { store: Store; events: EventLog; clock
   const { store, clock } = deps;
   return new Consumer(deps, {
     name: 'deploy-times',
+    types: ['provisioning.completed'],
     deliver: async (events, signal) => {
       for (const { type, at, data } of events) {
         const keptSince = clock.now() - TIMES_KEPT;
