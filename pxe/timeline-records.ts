@@ -46,7 +46,7 @@ export class StoreTimeline implements Timeline, Service {
       this.#dropped += 1;
     }
     this.#waiting.push({ id: this.#options.ids.next('tl'), owner, entry });
-    this.#arrived.abort();
+    this.#arrived.abort(ARRIVED);
   }
 
   /** Writes what waits, a moment after it came; what still waits when `signal` aborts is written before it returns. */
@@ -57,7 +57,7 @@ export class StoreTimeline implements Timeline, Service {
       await this.#rest(pause, signal);
       this.#arrived = new AbortController();
       pause = (await this.#write()) ? GATHER : RETRY;
-      if (this.#waiting.length > 0) this.#arrived.abort();
+      if (this.#waiting.length > 0) this.#arrived.abort(ARRIVED);
     }
     await this.#write();
   }
@@ -182,6 +182,9 @@ function recordOf({ id, machine_id, session_id, at, source, name, detail, packet
     ...(packet === null ? {} : { packet: seenPacket(packet) }),
   };
 }
+
+// Made once: an abort without a reason makes a DOMException with its stack, for each packet.
+const ARRIVED = new Error('an entry has arrived');
 
 interface Waiting {
   readonly id: string;

@@ -75,6 +75,8 @@ export class Consumer implements Service {
       // To read again over what nobody wanted costs less than to write down each time that it was read.
       if (wanted.length > 0 || last.position - this.#noted >= MOST_READ_AGAIN) await this.#advance(last.position);
       this.#at = last.position;
+      // What came meanwhile rings again.
+      if (events.length < batch) return;
     }
   }
 

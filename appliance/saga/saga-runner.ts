@@ -119,12 +119,15 @@ export class SagaRunner implements Service {
 
   async #wakeByEvents(from: Cursor): Promise<void> {
     const { store, events } = this.#deps;
-    for (let cursor = from; ; this.#cursor = cursor) {
+    for (let cursor = from; ;) {
       const batch = await events.read(cursor, EVENT_BATCH);
       const last = batch.at(-1);
       if (last === undefined) return;
       await this.#wake(await sagaLog.sagasWaitingFor(store.read, latest(batch)));
       cursor = last.position;
+      this.#cursor = cursor;
+      // What came meanwhile rings again.
+      if (batch.length < EVENT_BATCH) return;
     }
   }
 
