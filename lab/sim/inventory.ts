@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 
 import type { ApiClient } from '../site/api-client.ts';
+import { insist } from './insist.ts';
 import type { MachineSpec } from './machine-spec.ts';
 import type { SimulatedRack } from './rack.ts';
 
@@ -49,18 +50,18 @@ export async function describeSite(
     const here = machines.filter((machine) => machine.relay?.address === relay);
     for (let first = 0; first < here.length; first += MACHINES_PER_RACK) {
       const name = `${regionOf(relay)}-rack-${first / MACHINES_PER_RACK + 1}`;
-      const { id } = await operator.post<{ id: string }>('/racks', { region: region.id, name });
+      const { id } = await insist(() => operator.post<{ id: string }>('/racks', { region: region.id, name }));
       for (const machine of here.slice(first, first + MACHINES_PER_RACK)) racks.set(machine, id);
     }
   }
-  for (const flavor of flavorsFor(machines)) await operator.post('/flavors', flavor);
+  for (const flavor of flavorsFor(machines)) await insist(() => operator.post('/flavors', flavor));
   const tenantKeys: string[] = [];
   for (let first = 0; first < machines.length; first += SERVERS_PER_TENANT) {
     const name = `tenant-${tenantKeys.length + 1}`;
-    const { id: tenant } = await operator.post<{ id: string }>('/tenants', { name });
-    tenantKeys.push((await operator.post<{ key: string }>('/api-keys', { name, tenant })).key);
+    const { id: tenant } = await insist(() => operator.post<{ id: string }>('/tenants', { name }));
+    tenantKeys.push((await insist(() => operator.post<{ key: string }>('/api-keys', { name, tenant }))).key);
   }
-  await addImage(operator, join(directory, 'image.zst'));
+  await insist(() => addImage(operator, join(directory, 'image.zst')));
   const sshKeyFile = join(directory, 'tenant-key');
   execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'tenant', '-f', sshKeyFile]);
   const sshKey = (await readFile(`${sshKeyFile}.pub`, 'utf8')).trim();

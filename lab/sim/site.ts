@@ -1,14 +1,13 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 
 import { run } from '../process/run.ts';
 import type { ApiClient } from '../site/api-client.ts';
-import { ApiError } from '../site/api-client.ts';
 import type { Daemon } from '../site/daemon.ts';
 import { startDaemon } from '../site/daemon.ts';
 import type { Server } from '../site/server.ts';
 import { EventFollower, tally } from './event-follower.ts';
+import { insist } from './insist.ts';
 import type { Inventory } from './inventory.ts';
 import { describeSite, flavorOf, IMAGE, regionOf } from './inventory.ts';
 import type { MachineSpec } from './machine-spec.ts';
@@ -158,25 +157,4 @@ export async function inTurns<T, R>(
   };
   await Promise.all(Array.from({ length: atOnce }, worker));
   return results;
-}
-
-/**
- * Again, half a second later, for as long as the API is being restarted, or says that it was asked too often; a minute at most. What is
- * asked must be repeatable.
- */
-async function insist<T>(ask: () => Promise<T>): Promise<T> {
-  for (let left = 120; ; left--) {
-    try {
-      return await ask();
-    } catch (error) {
-      const mayCome = error instanceof ApiError ? error.status === 429 : hasErrno(error);
-      if (!mayCome || left === 0) throw error;
-      await pause(500);
-    }
-  }
-}
-
-// Refused, reset, or hung up by the bridge to the API: nobody is there.
-function hasErrno(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && String(error.code).startsWith('E');
 }
