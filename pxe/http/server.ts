@@ -95,8 +95,8 @@ export class BootHttp implements Service {
     registerBoot(secure, { director, witness, now: () => new Date(clock.now()), closing: signal });
     registerAgent(secure, agents);
     try {
-      await clear.listen({ host: listen.address, port: listen.httpPort });
-      await secure.listen({ host: listen.address, port: listen.httpsPort });
+      await clear.listen({ host: listen.address, port: listen.httpPort, backlog: BACKLOG });
+      await secure.listen({ host: listen.address, port: listen.httpsPort, backlog: BACKLOG });
       const ports = { http: portOf(clear), https: portOf(secure) };
       log.info({ address: listen.address, ...ports }, 'boot http listens');
       this.#listening.resolve(ports);
@@ -148,6 +148,10 @@ export class BootHttp implements Service {
     return app;
   }
 }
+
+// Node's 511 overflowed when 1,000 machines booted at once: who finds no room tries again after a second. Linux takes no more
+// than net.core.somaxconn, 4,096 by default.
+const BACKLOG = 4_096;
 
 const DEFAULT_LIMITS: HttpLimits = {
   request: 10 * SECOND,
