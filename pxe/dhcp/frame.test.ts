@@ -2,7 +2,8 @@ import { test } from 'tap';
 
 import { parseMac } from '../boot-client.ts';
 import { clientFrame, readDhcpFrame, toDhcpClients } from './frame.ts';
-import { mutated, seededRandom } from './mutate.fixture.ts';
+import { seededRandom } from '../../lab/loss/seeded-random.ts';
+import { mutated } from './mutate.fixture.ts';
 
 // Recorded from dnsmasq: Ethernet, IPv4, UDP 67 to 68, then four bytes in place of the message.
 const RECORDED = Buffer.from(

@@ -1,6 +1,6 @@
 import { test } from 'tap';
 
-import { seededRandom } from './mutate.fixture.ts';
+import { seededRandom } from '../../lab/loss/seeded-random.ts';
 import type { Mac } from '../boot-client.ts';
 import type { Lease } from './lease-table.ts';
 import { LeaseTable } from './lease-table.ts';

@@ -1,14 +1,3 @@
-/** Numbers in [0, 1) that are the same in every run (the mulberry32 generator). */
-export function seededRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let value = Math.imul(state ^ (state >>> 15), state | 1);
-    value ^= value + Math.imul(value ^ (value >>> 7), value | 61);
-    return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** A copy with a few bytes changed, cut short, repeated or grown, mostly among the options. */
 export function mutated(original: Buffer, random: () => number): Buffer {
   const pick = (below: number) => Math.floor(random() * below);

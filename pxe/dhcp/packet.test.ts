@@ -1,7 +1,8 @@
 import { test } from 'tap';
 
 import { requestBytes, requestPacket } from './golden.fixture.ts';
-import { mutated, seededRandom } from './mutate.fixture.ts';
+import { seededRandom } from '../../lab/loss/seeded-random.ts';
+import { mutated } from './mutate.fixture.ts';
 import type { DhcpPacket } from './packet.ts';
 import { encodePacket, parsePacket } from './packet.ts';
 
