@@ -1,3 +1,4 @@
+import { createSecretKey } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 
@@ -64,7 +65,7 @@ export async function runAppliance(
   const store = await openStore({ url: config.store, clock, log });
   try {
     const apiKeyHmac = await dataKey(store, masterKeys, 'api-keys', ids);
-    const tokenKey = Buffer.from((await dataKey(store, masterKeys, 'boot-tokens', ids)).reveal(), 'hex');
+    const tokenKey = createSecretKey((await dataKey(store, masterKeys, 'boot-tokens', ids)).reveal(), 'hex');
     await firstOperatorKey(store, config.state, { ids, clock, hmacKey: apiKeyHmac, log });
 
     // What happened, and what is under way.

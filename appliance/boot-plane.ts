@@ -1,3 +1,6 @@
+import type { KeyObject } from 'node:crypto';
+import type { Socket } from 'node:dgram';
+
 import type { ImageStore } from '../images/image-store.ts';
 import { ForeignServers } from '../pxe/dhcp/foreign-servers.ts';
 import { ProxyDhcp } from '../pxe/dhcp/proxy.ts';
@@ -24,6 +27,7 @@ import type { Log } from './kernel/log.ts';
 import { openDeviceSocket } from './kernel/native-socket.ts';
 import type { Service } from './kernel/service.ts';
 import type { Systemd } from './kernel/systemd.ts';
+import { Turnstile } from './kernel/turnstile.ts';
 import { StoreAgentDesk } from './machines/agent-desk.ts';
 import { StoreBootDirector } from './machines/boot-director.ts';
 import { watched } from './machines/watched-director.ts';
@@ -33,7 +37,7 @@ import type { Store } from './store/store.ts';
 export interface BootPlaneDeps {
   readonly store: Store;
   readonly events: EventLog;
-  readonly tokenKey: Uint8Array;
+  readonly tokenKey: KeyObject;
   readonly images: ImageStore;
   readonly timeline: Timeline;
   readonly clock: Clock;
@@ -85,6 +89,8 @@ async function networkServices(
     events,
     clock,
   });
+  const turnstile = new Turnstile(AT_ONCE, TURNS_HELD);
+  const holding = (socket: Socket) => socket.on('message', () => turnstile.hold());
   const http = new BootHttp({
     listen: { address, httpPort, httpsPort },
     director,
@@ -95,6 +101,7 @@ async function networkServices(
     ramdisk: await loadRamdisk(config.ramdisk, certificate.ca),
     images: (sha256) => images.find(sha256),
     timeline,
+    turnstile,
     clock,
     log,
   });
@@ -118,8 +125,10 @@ async function networkServices(
     });
     const common = {
       openSocket: ({ port }: { port: number }) =>
-        systemd.takeSocket(port === 67 ? 'dhcp' : 'proxydhcp') ??
-        openDeviceSocket({ device, port, receiveBuffer: RECEIVE_BUFFER }),
+        holding(
+          systemd.takeSocket(port === 67 ? 'dhcp' : 'proxydhcp') ??
+            openDeviceSocket({ device, port, receiveBuffer: RECEIVE_BUFFER }),
+        ),
       relays: new RelayAgents({ relays, networkOf: (each) => networks.of(each), clock }),
       director,
       loaderFor: (architecture: number) =>
@@ -145,7 +154,8 @@ async function networkServices(
     clock,
     log,
     // Port 0 is a transfer's own.
-    open: (options) => (options.port === 0 ? undefined : systemd.takeSocket('tftp')) ?? openDeviceSocket(options),
+    open: (options) =>
+      holding((options.port === 0 ? undefined : systemd.takeSocket('tftp')) ?? openDeviceSocket(options)),
     onEvent: ({ at, kind, address, packet, ...detail }) =>
       timeline.seen({ address }, { at, source: 'tftp', name: kind, detail, ...(packet && { packet }) }),
   });
@@ -153,6 +163,10 @@ async function networkServices(
     prefix6 === undefined ? [] : [new RouterAdvertiser({ links: [{ device, prefix: prefix6 }], clock, log })];
   return { http, all: [http, tftp, onceDescribed({ networks, clock, log }, address, dhcp), ...advertiser] };
 }
+
+// A claim or a report is 1 to 2 ms of work. In a storm the packets of firmware come first, and one of five turns has a claim.
+const AT_ONCE = 4;
+const TURNS_HELD = 4;
 
 const LOOK_EVERY = SECOND;
 /**

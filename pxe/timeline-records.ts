@@ -4,7 +4,7 @@ import type { Ids } from '../appliance/kernel/ids.ts';
 import type { Log } from '../appliance/kernel/log.ts';
 import type { Service } from '../appliance/kernel/service.ts';
 import type { BootSessionRow, TimelineRow } from '../appliance/store/schema.ts';
-import type { Reader, Store } from '../appliance/store/store.ts';
+import type { Reader, Store, Tx } from '../appliance/store/store.ts';
 import type { SeenPacket, Timeline, TimelineEntry, TimelineOwner } from './timeline.ts';
 
 export interface StoreTimelineOptions {
@@ -59,7 +59,16 @@ export class StoreTimeline implements Timeline, Service {
       pause = (await this.#write()) ? GATHER : RETRY;
       if (this.#waiting.length > 0) this.#arrived.abort(ARRIVED);
     }
-    await this.#write();
+    // Less than a portion may be left.
+    if (await this.#write()) await this.#writeSome();
+  }
+
+  /** Whole portions, or all. False when it failed; what could not be written waits on. */
+  async #write(): Promise<boolean> {
+    do {
+      if (!(await this.#writeSome())) return false;
+    } while (this.#waiting.length >= ROWS_A_STATEMENT);
+    return true;
   }
 
   /** Cut short when the signal aborts. */
@@ -72,11 +81,9 @@ export class StoreTimeline implements Timeline, Service {
     }
   }
 
-  /** False when it failed; what could not be written waits on. */
-  async #write(): Promise<boolean> {
+  async #writeSome(): Promise<boolean> {
     const { store, log } = this.#options;
-    const batch = this.#waiting;
-    this.#waiting = [];
+    const batch = this.#waiting.splice(0, ROWS_A_STATEMENT);
     if (batch.length === 0) return true;
     if (this.#dropped > this.#toldDropped) {
       this.#toldDropped = this.#dropped;
@@ -106,11 +113,12 @@ export class StoreTimeline implements Timeline, Service {
       new Set(machines.values()),
       Math.min(...batch.map(({ entry }) => entry.at)),
     );
+    const sessionsByMachine = Map.groupBy(sessions, ({ machine_id }) => machine_id);
     return batch.flatMap(({ id, owner, entry }) => {
       const machineId = machines.get(textOf(owner));
       if (machineId === undefined) return [];
       const { at, source, name } = entry;
-      const session = sessions.find((row) => row.machine_id === machineId && wasOpen(row, at));
+      const session = sessionsByMachine.get(machineId)?.find((row) => wasOpen(row, at));
       const [detail, packet] = [asText(entry.detail), entry.packet === undefined ? null : packetText(entry.packet)];
       return [{ id, machine_id: machineId, session_id: session?.id ?? null, at, source, name, detail, packet }];
     });
@@ -204,38 +212,38 @@ function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
-// SQLite takes 32,766 values a statement, PostgreSQL 65,535; a row has eight.
-const ROWS_A_STATEMENT = 500;
+// 4 ms of a turn of the event loop: more at once would hold DHCP up. (SQLite takes 32,766 values a statement; a row has eight.)
+const ROWS_A_STATEMENT = 100;
 
-async function insert(tx: Pick<Parameters<Parameters<Store['transaction']>[0]>[0], 'insertInto'>, rows: TimelineRow[]) {
-  for (let at = 0; at < rows.length; at += ROWS_A_STATEMENT) {
-    await tx
-      .insertInto('timeline')
-      .values(rows.slice(at, at + ROWS_A_STATEMENT))
-      // A commit whose answer was lost is written again.
-      .onConflict((conflict) => conflict.column('id').doNothing())
-      .execute();
-  }
+async function insert(tx: Tx, rows: TimelineRow[]): Promise<void> {
+  await tx
+    .insertInto('timeline')
+    .values(rows)
+    // A commit whose answer was lost is written again.
+    .onConflict((conflict) => conflict.column('id').doNothing())
+    .execute();
 }
 
 /** Machines by the MACs of their NICs and by the addresses that are reserved for these. */
 async function machinesOf(read: Reader, owners: readonly TimelineOwner[]): Promise<Map<string, string>> {
   const found = new Map<string, string>();
   const macs = new Set(owners.filter((owner) => typeof owner === 'string'));
-  for (const some of slices([...macs])) {
-    const rows = await read.selectFrom('machine_nics').select(['mac', 'machine_id']).where('mac', 'in', some).execute();
-    for (const { mac, machine_id } of rows) found.set(mac, machine_id);
+  if (macs.size > 0) {
+    const nics = read
+      .selectFrom('machine_nics')
+      .select(['mac', 'machine_id'])
+      .where('mac', 'in', [...macs]);
+    for (const { mac, machine_id } of await nics.execute()) found.set(mac, machine_id);
   }
   const addresses = new Set(owners.filter((owner) => typeof owner !== 'string').map(({ address }) => address));
-  for (const some of slices([...addresses])) {
-    const rows = await read
+  if (addresses.size > 0) {
+    const reserved = read
       .selectFrom('addresses')
       .innerJoin('machine_nics', 'machine_nics.mac', 'addresses.holder_id')
       .select(['addresses.address', 'machine_nics.machine_id'])
       .where('addresses.holder_kind', '=', 'nic')
-      .where('addresses.address', 'in', some)
-      .execute();
-    for (const { address, machine_id } of rows) found.set(address, machine_id);
+      .where('addresses.address', 'in', [...addresses]);
+    for (const { address, machine_id } of await reserved.execute()) found.set(address, machine_id);
   }
   return found;
 }
@@ -249,29 +257,18 @@ type Session = Pick<BootSessionRow, 'id' | 'machine_id' | 'opened_at' | 'ended_a
 
 /** The newest first, so that at the moment where one ends and the next is opened the next one has the entry. */
 async function sessionsOf(read: Reader, machineIds: ReadonlySet<string>, since: Millis): Promise<Session[]> {
-  const found: Session[] = [];
-  for (const some of slices([...machineIds])) {
-    const rows = await read
-      .selectFrom('boot_sessions')
-      .select(['id', 'machine_id', 'opened_at', 'ended_at'])
-      .where('machine_id', 'in', some)
-      .where((or) => or.or([or('ended_at', 'is', null), or('ended_at', '>=', since)]))
-      .orderBy('opened_at', 'desc')
-      .execute();
-    found.push(...rows);
-  }
-  return found;
+  if (machineIds.size === 0) return [];
+  return read
+    .selectFrom('boot_sessions')
+    .select(['id', 'machine_id', 'opened_at', 'ended_at'])
+    .where('machine_id', 'in', [...machineIds])
+    .where((or) => or.or([or('ended_at', 'is', null), or('ended_at', '>=', since)]))
+    .orderBy('opened_at', 'desc')
+    .execute();
 }
 
 function wasOpen({ opened_at, ended_at }: Session, at: Millis): boolean {
   return opened_at <= at && (ended_at === null || at <= ended_at);
-}
-
-function slices<T>(values: readonly T[]): T[][] {
-  const count = Math.ceil(values.length / ROWS_A_STATEMENT);
-  return Array.from({ length: count }, (_, index) =>
-    values.slice(index * ROWS_A_STATEMENT, (index + 1) * ROWS_A_STATEMENT),
-  );
 }
 
 const LONGEST_DETAIL = 8 * 1024;

@@ -22,9 +22,13 @@ export function capConnections(
   proxies?: BlockList,
 ): void {
   const perHost = new Map<string, number>();
-  server.maxConnections = connections;
+  let all = 0;
   server.setTimeout(idle);
   server.on('connection', (socket: Socket) => {
+    all++;
+    socket.once('close', () => all--);
+    // `maxConnections` would count those that the server has accepted itself, and others accept for it (pxe/http/acceptor.ts).
+    if (all > connections) socket.destroy();
     const address = socket.remoteAddress ?? '';
     if (proxies?.check(address, socket.remoteFamily === 'IPv6' ? 'ipv6' : 'ipv4')) return;
     const host = clientHost(address);

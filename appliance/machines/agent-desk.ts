@@ -1,3 +1,5 @@
+import type { KeyObject } from 'node:crypto';
+
 import type { AgentDesk, Heartbeat, PhoneHome } from '../../pxe/boot-plan.ts';
 import { deriveToken, isToken, tokenId } from '../../pxe/http/token.ts';
 import type { EventLog } from '../events/event-log.ts';
@@ -12,7 +14,7 @@ import { PROTOCOL, checkProtocol } from './protocol.ts';
 export interface AgentDeskDeps {
   readonly store: Store;
   readonly events: EventLog;
-  readonly tokenKey: Uint8Array;
+  readonly tokenKey: KeyObject;
   readonly clock: Clock;
 }
 
@@ -92,7 +94,7 @@ export class StoreAgentDesk implements AgentDesk {
  * What the agent of an attempt's server shows us; it works until the attempt's `agents` row is revoked. It is of one boot:
  * what a boot that was cut off has given away opens nothing once the next one began.
  */
-export function agentCredential(tokenKey: Uint8Array, attemptId: string, generation: number): Secret {
+export function agentCredential(tokenKey: KeyObject, attemptId: string, generation: number): Secret {
   return deriveToken(tokenKey, 'agent', { id: attemptId, generation });
 }
 

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { createSecretKey } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -22,7 +23,7 @@ import { bootBundle, bundleFiles } from './boot-bundle.ts';
 import { viewBoot } from './boot-history.ts';
 
 const run = promisify(execFile);
-const key = Buffer.alloc(32, 7);
+const key = createSecretKey(Buffer.alloc(32, 7));
 const ids = createIds(new ManualClock());
 const claimToken = deriveToken(key, 'claim', { id: 's2', generation: 2 }).reveal();
 const bearer = deriveToken(key, 'bearer', { id: ids.next('boot'), generation: 2, nonce: 'n' }).reveal();

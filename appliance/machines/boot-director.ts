@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 
 import type { BootClient, Mac } from '../../pxe/boot-client.ts';
 import type {
@@ -33,7 +34,7 @@ export interface BootDirectorDeps {
   readonly store: Store;
   readonly events: EventLog;
   /** From which every token is derived; 32 bytes. */
-  readonly tokenKey: Uint8Array;
+  readonly tokenKey: KeyObject;
   readonly clock: Clock;
   /** Where images are fetched from, `http://10.77.0.1:8080/images`. */
   readonly imagesUrl: string;
@@ -51,25 +52,31 @@ export class StoreBootDirector implements BootDirector {
 
   async decide(client: BootClient): Promise<BootDecision> {
     const { store, tokenKey, clock } = this.#deps;
-    const machine = await store.read
+    // One look at all of it: asked with every packet of a booting machine.
+    const boot = await store.read
       .selectFrom('machine_nics')
       .innerJoin('machines', 'machines.id', 'machine_nics.machine_id')
-      .select(['machines.id', 'machines.smbios_uuid', 'machine_nics.switch_port'])
+      .leftJoin('boot_sessions', (join) =>
+        join.onRef('boot_sessions.machine_id', '=', 'machines.id').on('boot_sessions.ended_at', 'is', null),
+      )
+      .leftJoin('boot_orders', 'boot_orders.id', 'boot_sessions.order_id')
+      .select(['machines.smbios_uuid', 'machine_nics.switch_port', 'boot_orders.verb', 'boot_orders.state'])
+      .select(['boot_sessions.id', 'boot_sessions.generation', 'boot_sessions.window_until'])
       .where('machine_nics.mac', '=', client.mac)
       .executeTakeFirst();
-    if (machine === undefined) return { verb: 'ignore', why: 'unknown MAC' };
-    const known = machine.smbios_uuid;
+    if (boot === undefined) return { verb: 'ignore', why: 'unknown MAC' };
+    const { smbios_uuid: known, switch_port: port, verb, id, generation, window_until: until } = boot;
     const stranger = client.uuid !== undefined && known !== null && client.uuid.toLowerCase() !== known;
     if (stranger) return mismatch('another SMBIOS UUID than the one inspected');
-    const port = machine.switch_port;
     if (client.port !== undefined && port !== null && client.port !== port) {
       return mismatch(`the relay names the switch port ${client.port}, the inventory ${port}`);
     }
-    const boot = await openBoot(store.read, machine.id);
-    if (boot === undefined || boot.order.state !== 'pending') return { verb: 'local-disk', why: 'no order' };
-    if (!isOpen(boot, clock.now())) return { verb: 'local-disk', why: 'the boot window has closed' };
-    if (boot.order.verb === 'local-disk') return { verb: 'local-disk', why: 'ordered' };
-    return { verb: boot.order.verb, sessionId: boot.id, scriptToken: deriveToken(tokenKey, 'script', boot) };
+    if (id === null || generation === null || verb === null || boot.state !== 'pending') {
+      return { verb: 'local-disk', why: 'no order' };
+    }
+    if (until === null || clock.now() >= until) return { verb: 'local-disk', why: 'the boot window has closed' };
+    if (verb === 'local-disk') return { verb, why: 'ordered' };
+    return { verb, sessionId: id, scriptToken: deriveToken(tokenKey, 'script', { id, generation }) };
   }
 
   async script(mac: Mac, token: Secret): Promise<RamdiskBoot> {

@@ -7,11 +7,21 @@ const GIB = 1024 ** 3;
 
 type Disk = Pick<MachineDiskRow, 'machine_id' | 'bytes' | 'type' | 'serial'>;
 
+/** A machine that could be claimed now. */
+export type FreeMachine = Omit<Candidate, 'tenantInRack' | 'newInRack'>;
+
+/** What a choice needs to know of a region. */
+export interface FreeFleet {
+  readonly machines: readonly FreeMachine[];
+  /** The machines that are held; `isNew` while they are being deployed. */
+  readonly held: readonly { readonly rackId: string; readonly tenantId: string; readonly isNew: boolean }[];
+}
+
 /**
- * The machines of a region that could be claimed now: inspected, idle, with a disk proven clean and a NIC that boots. How
- * crowded their racks are comes along, so that the choice itself needs no database.
+ * The machines of a region that could be claimed now: inspected, idle, with a disk proven clean and a NIC that boots. Who holds
+ * the others comes along, so that the choice itself needs no database.
  */
-export async function freeMachines(read: Reader, regionId: string, tenantId: string): Promise<Candidate[]> {
+export async function freeMachines(read: Reader, regionId: string): Promise<FreeFleet> {
   const machines = await read
     .selectFrom('machines')
     .innerJoin('racks', 'racks.id', 'machines.rack_id')
@@ -29,17 +39,18 @@ export async function freeMachines(read: Reader, regionId: string, tenantId: str
     .where('machines.disk_state', '=', 'clean')
     .execute();
   const disks = await disksOf(read, regionId);
-  const crowding = await rackCrowding(read, regionId, tenantId);
-  return machines.map((machine) => ({
-    machineId: machine.id,
-    rackId: machine.rack_id,
-    cores: machine.cores ?? 0,
-    memoryMib: machine.memory_mib ?? 0,
-    diskGib: rootDiskGib(JSON.parse(machine.disk_rule) as DiskRule, disks.get(machine.id) ?? []),
-    nics: machine.nic_count ?? 0,
-    ready: machine.state === 'ready',
-    ...(crowding.get(machine.rack_id) ?? { tenantInRack: 0, newInRack: 0 }),
-  }));
+  return {
+    machines: machines.map((machine) => ({
+      machineId: machine.id,
+      rackId: machine.rack_id,
+      cores: machine.cores ?? 0,
+      memoryMib: machine.memory_mib ?? 0,
+      diskGib: rootDiskGib(JSON.parse(machine.disk_rule) as DiskRule, disks.get(machine.id) ?? []),
+      nics: machine.nic_count ?? 0,
+      ready: machine.state === 'ready',
+    })),
+    held: await heldMachines(read, regionId),
+  };
 }
 
 async function disksOf(read: Reader, regionId: string): Promise<Map<string, Disk[]>> {
@@ -66,9 +77,7 @@ function rootDiskGib(rule: DiskRule, disks: readonly Disk[]): number | undefined
   return disk === undefined || others.length > 0 ? undefined : Math.floor(disk.bytes / GIB);
 }
 
-type Crowding = Pick<Candidate, 'tenantInRack' | 'newInRack'>;
-
-async function rackCrowding(read: Reader, regionId: string, tenantId: string): Promise<Map<string, Crowding>> {
+async function heldMachines(read: Reader, regionId: string): Promise<FreeFleet['held']> {
   const held = await read
     .selectFrom('allocations')
     .innerJoin('machines', 'machines.id', 'allocations.machine_id')
@@ -76,13 +85,7 @@ async function rackCrowding(read: Reader, regionId: string, tenantId: string): P
     .select(['machines.rack_id', 'machines.state', 'allocations.tenant_id'])
     .where('racks.region_id', '=', regionId)
     .execute();
-  const crowding = new Map<string, Crowding>();
-  for (const { rack_id, state, tenant_id } of held) {
-    const before = crowding.get(rack_id) ?? { tenantInRack: 0, newInRack: 0 };
-    crowding.set(rack_id, {
-      tenantInRack: before.tenantInRack + (tenant_id === tenantId ? 1 : 0),
-      newInRack: before.newInRack + (state === 'deploying' ? 1 : 0),
-    });
-  }
-  return crowding;
+  return held.map(({ rack_id, state, tenant_id }) => {
+    return { rackId: rack_id, tenantId: tenant_id, isNew: state === 'deploying' };
+  });
 }

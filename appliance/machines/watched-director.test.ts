@@ -1,3 +1,5 @@
+import { createSecretKey } from 'node:crypto';
+
 import type { Mac } from '../../pxe/boot-client.ts';
 import type { BootDirector } from '../../pxe/boot-plan.ts';
 import type { EventLog } from '../events/event-log.ts';
@@ -52,7 +54,7 @@ eachStore(
     const sequencer = new Sequencer({ store, clock, log: silentLog });
     const events = createEventLog({ store, clock, ids, sequencer });
     const machineId = await machine(store, MAC, { events, ids, clock }, 'sw-7/eth3');
-    const tokenKey = Buffer.alloc(32);
+    const tokenKey = createSecretKey(Buffer.alloc(32));
     const asked = new StoreBootDirector({ store, events, tokenKey, clock, imagesUrl: 'http://10.0.0.1/images' });
     const director = watched(asked, { store, events, clock });
     const decide = (port?: string) =>

@@ -4,18 +4,18 @@ import { addressRange, firstFree, parseCidr } from './address-range.ts';
 
 test('the lowest free address is given', async (t) => {
   const range = addressRange('10.0.0.10', '10.0.0.12');
-  t.equal(firstFree(range, []), '10.0.0.10');
-  t.equal(firstFree(range, ['10.0.0.10', '10.0.0.12']), '10.0.0.11');
-  t.equal(firstFree(range, ['10.0.0.12', '10.0.0.11', '10.0.0.10']), undefined);
+  t.equal(firstFree(range, new Set([])), '10.0.0.10');
+  t.equal(firstFree(range, new Set(['10.0.0.10', '10.0.0.12'])), '10.0.0.11');
+  t.equal(firstFree(range, new Set(['10.0.0.12', '10.0.0.11', '10.0.0.10'])), undefined);
 });
 
 test('addresses outside the range do not count', async (t) => {
-  t.equal(firstFree(addressRange('10.0.0.10', '10.0.0.12'), ['10.0.0.9', '10.0.0.200']), '10.0.0.10');
+  t.equal(firstFree(addressRange('10.0.0.10', '10.0.0.12'), new Set(['10.0.0.9', '10.0.0.200'])), '10.0.0.10');
 });
 
 test('a range of IPv6 addresses is as good, however large', async (t) => {
   const range = addressRange('2001:db8::10', '2001:db8:0:0:ffff:ffff:ffff:ffff');
-  t.equal(firstFree(range, ['2001:db8::10']), '2001:db8::11');
+  t.equal(firstFree(range, new Set(['2001:db8::10'])), '2001:db8::11');
 });
 
 test('what is no range of addresses is refused', async (t) => {

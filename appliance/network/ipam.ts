@@ -3,7 +3,7 @@ import type { Millis } from '../kernel/clock.ts';
 import type { AddressRow, SubnetRow } from '../store/schema.ts';
 import type { Tx } from '../store/store.ts';
 import type { AddressRange } from './address-range.ts';
-import { addressRange, firstFree } from './address-range.ts';
+import { addressRange, canonicalAddress, firstFree } from './address-range.ts';
 
 export interface Holder {
   readonly kind: AddressRow['holder_kind'];
@@ -22,7 +22,7 @@ export async function holdAddress(tx: Tx, subnet: SubnetRow, pool: Pool, holder:
   const range = poolRange(subnet, pool);
   for (;;) {
     const held = await tx.selectFrom('addresses').select('address').where('subnet_id', '=', subnet.id).execute();
-    const address = range && firstFree(range, [...held.map((row) => row.address), ...outside(subnet)]);
+    const address = range && firstFree(range, new Set([...held.map((row) => row.address), ...outside(subnet)]));
     if (address === undefined) {
       throw new RackstartError('address.pool-empty', `Subnet ${subnet.cidr} has no free address for ${pool}.`, {
         details: { subnet: subnet.cidr, pool },
@@ -60,7 +60,7 @@ export async function setAddressesAside(tx: Tx, attemptId: string, machineId: st
 
 // The gateway is in the subnet and nobody's to give.
 function outside(subnet: SubnetRow): string[] {
-  return subnet.gateway === null ? [] : [subnet.gateway];
+  return subnet.gateway === null ? [] : [canonicalAddress(subnet.gateway)];
 }
 
 function poolRange(subnet: SubnetRow, pool: Pool): AddressRange | undefined {

@@ -1,3 +1,5 @@
+import { createSecretKey } from 'node:crypto';
+
 import type { Test } from 'tap';
 
 import type { Claim, Report } from '../../pxe/boot-plan.ts';
@@ -301,7 +303,7 @@ async function tokensOf({ store }: Pipeline, mac: string): Promise<{ script: Sec
     .where('mac', '=', mac)
     .where('ended_at', 'is', null)
     .executeTakeFirstOrThrow();
-  const key = Buffer.alloc(32, 7);
+  const key = createSecretKey(Buffer.alloc(32, 7));
   return { script: deriveToken(key, 'script', session), claim: deriveToken(key, 'claim', session) };
 }
 

@@ -1,3 +1,5 @@
+import { createSecretKey } from 'node:crypto';
+
 import type { Test } from 'tap';
 
 import { parseMac } from '../../pxe/boot-client.ts';
@@ -223,7 +225,7 @@ export class Pipeline {
       },
     });
     const { events } = process;
-    const plane = { store: mortalStore(store, process), events, tokenKey: Buffer.alloc(32, 7), clock };
+    const plane = { store: mortalStore(store, process), events, tokenKey: createSecretKey(Buffer.alloc(32, 7)), clock };
     const { care, provision } = made;
     if (care === undefined || provision === undefined) throw new Error('the process has bound no sagas');
     process.run();
@@ -263,7 +265,7 @@ export class Pipeline {
         const used = { used_servers: 0, used_cores: 0, used_memory_mib: 0, used_disk_gib: 0 };
         await tx
           .insertInto('quotas')
-          .values({ tenant_id: id, ...defaultQuota, ...used })
+          .values({ holder_kind: 'tenant', holder_id: id, tenant_id: id, ...defaultQuota, ...used })
           .execute();
       }
       await tx.insertInto('regions').values({ id: 'reg1', name: 'north' }).execute();

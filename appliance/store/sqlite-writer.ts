@@ -6,10 +6,10 @@ import { RackstartError } from '../kernel/errors.ts';
 export type RunStatement = (sql: string, parameters?: readonly unknown[]) => QueryResult<unknown>;
 
 /**
- * SQLite's one writer, with one disk write for all that wait: a commit with `synchronous = full` costs a disk milliseconds,
- * whatever is in it. Transactions take turns, each in a savepoint of its own, and those that queued up meanwhile are
- * committed together. Nobody is told that it is done before it is on the disk; one that fails is undone by itself. One that
- * comes alone is committed at once.
+ * SQLite's one writer, with one disk write for all that a turn of the event loop brings: a commit with `synchronous = full`
+ * holds up the loop for a millisecond or many, whatever is in it. Transactions take turns, each in a savepoint of its own,
+ * and are committed together. Nobody is told that it is done before it is on the disk; one that fails is undone by itself.
+ * One that comes alone waits for nobody: an idle loop comes round at once.
  */
 export class SqliteWriter implements Driver {
   readonly #run: RunStatement;
@@ -41,9 +41,11 @@ export class SqliteWriter implements Driver {
   async beginTransaction(): Promise<void> {
     if (this.#group === undefined) {
       this.#run('begin immediate');
-      this.#group = { size: 0, ...Promise.withResolvers<undefined>() };
+      const group: Group = { size: 0, isDue: false, ...Promise.withResolvers<undefined>() };
       // Nobody may be left to hear of it.
-      this.#group.promise.catch(() => undefined);
+      group.promise.catch(() => undefined);
+      this.#group = group;
+      setImmediate(() => this.#due(group));
     }
     this.#group.size++;
     this.#run(`savepoint ${TURN}`);
@@ -76,13 +78,18 @@ export class SqliteWriter implements Driver {
     if (!turn.ended) this.#end(turn);
   }
 
+  /** The loop has come round: what is under way in the group is waited for, and nothing else. */
+  #due(group: Group): void {
+    group.isDue = true;
+    if (!this.#taken && this.#group === group) this.#commit();
+  }
+
   #end(turn: Turn): void {
     turn.ended = true;
-    const next = this.#group === undefined || this.#group.size < MOST_TOGETHER ? this.#queue.shift() : undefined;
-    if (next === undefined) this.#commit();
-    const first = next ?? this.#queue.shift();
-    if (first === undefined) this.#taken = false;
-    else first();
+    if (this.#group !== undefined && (this.#group.isDue || this.#group.size === MOST_TOGETHER)) this.#commit();
+    const next = this.#queue.shift();
+    if (next === undefined) this.#taken = false;
+    else next();
   }
 
   #commit(): void {
@@ -102,6 +109,7 @@ export class SqliteWriter implements Driver {
 interface Group extends PromiseWithResolvers<undefined> {
   /** How many began in it. */
   size: number;
+  isDue: boolean;
 }
 
 /** Who came first waits for the last: an upper limit to that. */

@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import { Turnstile } from '../../appliance/kernel/turnstile.ts';
 import { join } from 'node:path';
 
 import { StoreAgentDesk } from '../../appliance/machines/agent-desk.ts';
@@ -116,6 +117,7 @@ async function serve(site: Site, log: ReturnType<typeof countingLog>) {
     },
     images: async (sha256) => (sha256 === IMAGE.sha256 ? { path, bytes: IMAGE.content.length } : undefined),
     timeline: { seen: () => undefined },
+    turnstile: new Turnstile(4, 4),
     clock,
     log,
   });

@@ -1,3 +1,5 @@
+import { createSecretKey } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -42,7 +44,7 @@ export interface Site {
   readonly clock: ManualClock;
   readonly ids: Ids;
   readonly events: EventLog;
-  readonly tokenKey: Uint8Array;
+  readonly tokenKey: KeyObject;
   readonly director: BootDirector;
   readonly machines: readonly SiteMachine[];
   /** For files of a target; gone with the site. */
@@ -60,7 +62,7 @@ export async function openSite(machineCount: number): Promise<Site> {
   const ids = createIds(clock);
   const store = await openStore({ url: `sqlite:${join(directory, 'rackstart.db')}`, clock, log: silentLog });
   const events = createEventLog({ store, clock, ids, sequencer: new Sequencer({ store, clock, log: silentLog }) });
-  const tokenKey = Buffer.alloc(32, 7);
+  const tokenKey = createSecretKey(Buffer.alloc(32, 7));
   const imagesUrl = `http://${SERVER}:8080/images`;
   const director = watched(new StoreBootDirector({ store, events, tokenKey, clock, imagesUrl }), {
     store,

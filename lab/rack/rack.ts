@@ -49,8 +49,8 @@ export interface Rack {
   exec(argv: readonly string[]): string[];
   /** The machine of that name; throws when the rack has none. */
   machine(name: string): RackMachine;
-  /** Records DHCP and TFTP on the bridge, the first 600 bytes of each packet, from when this resolves until `stop`. */
-  capture(pcapFile: string): Promise<{ stop(): Promise<void> }>;
+  /** Records packets on the bridge from when this resolves until `stop`: DHCP and TFTP, and the first 600 bytes of each, unless told. */
+  capture(pcapFile: string, what?: Captured): Promise<{ stop(): Promise<void> }>;
   /**
    * Switches everything off and removes it: machines, BMCs, captures, whatever else still runs in the namespace, and the
    * namespace. Closing twice is the same as once. The same happens when this process ends without closing.
@@ -108,8 +108,8 @@ export async function openRack({ name, directory, machines }: RackOptions): Prom
       machines: built,
       exec: (argv) => inNamespace(netns, argv),
       machine: (wanted) => find(built, wanted),
-      async capture(pcapFile) {
-        const capture = await startCapture(netns, pcapFile);
+      async capture(pcapFile, what) {
+        const capture = await startCapture(netns, pcapFile, what);
         stops.push(() => capture.stop());
         return capture;
       },
@@ -182,10 +182,24 @@ function runningPid({ directory }: Hardware): number | undefined {
   }
 }
 
-// -Z root: Debian's tcpdump gives up its rights before it opens the file, which then may lie where it cannot write.
-async function startCapture(netns: string, pcapFile: string): Promise<{ stop(): Promise<void> }> {
-  const ports = 'udp and (port 67 or port 68 or port 69 or port 4011)';
-  const tcpdump = ['tcpdump', '-i', 'br0', '-n', '-U', '-s', '600', '-Z', 'root', '-w', pcapFile, ports];
+/** What of the packets is recorded. */
+export interface Captured {
+  /** As tcpdump has it (pcap-filter(7)). */
+  readonly filter: string;
+  /** Of each packet. */
+  readonly bytes: number;
+}
+
+const DHCP_AND_TFTP: Captured = { filter: 'udp and (port 67 or port 68 or port 69 or port 4011)', bytes: 600 };
+
+// -Z root: Debian's tcpdump gives up its rights before it opens the file, which then may lie where it cannot write. -B: KiB.
+async function startCapture(
+  netns: string,
+  pcapFile: string,
+  { filter, bytes }: Captured = DHCP_AND_TFTP,
+): Promise<{ stop(): Promise<void> }> {
+  const what = ['-s', String(bytes), '-w', pcapFile, filter];
+  const tcpdump = ['tcpdump', '-i', 'br0', '-n', '-U', '-B', '16384', '-Z', 'root', ...what];
   const capture = await startProcess({ argv: inNamespace(netns, tcpdump), logFile: `${pcapFile}.log` });
   await capture.line(/listening on/, 10_000);
   return {

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { request as plain } from 'node:http';
-import type { IncomingMessage } from 'node:http';
+import type { Agent, IncomingMessage } from 'node:http';
 import { request as secure } from 'node:https';
-import type { Agent } from 'node:https';
 import { buffer } from 'node:stream/consumers';
 import type { SecureContext } from 'node:tls';
 
@@ -89,7 +88,7 @@ function send<T>(
   return new Promise((resolve, reject) => {
     const sent = url.startsWith('https:')
       ? secure(url, { ...options, ...(trust === undefined ? {} : { secureContext: trust }) })
-      : plain(url, { ...options, agent: false });
+      : plain(url, options);
     sent.once('error', reject);
     sent.once('response', (response) => void read(response).then(resolve, reject));
     sent.end(body?.toString());

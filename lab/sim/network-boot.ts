@@ -1,5 +1,8 @@
+import { Agent } from 'node:http';
+
 import { SECOND } from '../../appliance/kernel/clock.ts';
 import { demand, download } from './ask.ts';
+import type { Question } from './ask.ts';
 import { pinnedCa, readBootScript } from './boot-script.ts';
 import type { Boot } from './boot.ts';
 import { leaseAddress } from './firmware.ts';
@@ -32,11 +35,17 @@ export async function bootFromNetwork(boot: Boot): Promise<RamdiskStart | string
   const { address, bootFile: scriptUrl } = await leaseAddress('ipxe', machine, boot.deps, signal);
   if (scriptUrl === undefined) return 'DHCP names no script';
   await boot.enter('script');
-  const script = await notes.timed('script', () => demand(scriptUrl, { from: address, signal }));
-  const ramdisk = readBootScript(script.toString());
-  if (ramdisk === undefined) return 'the script leads to the disk';
-  const ca = await loadRamdisk(boot, ramdisk, address);
-  return { ...ramdisk, address, ca };
+  // iPXE keeps a connection for what it fetches next.
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  try {
+    const script = await notes.timed('script', () => demand(scriptUrl, { from: address, agent, signal }));
+    const ramdisk = readBootScript(script.toString());
+    if (ramdisk === undefined) return 'the script leads to the disk';
+    const ca = await loadRamdisk(boot, ramdisk, { from: address, agent, signal });
+    return { ...ramdisk, address, ca };
+  } finally {
+    agent.destroy();
+  }
 }
 
 // iPXE asks for what fills an Ethernet frame.
@@ -53,12 +62,12 @@ const PAUSE = 3 * SECOND;
 async function loadRamdisk(
   { deps: { notes, clock, say, signal } }: Boot,
   { kernelUrl, initrdUrl }: { kernelUrl: string; initrdUrl: string },
-  from: string,
+  question: Question,
 ): Promise<string> {
   for (let tried = 1; ; tried++) {
     try {
-      await notes.timed('kernel', () => download(kernelUrl, { from, signal }));
-      const { tail } = await notes.timed('initrd', () => download(initrdUrl, { from, signal }));
+      await notes.timed('kernel', () => download(kernelUrl, question));
+      const { tail } = await notes.timed('initrd', () => download(initrdUrl, question));
       return pinnedCa(tail);
     } catch (error) {
       if (tried === TRIES) throw error;

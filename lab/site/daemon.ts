@@ -28,6 +28,9 @@ export interface Daemon {
 
 const API_PORT = 7770;
 
+// As the service's unit has it.
+const HEAP = '--max-semi-space-size=8';
+
 /** What the appliance needs of a rack: its network, its NIC in it, and its addresses there. */
 export type DaemonPlace = Pick<Rack, 'exec' | 'bridge' | 'applianceAddress'>;
 
@@ -49,6 +52,7 @@ export async function startDaemon(
     daemon = await startProcess({
       argv: rack.exec([process.execPath, main, 'serve', '--config', configFile]),
       logFile,
+      env: { NODE_OPTIONS: HEAP },
       graceMs: 40_000,
     });
     await daemon.line(/rackstart: ready/, 30_000);

@@ -1,6 +1,7 @@
 import { test } from 'tap';
 
 import { Batched } from './batched.ts';
+import type { BatchLimits } from './batched.ts';
 
 test('what is asked for in one turn of the event loop is done together', async (t) => {
   const { batches, work } = recorder();
@@ -24,21 +25,16 @@ test('what comes while a batch is worked on is the next one', async (t) => {
 });
 
 test('as long as each turn brings more, it is waited for, until the batch is full', async (t) => {
-  const { batches, work } = recorder();
-  const asked: Promise<number>[] = [];
-  const all = Promise.withResolvers<undefined>();
-  const bring = (item: number) => {
-    // As a socket does: before who waits for the turn to end.
-    if (item < 5) setImmediate(bring, item + 1);
-    else all.resolve(undefined);
-    asked.push(work.do(item));
-  };
-  bring(0);
-  await all.promise;
-  await Promise.all(asked);
-  t.same(batches, [
+  t.same(await broughtTurnByTurn(6, { most: 4, turns: 16 }), [
     [0, 1, 2, 3],
     [4, 5],
+  ]);
+});
+
+test('it gathers for so many turns and no longer', async (t) => {
+  t.same(await broughtTurnByTurn(6, { most: 100, turns: 2 }), [
+    [0, 1, 2],
+    [3, 4, 5],
   ]);
 });
 
@@ -50,7 +46,24 @@ test('a batch that fails fails for those in it, and the next ones are done', asy
   t.equal(await work.do(3), 30);
 });
 
-function recorder() {
+/** The batches in which items are done that come one in each turn. */
+async function broughtTurnByTurn(count: number, limits: BatchLimits): Promise<number[][]> {
+  const { batches, work } = recorder(limits);
+  const asked: Promise<number>[] = [];
+  const all = Promise.withResolvers<undefined>();
+  const bring = (item: number) => {
+    // As a socket does: before who waits for the turn to end.
+    if (item < count - 1) setImmediate(bring, item + 1);
+    else all.resolve(undefined);
+    asked.push(work.do(item));
+  };
+  bring(0);
+  await all.promise;
+  await Promise.all(asked);
+  return batches;
+}
+
+function recorder(limits: BatchLimits = { most: 4, turns: 16 }) {
   const batches: number[][] = [];
   const breaks = new Set<number>();
   const gate = Promise.withResolvers<undefined>();
@@ -60,7 +73,7 @@ function recorder() {
     if (broken !== undefined) throw new Error(`${broken} broke`);
     if (items[0] === 1 && items.length === 1) await gate.promise;
     return items.map((item) => item * 10);
-  }, 4);
+  }, limits);
   return { batches, breaks, gate, work };
 }
 

@@ -3,22 +3,19 @@ export type WorkTogether<Item, Answer> = (items: readonly Item[]) => Promise<rea
 
 /**
  * Work that costs about the same for one as for many, such as a query or a transaction. One batch is worked on at a time.
- * What comes meanwhile is in the next one, and so is all that a busy event loop brings turn after turn; who comes alone
+ * What comes meanwhile is in the next one, and so is all that a busy event loop brings in its next turns; who comes alone
  * waits for one turn. A batch that fails fails for everybody in it.
  */
 export class Batched<Item, Answer> {
   readonly #work: WorkTogether<Item, Answer>;
-  readonly #most: number;
-  readonly #ready: () => Promise<void>;
+  readonly #limits: BatchLimits;
   #waiting: Waiting<Item, Answer>[] = [];
   #working = false;
   #underWay = 0;
 
-  /** At most `most` items are worked on together, and none before `ready` resolves. */
-  constructor(work: WorkTogether<Item, Answer>, most: number, ready: () => Promise<void> = () => Promise.resolve()) {
+  constructor(work: WorkTogether<Item, Answer>, limits: BatchLimits) {
     this.#work = work;
-    this.#most = most;
-    this.#ready = ready;
+    this.#limits = limits;
   }
 
   /** How many were asked for and are not done yet. */
@@ -36,9 +33,9 @@ export class Batched<Item, Answer> {
   async #run(): Promise<void> {
     this.#working = true;
     while (this.#waiting.length > 0) {
-      await this.#ready();
+      await this.#limits.ready?.();
       await this.#gather();
-      const batch = this.#waiting.splice(0, this.#most);
+      const batch = this.#waiting.splice(0, this.#limits.most);
       this.#underWay = batch.length;
       try {
         const answers = await this.#work(batch.map(({ item }) => item));
@@ -53,12 +50,23 @@ export class Batched<Item, Answer> {
 
   /** A socket is read in portions, one each turn: as long as each brings more, more is on its way. */
   async #gather(): Promise<void> {
+    const { most, turns } = this.#limits;
     let had = 0;
-    while (this.#waiting.length > had && this.#waiting.length < this.#most) {
+    for (let gathered = 0; gathered < turns; gathered++) {
+      if (this.#waiting.length === had || this.#waiting.length >= most) return;
       had = this.#waiting.length;
       await turn();
     }
   }
+}
+
+export interface BatchLimits {
+  /** Items in one batch. */
+  readonly most: number;
+  /** How long a batch gathers: a loop that is busy with other things takes milliseconds for each turn. */
+  readonly turns: number;
+  /** No batch is begun before this resolves. */
+  readonly ready?: () => Promise<void>;
 }
 
 interface Waiting<Item, Answer> {

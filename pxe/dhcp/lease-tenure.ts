@@ -47,11 +47,11 @@ export class LeaseTenure {
     this.#displaced = displaced;
     const { clock } = options;
     const never = new AbortController().signal;
-    this.#journal = new Batched(
-      (rows) => this.#write(rows),
-      MOST_TOGETHER,
-      () => clock.sleepUntil(this.#restUntil, never),
-    );
+    this.#journal = new Batched((rows) => this.#write(rows), {
+      most: MOST_TOGETHER,
+      turns: GATHER_TURNS,
+      ready: () => clock.sleepUntil(this.#restUntil, never),
+    });
   }
 
   static begin(options: TenureOptions): Promise<LeaseTenure> {
@@ -193,6 +193,8 @@ type Written = 'done' | 'held' | 'known';
 const OFFER_TIME: Millis = MINUTE;
 const DECLINE_REST: Millis = 10 * MINUTE;
 const MOST_TOGETHER = 256;
+// A commit costs as much as many turns of an idle loop.
+const GATHER_TURNS = 16;
 /** Longer, and more would come than may wait. */
 const LONGEST_REST: Millis = 10;
 /** Less than a port has in flight, so that known machines are read on when the disk is stuck. */

@@ -37,7 +37,7 @@ export class StoreLeaseBook implements LeaseBook {
 
   constructor(options: StoreLeaseBookOptions) {
     this.#options = options;
-    this.#finding = new Batched((macs) => this.#find(macs), MOST_AT_ONCE);
+    this.#finding = new Batched((macs) => this.#find(macs), { most: MOST_AT_ONCE, turns: 1 });
   }
 
   async offer(client: LeaseClient): Promise<Binding | undefined> {

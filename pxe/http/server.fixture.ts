@@ -10,6 +10,7 @@ import { createIds } from '../../appliance/kernel/ids.ts';
 import type { Log } from '../../appliance/kernel/log.ts';
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import { Secret } from '../../appliance/kernel/secret.ts';
+import { Turnstile } from '../../appliance/kernel/turnstile.ts';
 import { loadBootScripts } from '../../templates/boot-scripts.ts';
 import { parseMac } from '../boot-client.ts';
 import type { Mac } from '../boot-client.ts';
@@ -169,6 +170,7 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
         for (const watcher of watchers) watcher();
       },
     },
+    turnstile: new Turnstile(4, 4),
     clock,
     log: recordingLog(logged),
     limits,

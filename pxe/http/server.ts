@@ -1,7 +1,7 @@
 import { createServer as createHttpServer } from 'node:http';
-import type { Server, ServerOptions } from 'node:http';
+import type { Server as HttpServer, ServerOptions } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Server } from 'node:net';
 
 import type { FastifyInstance } from 'fastify';
 import { fastify } from 'fastify';
@@ -12,9 +12,11 @@ import type { ConnectionCaps } from '../../appliance/kernel/connection-caps.ts';
 import { capConnections } from '../../appliance/kernel/connection-caps.ts';
 import type { Log } from '../../appliance/kernel/log.ts';
 import type { Service } from '../../appliance/kernel/service.ts';
+import type { Turnstile } from '../../appliance/kernel/turnstile.ts';
 import type { BootScripts } from '../../templates/boot-scripts.ts';
 import type { AgentDesk, BootDirector } from '../boot-plan.ts';
 import type { Timeline } from '../timeline.ts';
+import { openAcceptor } from './acceptor.ts';
 import { registerAgent } from './agent.ts';
 import { registerBoot } from './boot.ts';
 import type { BootCertificate } from './certificate.ts';
@@ -38,6 +40,8 @@ export interface BootHttpOptions {
   readonly ramdisk: RamdiskFiles;
   readonly images: ImageSource;
   readonly timeline: Timeline;
+  /** What comes by TLS passes it: ramdisks and agents ask again for minutes, firmware gives up after seconds. */
+  readonly turnstile: Turnstile;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits?: Partial<HttpLimits>;
@@ -71,7 +75,7 @@ export class BootHttp implements Service {
 
   async run(signal: AbortSignal): Promise<void> {
     const { listen, director, agents, certificate, scripts, timeline, clock, log } = this.#options;
-    const { loaders, ramdisk, images } = this.#options;
+    const { loaders, ramdisk, images, turnstile } = this.#options;
     const witness = new Witness(timeline, clock);
     const clear = this.#server(createHttpServer(this.#timeouts()), witness);
     const secure = this.#server(
@@ -92,10 +96,15 @@ export class BootHttp implements Service {
       httpsPort: () => portOf(secure),
     });
     registerFiles(clear, { loaders, ramdisk, images, witness });
+    clear.addHook('onRequest', async () => turnstile.hold());
+    secure.addHook('preHandler', () => turnstile.pass());
     registerBoot(secure, { director, witness, now: () => new Date(clock.now()), closing: signal });
     registerAgent(secure, agents);
+    const acceptors: Server[] = [];
     try {
-      await clear.listen({ host: listen.address, port: listen.httpPort, backlog: BACKLOG });
+      const widely = { host: listen.address, port: listen.httpPort, backlog: BACKLOG, reusePort: true };
+      await clear.listen(widely);
+      while (acceptors.length < MORE_ACCEPTORS) acceptors.push(await openAcceptor(clear.server, BACKLOG));
       await secure.listen({ host: listen.address, port: listen.httpsPort, backlog: BACKLOG });
       const ports = { http: portOf(clear), https: portOf(secure) };
       log.info({ address: listen.address, ...ports }, 'boot http listens');
@@ -105,6 +114,7 @@ export class BootHttp implements Service {
       this.#listening.reject(error);
       throw error;
     } finally {
+      for (const acceptor of acceptors) acceptor.close();
       await Promise.all([clear.close(), secure.close()]);
     }
   }
@@ -121,7 +131,7 @@ export class BootHttp implements Service {
     };
   }
 
-  #server(server: Server, witness: Witness): FastifyInstance {
+  #server(server: HttpServer, witness: Witness): FastifyInstance {
     const { log } = this.#options;
     const app = fastify({
       bodyLimit: 64 * 1024,
@@ -152,6 +162,8 @@ export class BootHttp implements Service {
 // Node's 511 overflowed when 1,000 machines booted at once: who finds no room tries again after a second. Linux takes no more
 // than net.core.somaxconn, 4,096 by default.
 const BACKLOG = 4_096;
+// A rack asks for 200 scripts a second, of a loop that has less than 200 turns meanwhile. What comes by TLS waits at a turnstile anyway.
+const MORE_ACCEPTORS = 3;
 
 const DEFAULT_LIMITS: HttpLimits = {
   request: 10 * SECOND,

@@ -1,10 +1,12 @@
+import { createSecretKey } from 'node:crypto';
+
 import { test } from 'tap';
 
 import { Secret } from '../../appliance/kernel/secret.ts';
 import type { Hop } from './token.ts';
 import { deriveToken, isToken, tokenId } from './token.ts';
 
-const key = Buffer.alloc(32, 7);
+const key = createSecretKey(Buffer.alloc(32, 7));
 const subject = { id: 'boot_01h', generation: 3, nonce: 'ab'.repeat(16) };
 const hops: Hop[] = ['script', 'claim', 'bearer', 'agent'];
 
@@ -25,7 +27,7 @@ test('a token buys nothing at another hop, for another boot, generation or nonce
     t.notOk(isToken(token, key, hop, { ...subject, id: 'boot_02h' }));
     t.notOk(isToken(token, key, hop, { ...subject, generation: 4 }));
     t.notOk(isToken(token, key, hop, { ...subject, nonce: 'cd'.repeat(16) }));
-    t.notOk(isToken(token, Buffer.alloc(32, 8), hop, subject));
+    t.notOk(isToken(token, createSecretKey(Buffer.alloc(32, 8)), hop, subject));
   }
   t.end();
 });
@@ -50,7 +52,7 @@ test('a bearer and a credential name whom they are for, and nothing else does', 
 
 test('what two subjects could share is refused when a token is made', (t) => {
   const refused = { code: 'config.invalid' };
-  t.throws(() => deriveToken(Buffer.alloc(31), 'script', subject), refused, 'a short key');
+  t.throws(() => deriveToken(createSecretKey(Buffer.alloc(31)), 'script', subject), refused, 'a short key');
   t.throws(() => deriveToken(key, 'script', { ...subject, id: 'a\0b' }), refused);
   t.throws(() => deriveToken(key, 'script', { ...subject, nonce: 'a\0b' }), refused);
   t.throws(() => deriveToken(key, 'script', { ...subject, generation: NaN }), refused);

@@ -1,9 +1,7 @@
-import { place } from '../../../scheduler/placement.ts';
 import { parseCidr } from '../../network/address-range.ts';
 import { holdAddress, releaseAddresses, setAddressesAside } from '../../network/ipam.ts';
 import type { EventLog } from '../../events/event-log.ts';
 import { RackstartError } from '../../kernel/errors.ts';
-import { freeMachines } from '../../machines/candidates.ts';
 import { moveMachine } from '../../machines/machine-states.ts';
 import type { MachineCare } from '../../machines/machine-care.ts';
 import type { Resource } from '../../saga/resource-plan.ts';
@@ -12,6 +10,7 @@ import type { StepContext } from '../../saga/step.ts';
 import type { SubnetRow } from '../../store/schema.ts';
 import type { Reader, Tx } from '../../store/store.ts';
 import type { ServerSpec } from '../provider.ts';
+import { PlacementDesk } from './placement-desk.ts';
 
 /** A machine and the addresses of its server, held together. */
 export interface Holding {
@@ -42,15 +41,17 @@ type Ctx = StepContext<undefined>;
  * choice. Given back, a machine whose disk was written goes through a wipe before anyone else gets it; one that could not be
  * proven off keeps its addresses and is set aside.
  *
- * Errors: `placement.none` with the reason for each machine, `address.pool-empty`.
+ * Errors: `placement.none` with the reason for one machine of each kind, `address.pool-empty`.
  */
 export function holding({ events, care }: HoldingDeps): Resource<ServerSpec, Holding, undefined> {
+  const desk = new PlacementDesk();
   return {
     async create(_key, spec, ctx) {
       for (let round = 0; round < PLACEMENTS; round += 1) {
-        const machineId = await choose(ctx.read, spec);
+        const machineId = await desk.choose(ctx, spec);
         const held = await ctx.transaction((tx) => claim(tx, machineId, spec, ctx));
         if (held !== undefined) return done(held);
+        desk.refused(spec.regionId);
       }
       throw new RackstartError('placement.none', 'Every machine that fits was taken by somebody else; try again.');
     },
@@ -99,19 +100,6 @@ export function holding({ events, care }: HoldingDeps): Resource<ServerSpec, Hol
     if (disk_state === 'dirty') await care.startWipe(tx, machineId);
     else await moveMachine(tx, events, { machineId, to: 'available', actor: 'saga', at });
   }
-}
-
-async function choose(read: Reader, spec: ServerSpec): Promise<string> {
-  const { flavor, regionId, tenantId } = spec;
-  const shape = { cores: flavor.cores, memoryMib: flavor.memory_mib, diskGib: flavor.disk_gib };
-  const placement = place(
-    { ...shape, nics: flavor.nics === 'separate' ? 2 : 1 },
-    await freeMachines(read, regionId, tenantId),
-  );
-  if (placement.chosen !== undefined) return placement.chosen;
-  throw new RackstartError('placement.none', `No free machine fits flavor ${flavor.name} in this region.`, {
-    details: { rejected: Object.fromEntries(placement.rejected) },
-  });
 }
 
 async function findHolding(read: Reader, attemptId: string): Promise<Holding | undefined> {
