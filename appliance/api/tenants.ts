@@ -52,7 +52,7 @@ function tenants(api: Api, { store, ids, clock }: TenantRouteDeps): void {
         if (inserted.numInsertedOrUpdatedRows === 1n) {
           await tx
             .insertInto('quotas')
-            .values({ tenant_id: id, ...defaultQuota, ...none })
+            .values({ holder_kind: 'tenant', holder_id: id, tenant_id: id, ...defaultQuota, ...none })
             .execute();
         }
         return inserted;

@@ -12,6 +12,8 @@ eachStore('what is held by nobody is found and named', async (t, store) => {
     await tx
       .insertInto('quotas')
       .values({
+        holder_kind: 'tenant',
+        holder_id: 'ten_1',
         tenant_id: 'ten_1',
         max_servers: 1,
         max_cores: 1,

@@ -74,6 +74,6 @@ const invariants: Readonly<Record<string, string>> = {
       select r.tenant_id, count(*) as servers, sum(f.cores) as cores, sum(f.memory_mib) as memory, sum(f.disk_gib) as disk
       from requests r join flavors f on f.id = r.flavor_id where r.ended_at is null group by r.tenant_id
     ) used on used.tenant_id = q.tenant_id
-    where q.used_servers <> coalesce(used.servers, 0) or q.used_cores <> coalesce(used.cores, 0)
-       or q.used_memory_mib <> coalesce(used.memory, 0) or q.used_disk_gib <> coalesce(used.disk, 0)`,
+    where q.holder_kind = 'tenant' and (q.used_servers <> coalesce(used.servers, 0) or q.used_cores <> coalesce(used.cores, 0)
+       or q.used_memory_mib <> coalesce(used.memory, 0) or q.used_disk_gib <> coalesce(used.disk, 0))`,
 };

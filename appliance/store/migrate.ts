@@ -5,6 +5,7 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import { up as spine } from './migrations/001-spine.ts';
 import { up as bootPlane } from './migrations/002-boot-plane.ts';
+import { up as pipeline } from './migrations/003-pipeline.ts';
 import type { Database } from './schema.ts';
 
 /** One step forward; there is none back. A released migration is never edited. */
@@ -18,6 +19,7 @@ export interface Migration {
 export const migrations: readonly Migration[] = [
   { number: 1, name: 'spine', up: spine },
   { number: 2, name: 'boot-plane', up: bootPlane },
+  { number: 3, name: 'pipeline', up: pipeline },
 ];
 
 export interface MigrateOptions {

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import ts from 'typescript';
@@ -45,13 +45,16 @@ function numberOf(type: string): string {
 }
 
 function declaredTables(): Tables {
-  const file = join(import.meta.dirname, 'schema.ts');
-  const source = ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.Latest);
+  const parts = join(import.meta.dirname, 'schema');
+  const files = [join(import.meta.dirname, 'schema.ts'), ...readdirSync(parts).map((part) => join(parts, part))];
   const interfaces = new Map<string, ts.InterfaceDeclaration>();
   const aliases = new Map<string, ts.TypeNode>();
-  for (const statement of source.statements) {
-    if (ts.isInterfaceDeclaration(statement)) interfaces.set(statement.name.text, statement);
-    if (ts.isTypeAliasDeclaration(statement)) aliases.set(statement.name.text, statement.type);
+  for (const file of files) {
+    for (const statement of ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.Latest, true)
+      .statements) {
+      if (ts.isInterfaceDeclaration(statement)) interfaces.set(statement.name.text, statement);
+      if (ts.isTypeAliasDeclaration(statement)) aliases.set(statement.name.text, statement.type);
+    }
   }
   const members = (name: string) =>
     interfaces
@@ -64,7 +67,7 @@ function declaredTables(): Tables {
     if (ts.isTypeReferenceNode(type)) return kinds(aliases.get((type.typeName as ts.Identifier).text)!);
     if (type.kind === ts.SyntaxKind.StringKeyword) return ['text'];
     if (type.kind === ts.SyntaxKind.NumberKeyword) return ['number'];
-    if (!ts.isLiteralTypeNode(type)) return [type.getText(source)];
+    if (!ts.isLiteralTypeNode(type)) return [type.getText()];
     if (type.literal.kind === ts.SyntaxKind.NullKeyword) return ['null'];
     return [ts.isStringLiteral(type.literal) ? 'text' : 'number'];
   };

@@ -225,6 +225,8 @@ eachStore('a schema older than the program is refused by readers', async (t, sto
 const LATER = Date.UTC(2026, 0, 1); // beyond 32 bits
 
 const quota = {
+  holder_kind: 'tenant' as const,
+  holder_id: 't1',
   tenant_id: 't1',
   max_servers: 1,
   max_cores: 1,

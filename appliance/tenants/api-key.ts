@@ -49,10 +49,13 @@ export async function adoptApiKey(
     .values({
       id,
       tenant_id: tenantId ?? null,
+      user_id: null,
+      scopes: '["*"]',
       role: tenantId === undefined ? 'operator' : 'member',
       name,
       hmac: hmacOf(key.reveal(), hmacKey),
       created_at: at,
+      expires_at: null,
       revoked_at: null,
     })
     .onConflict((conflict) => conflict.column('hmac').doNothing())

@@ -29,7 +29,8 @@ export async function reserveQuota(tx: Tx, tenantId: string, shape: QuotaShape):
       used_memory_mib: eb('used_memory_mib', '+', shape.memoryMib),
       used_disk_gib: eb('used_disk_gib', '+', shape.diskGib),
     }))
-    .where('tenant_id', '=', tenantId)
+    .where('holder_kind', '=', 'tenant')
+    .where('holder_id', '=', tenantId)
     .where((eb) =>
       eb.and([
         eb(eb('used_servers', '+', 1), '<=', eb.ref('max_servers')),
@@ -40,7 +41,12 @@ export async function reserveQuota(tx: Tx, tenantId: string, shape: QuotaShape):
     )
     .executeTakeFirst();
   if (numUpdatedRows === 1n) return;
-  const quota = await tx.selectFrom('quotas').selectAll().where('tenant_id', '=', tenantId).executeTakeFirst();
+  const quota = await tx
+    .selectFrom('quotas')
+    .selectAll()
+    .where('holder_kind', '=', 'tenant')
+    .where('holder_id', '=', tenantId)
+    .executeTakeFirst();
   throw new RackstartError('quota.exceeded', 'One more server of this shape would exceed the quota.', {
     details: { asked: { servers: 1, ...shape }, quota },
   });
@@ -56,6 +62,7 @@ export async function freeQuota(tx: Tx, tenantId: string, shape: QuotaShape): Pr
       used_memory_mib: eb('used_memory_mib', '-', shape.memoryMib),
       used_disk_gib: eb('used_disk_gib', '-', shape.diskGib),
     }))
-    .where('tenant_id', '=', tenantId)
+    .where('holder_kind', '=', 'tenant')
+    .where('holder_id', '=', tenantId)
     .execute();
 }

@@ -49,9 +49,10 @@ export async function installed(site: Site, machine: SiteMachine): Promise<OpenM
     const none = { connection: null, failure: null, idempotency_key: null, idempotency_digest: null };
     const times = { created_at: at, updated_at: at, completed_at: null, ended_at: null };
     const origin = { tenant_id: tenant, project: 'default', provider: 'bare-metal', created_by: 'lab' };
+    const nobody = { project_id: null, user_id: null, progress_at: null };
     await tx
       .insertInto('requests')
-      .values({ id: request, ...origin, ...order, ...none, ...times, state: 'activating' })
+      .values({ id: request, ...origin, ...nobody, ...order, ...none, ...times, state: 'activating' })
       .execute();
     const whose = { request_id: request, tenant_id: tenant, machine_id: machine.id };
     const running = { number: 1, saga_id: 'saga_1', path: 'cold', outcome: 'running', failure: null } as const;

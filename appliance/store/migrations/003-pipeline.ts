@@ -1,0 +1,129 @@
+import type { Kysely } from 'kysely';
+import { sql } from 'kysely';
+
+/**
+ * Users, projects and keys of users; quotas of tenants, projects and users; prerequisites; what an administrator enters for
+ * a manual provider; what the simulation holds.
+ */
+export async function up(db: Kysely<unknown>): Promise<void> {
+  for (const statement of statements) await sql.raw(statement).execute(db);
+}
+
+const statements = [
+  // — Who —
+  `create table users (
+    id text not null primary key,
+    tenant_id text references tenants (id),
+    name text not null,
+    email text,
+    role text not null check (role in ('operator', 'tenant-admin', 'member', 'auditor')),
+    created_at bigint not null,
+    disabled_at bigint,
+    check (role = 'auditor' or (role = 'operator') = (tenant_id is null))
+  )`,
+  `create unique index users_by_name on users (tenant_id, name) where tenant_id is not null`,
+  `create unique index operators_by_name on users (name) where tenant_id is null`,
+  `create table projects (
+    id text not null primary key,
+    tenant_id text not null references tenants (id),
+    name text not null,
+    created_at bigint not null,
+    unique (tenant_id, name)
+  )`,
+  `insert into projects (id, tenant_id, name, created_at)
+    select 'prj_' || substr(id, 5), id, 'default', created_at from tenants`,
+  // SQLite changes no CHECK of a table that is there.
+  `create table api_keys_003 (
+    id text not null primary key,
+    tenant_id text references tenants (id),
+    user_id text references users (id),
+    role text not null check (role in ('operator', 'tenant-admin', 'member', 'auditor')),
+    scopes text not null,
+    name text not null,
+    hmac text not null unique,
+    created_at bigint not null,
+    expires_at bigint,
+    revoked_at bigint,
+    check (role = 'auditor' or (role = 'operator') = (tenant_id is null))
+  )`,
+  `insert into api_keys_003 (id, tenant_id, role, scopes, name, hmac, created_at, revoked_at)
+    select id, tenant_id, role, '["*"]', name, hmac, created_at, revoked_at from api_keys`,
+  `drop table api_keys`,
+  `alter table api_keys_003 rename to api_keys`,
+  `create index api_keys_by_user on api_keys (user_id) where user_id is not null`,
+
+  // — How much —
+  `create table quotas_003 (
+    holder_kind text not null check (holder_kind in ('tenant', 'project', 'user')),
+    holder_id text not null,
+    tenant_id text not null references tenants (id),
+    max_servers integer not null,
+    max_cores integer not null,
+    max_memory_mib bigint not null,
+    max_disk_gib bigint not null,
+    used_servers integer not null default 0 check (used_servers >= 0),
+    used_cores integer not null default 0 check (used_cores >= 0),
+    used_memory_mib bigint not null default 0 check (used_memory_mib >= 0),
+    used_disk_gib bigint not null default 0 check (used_disk_gib >= 0),
+    primary key (holder_kind, holder_id)
+  )`,
+  `insert into quotas_003 select 'tenant', tenant_id, quotas.* from quotas`,
+  `insert into quotas_003
+    select 'project', 'prj_' || substr(tenant_id, 5), quotas.* from quotas`,
+  `drop table quotas`,
+  `alter table quotas_003 rename to quotas`,
+  `create table quota_requests (
+    id text not null primary key,
+    tenant_id text not null references tenants (id),
+    holder_kind text not null check (holder_kind in ('tenant', 'project', 'user')),
+    holder_id text not null,
+    asked text not null,
+    reason text not null,
+    state text not null check (state in ('pending', 'approved', 'denied')),
+    requested_by text not null,
+    decided_by text,
+    decision text,
+    created_at bigint not null,
+    decided_at bigint
+  )`,
+  `create index quota_requests_by_tenant on quota_requests (tenant_id, created_at)`,
+
+  // — Requests —
+  `alter table requests add column project_id text references projects (id)`,
+  `update requests set project_id = 'prj_' || substr(tenant_id, 5), project = 'default'`,
+  `alter table requests add column user_id text references users (id)`,
+  // The last sign of progress: in the states in which the clock runs.
+  `alter table requests add column progress_at bigint`,
+  `create index requests_by_state on requests (state) where ended_at is null`,
+  `create table request_prerequisites (
+    request_id text not null references requests (id),
+    prerequisite_id text not null references requests (id),
+    tenant_id text not null references tenants (id),
+    primary key (request_id, prerequisite_id)
+  )`,
+  `create index request_prerequisites_by_prerequisite on request_prerequisites (prerequisite_id)`,
+
+  // — Providers —
+  `create table access_entries (
+    attempt_id text not null primary key references attempts (id),
+    tenant_id text not null references tenants (id),
+    asked_at bigint not null,
+    connection text,
+    entered_by text,
+    entered_at bigint
+  )`,
+  `create table simulated_resources (
+    id text not null primary key,
+    cluster text not null,
+    kind text not null,
+    name text not null,
+    tenant_id text not null references tenants (id),
+    attempt_id text references attempts (id),
+    state text not null,
+    details text not null,
+    created_at bigint not null,
+    ready_at bigint,
+    deleted_at bigint
+  )`,
+  `create unique index simulated_resources_one_alive on simulated_resources (cluster, kind, name) where deleted_at is null`,
+];

@@ -1,0 +1,3 @@
+export type Json = string;
+/** Since the epoch. */
+export type Millis = number;

@@ -1,0 +1,95 @@
+import type { Json, Millis } from './column-types.ts';
+
+export interface RequestRow {
+  id: string;
+  tenant_id: string;
+  project: string;
+  provider: string;
+  hostname: string;
+  region_id: string;
+  flavor_id: string;
+  image_id: string;
+  /** JSON: ssh keys, user data, labels: what the caller sent, checked. */
+  params: Json;
+  state:
+    | 'queued'
+    | 'pending-approval'
+    | 'allocating'
+    | 'configuring'
+    | 'activating'
+    | 'verifying'
+    | 'completed'
+    | 'suspended'
+    | 'failed'
+    | 'rolling-back'
+    | 'rolled-back'
+    | 'deprovisioned';
+  /** JSON: address, host key, agent: how to reach the server; null until known. */
+  connection: Json | null;
+  /** JSON: the error that ended it. */
+  failure: Json | null;
+  idempotency_key: string | null;
+  /** SHA-256 of the request body the key was first used with. */
+  idempotency_digest: string | null;
+  /** Null for what was asked for before there were projects. */
+  project_id: string | null;
+  /** Whose key asked; null for a program's. */
+  user_id: string | null;
+  /** The last sign of progress, in a state whose clock runs. */
+  progress_at: Millis | null;
+  created_by: string;
+  created_at: Millis;
+  updated_at: Millis;
+  completed_at: Millis | null;
+  ended_at: Millis | null;
+}
+
+/** One request waits until another is completed. */
+export interface RequestPrerequisiteRow {
+  request_id: string;
+  prerequisite_id: string;
+  tenant_id: string;
+}
+
+export interface AttemptRow {
+  id: string;
+  request_id: string;
+  tenant_id: string;
+  number: number;
+  saga_id: string;
+  machine_id: string | null;
+  path: 'cold' | 'warm';
+  outcome: 'running' | 'succeeded' | 'failed' | 'cancelled';
+  failure: Json | null;
+  created_at: Millis;
+  ended_at: Millis | null;
+}
+
+/** How long a stage of a completed deploy took; stage `total` is from the API call to SSH. */
+export interface DeployStageRow {
+  attempt_id: string;
+  stage: string;
+  tenant_id: string;
+  region_id: string;
+  model: string | null;
+  firmware: 'bios' | 'uefi' | null;
+  path: 'cold' | 'warm';
+  milliseconds: number;
+  ended_at: Millis;
+}
+
+/** The agent of one server; its credential is derived, never stored, and dead once `revoked_at` is set. */
+export interface AgentRow {
+  attempt_id: string;
+  request_id: string;
+  machine_id: string;
+  tenant_id: string;
+  protocol: number | null;
+  host_key: string | null;
+  phoned_home_at: Millis | null;
+  heartbeat_at: Millis | null;
+  /** JSON: load, memory and disk of the last heartbeat. */
+  metrics: Json | null;
+  created_at: Millis;
+  revoked_at: Millis | null;
+}
