@@ -31,6 +31,7 @@ import { CallerLimits } from './rate-limit.ts';
 import { serverRoutes } from './servers.ts';
 import type { ApiLimits } from './slow-clients.ts';
 import { apiLimits, limitClients, timeouts } from './slow-clients.ts';
+import { stuckRoutes } from './stuck.ts';
 import type { TenantRouteDeps } from './tenants.ts';
 import { tenantRoutes } from './tenants.ts';
 import { schemaCompiler } from './validation.ts';
@@ -164,6 +165,7 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   machineRoutes(api, deps);
   inventoryRoutes(api, deps);
   leaseRoutes(api, { read: deps.store.read, clock: deps.clock });
+  stuckRoutes(api, deps);
   tenantRoutes(api, deps);
   imageRoutes(api, deps.images);
   bootRoutes(api, deps);

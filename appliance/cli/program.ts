@@ -12,6 +12,7 @@ import { performanceCommand } from './performance.ts';
 import { placeCommands } from './places.ts';
 import { serveCommand } from './serve.ts';
 import { serverCommands } from './servers.ts';
+import { stuckCommands } from './stuck.ts';
 import { subnetCommands } from './subnets.ts';
 import { keyCommands, tenantCommands } from './tenants.ts';
 
@@ -34,6 +35,7 @@ export function createProgram(context: CliContext): Command {
   subnetCommands(program, context);
   leaseCommands(program, context);
   performanceCommand(program, context);
+  stuckCommands(program, context);
   tenantCommands(program, context);
   keyCommands(program, context);
   imageCommands(program, context);

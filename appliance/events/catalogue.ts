@@ -48,6 +48,8 @@ export interface EventMap {
 
   // What operators do; key: the id of what it is done to.
   'api-key.revoked': { keyId: string };
+  /** An undo that was stuck goes on: the step that failed is run again, or left behind. */
+  'saga.resumed': { sagaId: string; action: 'retry' | 'skip'; reason: string };
 
   // What an engineer must look at; key: the subject.
   'alert.raised': { subject: string; code: string; message: string };

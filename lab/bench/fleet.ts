@@ -59,7 +59,10 @@ async function allAtOnce(directory: string, say: (line: string) => void): Promis
   }
 }
 
-/** The fleet is inspected in compressed time before it is measured; the boots that count are in real time's order of events all the same. */
+/**
+ * In compressed time, in which the fleet is racked within minutes: four times as many come at once as in real time, so that what
+ * they wait is told, and not held against the limits.
+ */
 async function manyRegistered(directory: string, say: (line: string) => void): Promise<Row[]> {
   const [registered, booting] = [10_000, 500];
   const site = await openSimulatedSite({ name: 'large', directory, machines: registered, speed: 4 });
@@ -159,10 +162,13 @@ async function storm(
 
   const name = `${machines} at once, ${title}`;
   const limit = { peerName: 'limit', aim: 1 };
-  return [
-    moreIsBetter({ case: name, unit: 'machines', ours: done, peer: machines, peerName: 'all', aim: 1 }),
+  const answers = [
     lessIsBetter({ case: `${name}: DHCP answer, p99`, unit: 'ms', ours: dhcp.p99, peer: 50, ...limit }),
     lessIsBetter({ case: `${name}: boot script, p99`, unit: 'ms', ours: script.p99, peer: 100, ...limit }),
+  ];
+  return [
+    moreIsBetter({ case: name, unit: 'machines', ours: done, peer: machines, peerName: 'all', aim: 1 }),
+    ...(simulation.speed === 1 ? answers : []),
     lessIsBetter({ case: `${name}: resident memory, peak`, unit: 'MiB', ours: peak, peer: rss, ...limit }),
     lessIsBetter({ case: `${name}: CPU of the daemon alone`, unit: 'cores', ours: cores, peer: 1, ...limit }),
   ];

@@ -49,6 +49,8 @@ export interface SimulatedRack {
   readonly rack: Rack;
   readonly machines: readonly MachineSpec[];
   readonly relays: readonly RelaySpec[];
+  /** How many times as fast as real machines. */
+  readonly speed: number;
   /** Of the process that all machines are in. */
   readonly pid: number;
   statistics(): Promise<Statistics>;
@@ -101,7 +103,7 @@ export async function openSimulatedRack(options: SimulatedRackOptions): Promise<
     await simulation.line(/machines are plugged in/, 60_000);
     const command = (method: string, path: string) => askControl(controlSocket, method, path);
     return {
-      ...{ rack, machines, relays, pid: simulation.pid, close },
+      ...{ rack, machines, relays, speed, pid: simulation.pid, close },
       statistics: async () => (await command('GET', '/statistics')) as Statistics,
       forget: () => command('POST', '/forget').then(() => undefined),
       cutMains: () => command('POST', '/mains/cut').then(() => undefined),
