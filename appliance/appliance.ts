@@ -30,6 +30,7 @@ import { bareMetal } from './providers/bare-metal/bare-metal.ts';
 import { probeSsh } from './providers/ssh-probe.ts';
 import { deployTimeRecorder } from './requests/deploy-times.ts';
 import { ProvisionListener, provisionSaga } from './requests/provision.ts';
+import { StalledRequests } from './requests/stalled.ts';
 import { exponentialRetry } from './saga/retry.ts';
 import { bindSaga } from './saga/saga.ts';
 import { SagaRunner } from './saga/saga-runner.ts';
@@ -122,6 +123,7 @@ export async function runAppliance(
         ],
       },
     );
+    const stalled = new StalledRequests({ store, events, sagas, clock, log }, config.deadlines.progress);
     const deployTimes = deployTimeRecorder({ store, events, clock, log });
 
     const seal = (machineId: string, password: Parameters<typeof masterKeys.seal>[0]) =>
@@ -141,7 +143,7 @@ export async function runAppliance(
     try {
       const records = [sequencer, timelineRecords, pruning, deployTimes];
       await runAll(
-        [...records, ...plane.services, ...(config.console ? [consoles] : []), runner, api, lifeSigns],
+        [...records, ...plane.services, ...(config.console ? [consoles] : []), runner, stalled, api, lifeSigns],
         signal,
         log,
       );

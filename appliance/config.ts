@@ -113,6 +113,7 @@ const ConfigFile = Type.Object(
           bootWindow: Type.Optional(Duration),
           stage: Type.Optional(Duration),
           verify: Type.Optional(Duration),
+          progress: Type.Optional(Duration),
         },
         { additionalProperties: false },
       ),
@@ -167,6 +168,8 @@ export interface Deadlines {
   readonly stage: number;
   /** From the handoff to phone-home, heartbeat and SSH. */
   readonly verify: number;
+  /** In which something must happen to a request that is worked on. */
+  readonly progress: number;
 }
 
 /** Errors: `config.invalid`, with one complaint a field. Relative paths are relative to the file. */
@@ -214,7 +217,13 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
       ...provisioning,
       arm64Loader: provisioning.arm64Loader && path(provisioning.arm64Loader),
     },
-    deadlines: { bootWindow: 15 * MINUTE, stage: 5 * MINUTE, verify: 300 * SECOND, ...file.deadlines },
+    deadlines: {
+      bootWindow: 15 * MINUTE,
+      stage: 5 * MINUTE,
+      verify: 300 * SECOND,
+      progress: 30 * MINUTE,
+      ...file.deadlines,
+    },
   };
 }
 

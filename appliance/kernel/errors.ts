@@ -12,6 +12,11 @@ const catalogue = {
   'state.conflict': { status: 409, transient: false, hint: 'Read the current state and decide again.' },
   'idempotency.reused': { status: 409, transient: false, hint: 'Use a new Idempotency-Key for a different request.' },
   'quota.exceeded': { status: 403, transient: false, hint: 'Release something, or ask for a higher quota.' },
+  'request.stalled': {
+    status: 504,
+    transient: false,
+    hint: 'Read its timeline for the last thing that happened; it is rolled back.',
+  },
   'placement.none': { status: 409, transient: true, hint: 'No machine fits now; the reasons are in the details.' },
   'address.pool-empty': { status: 409, transient: true, hint: 'Widen the subnet, or release servers in it.' },
   'store.unavailable': { status: 503, transient: true, hint: 'Nothing was changed; try again shortly.' },

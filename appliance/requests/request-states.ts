@@ -7,25 +7,31 @@ export type ServerStatus = 'pending' | 'provisioning' | 'active' | 'suspended' |
 
 interface StateTraits {
   readonly status: ServerStatus;
+  /** Whether something must happen within the deadline for progress: somebody works on it, and nobody is waited for. */
+  readonly clocked: boolean;
   /** Where a request may go from here. */
   readonly next: readonly RequestState[];
 }
 
 /** The eleven states of a request and `deprovisioned`, as a table: the diagram in ARCHITECTURE.md is made from it. */
 export const requestStates: Readonly<Record<RequestState, StateTraits>> = {
-  queued: { status: 'pending', next: ['pending-approval', 'allocating', 'failed', 'rolling-back'] },
-  'pending-approval': { status: 'pending', next: ['queued', 'failed', 'rolling-back'] },
-  allocating: { status: 'provisioning', next: ['configuring', 'failed', 'rolling-back'] },
-  configuring: { status: 'provisioning', next: ['activating', 'failed', 'rolling-back'] },
-  activating: { status: 'provisioning', next: ['verifying', 'failed', 'rolling-back'] },
-  verifying: { status: 'provisioning', next: ['completed', 'failed', 'rolling-back'] },
-  completed: { status: 'active', next: ['suspended', 'rolling-back'] },
-  suspended: { status: 'suspended', next: ['completed', 'rolling-back'] },
-  failed: { status: 'failed', next: ['rolling-back'] },
-  'rolling-back': { status: 'failed', next: ['rolled-back', 'deprovisioned'] },
-  'rolled-back': { status: 'failed', next: [] },
-  deprovisioned: { status: 'gone', next: [] },
+  queued: { status: 'pending', clocked: false, next: ['pending-approval', 'allocating', 'failed', 'rolling-back'] },
+  'pending-approval': { status: 'pending', clocked: false, next: ['queued', 'failed', 'rolling-back'] },
+  allocating: { status: 'provisioning', clocked: true, next: ['configuring', 'failed', 'rolling-back'] },
+  configuring: { status: 'provisioning', clocked: true, next: ['activating', 'failed', 'rolling-back'] },
+  activating: { status: 'provisioning', clocked: true, next: ['verifying', 'failed', 'rolling-back'] },
+  verifying: { status: 'provisioning', clocked: true, next: ['completed', 'failed', 'rolling-back'] },
+  completed: { status: 'active', clocked: false, next: ['suspended', 'rolling-back'] },
+  suspended: { status: 'suspended', clocked: false, next: ['completed', 'rolling-back'] },
+  failed: { status: 'failed', clocked: false, next: ['rolling-back'] },
+  'rolling-back': { status: 'failed', clocked: true, next: ['rolled-back', 'deprovisioned'] },
+  'rolled-back': { status: 'failed', clocked: false, next: [] },
+  deprovisioned: { status: 'gone', clocked: false, next: [] },
 };
+
+export const clockedStates = (Object.keys(requestStates) as RequestState[]).filter(
+  (state) => requestStates[state].clocked,
+);
 
 export function mayMove(from: RequestState, to: RequestState): boolean {
   return requestStates[from].next.includes(to);

@@ -92,7 +92,7 @@ const statements = [
   `alter table requests add column project_id text references projects (id)`,
   `update requests set project_id = 'prj_' || substr(tenant_id, 5), project = 'default'`,
   `alter table requests add column user_id text references users (id)`,
-  // The last sign of progress: in the states in which the clock runs.
+  // When its lack of progress was last noticed.
   `alter table requests add column progress_at bigint`,
   `create index requests_by_state on requests (state) where ended_at is null`,
   `create table request_prerequisites (

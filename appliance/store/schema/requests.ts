@@ -35,7 +35,7 @@ export interface RequestRow {
   project_id: string | null;
   /** Whose key asked; null for a program's. */
   user_id: string | null;
-  /** The last sign of progress, in a state whose clock runs. */
+  /** When its lack of progress was last noticed. */
   progress_at: Millis | null;
   created_by: string;
   created_at: Millis;
