@@ -122,6 +122,23 @@ eachStore('releasing a server twice is releasing it once', async (t, store, { cl
   t.match(JSON.parse(reason ?? '{}'), { code: 'cancelled', message: /^Cancelled by key_/ });
 });
 
+eachStore('a server that works is seen to be released as soon as that is asked for', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await described(bench, store);
+  const { member, keyId } = await bench.tenant('acme');
+  const { id } = (await member.post('/servers', order())).body as Server;
+  await store.transaction(async (tx) => {
+    await tx.updateTable('requests').set({ state: 'completed', completed_at: clock.now() }).execute();
+    await tx.updateTable('sagas').set({ state: 'completed' }).execute();
+  });
+  t.match((await member.delete(`/servers/${id}`)).body, { state: 'rolling-back', status: 'gone' });
+  t.match((await member.delete(`/servers/${id}`)).body, { state: 'rolling-back', status: 'gone' });
+  await bench.sequence();
+  const moves = (await bench.events.read(0, 100)).filter(({ type }) => type === 'request.state-changed');
+  t.match(moves.slice(1), [{ actor: keyId, data: { from: 'completed', to: 'rolling-back' } }]);
+  t.equal(moves.length, 2, 'once');
+});
+
 eachStore('a timeline is a download that begins with the admission', async (t, store, { clock }) => {
   const bench = await apiBench(t, store, clock);
   await described(bench, store);

@@ -109,7 +109,7 @@ const tags = ['servers'];
 
 /** What callers ask for, and what became of it. A member sees its own tenant's servers, an operator all. */
 export function serverRoutes(api: Api, deps: AdmitDeps): void {
-  const { store, sagas } = deps;
+  const { store } = deps;
   const { read } = store;
 
   api.post(
@@ -170,7 +170,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
     async (request, reply) => {
       const { id } = request.params;
       const tenantId = scopeOf(request.caller);
-      await releaseServer({ store, sagas }, id, {
+      await releaseServer(deps, id, {
         actor: request.caller.keyId,
         ...(tenantId === undefined ? {} : { tenantId }),
       });

@@ -112,8 +112,9 @@ export class Pipeline {
   }
 
   release(requestId: string): Promise<void> {
-    const { sagas } = this.#daemon.process;
-    return releaseServer({ store: this.store, sagas }, requestId, { actor: 'key_1' });
+    const { store, clock } = this;
+    const { events, sagas } = this.#daemon.process;
+    return releaseServer({ store, events, sagas, clock }, requestId, { actor: 'key_1' });
   }
 
   kill(): void {

@@ -1,24 +1,30 @@
-import type { Sagas } from '../saga/sagas.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { Clock } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import type { Sagas } from '../saga/sagas.ts';
 import type { Store } from '../store/store.ts';
-import { attemptsOf, findRequest } from './request-records.ts';
+import { attemptsOf, findRequest, moveRequest } from './request-records.ts';
 
 /**
  * Ends a server, whatever state it is in: a request under way is cancelled, a completed one deprovisioned. Both take the one
- * release road, the undo of the attempt's saga. Returns at once; the road is watched like any deploy. Idempotent.
+ * release road, the undo of the attempt's saga. Returns at once; the road is watched like any deploy, and a server that worked is seen to be on it from here on.
+ * Idempotent.
  *
  * Errors: `not-found`.
  */
 export function releaseServer(
-  deps: { store: Store; sagas: Sagas },
+  { store, events, sagas, clock }: { store: Store; events: EventLog; sagas: Sagas; clock: Clock },
   requestId: string,
   { tenantId, actor }: { tenantId?: string; actor: string },
 ): Promise<void> {
-  return deps.store.transaction(async (tx) => {
+  return store.transaction(async (tx) => {
     const request = await findRequest(tx, requestId, tenantId);
     const attempt = (await attemptsOf(tx, requestId)).at(-1);
     if (attempt === undefined) throw new RackstartError('internal', `Request ${requestId} has no attempt.`);
     const message = request.completed_at === null ? `Cancelled by ${actor}.` : `Released by ${actor}.`;
-    await deps.sagas.turnBack(tx, attempt.saga_id, { code: 'cancelled', message });
+    const turned = await sagas.turnBack(tx, attempt.saga_id, { code: 'cancelled', message });
+    // One that is still worked on is moved when its step has settled.
+    if (!turned || request.state !== 'completed') return;
+    await moveRequest(tx, events, { requestId, to: 'rolling-back', actor, at: clock.now() });
   });
 }
