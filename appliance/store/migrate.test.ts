@@ -61,6 +61,51 @@ eachEngine('a migration that fails leaves nothing of itself and keeps those befo
   t.match(await records(engine), [{ number: 1 }, { number: 2 }]);
 });
 
+eachEngine('what tenants had before there were projects is theirs afterwards', async (t, engine) => {
+  await run(engine, migrations.slice(0, 2));
+  const before = [
+    `insert into tenants (id, name, created_at) values ('ten_1', 'acme', 5)`,
+    `insert into quotas values ('ten_1', 100, 200, 300, 400, 1, 2, 3, 4)`,
+    `insert into api_keys values ('key_1', 'ten_1', 'member', 'ci', 'ab', 6, null)`,
+    `insert into api_keys values ('key_2', null, 'operator', 'root', 'cd', 7, 8)`,
+    `insert into regions values ('reg_1', 'west')`,
+    `insert into flavors values ('flv_1', 'small', 2, 3, 4, 'same')`,
+    `insert into images values ('img_1', 'debian', '12', 'ef', 1, 1, 'raw+zstd', 1, 'ext4', '', 0)`,
+    `insert into requests values ('srv_9', 'ten_1', 'shop', 'bare-metal', 'web', 'reg_1', 'flv_1', 'img_1', '{}', 'completed',
+      null, null, null, null, 'key_1', 0, 0, 0, null)`,
+  ];
+  for (const statement of before) await sql.raw(statement).execute(engine.writer!);
+  await run(engine, migrations);
+  const rows = async (query: string) => (await sql.raw(query).execute(engine.reader)).rows;
+  t.same(await rows('select id, tenant_id, name from projects order by name'), [
+    { id: 'prj_1', tenant_id: 'ten_1', name: 'default' },
+    { id: 'prj_9', tenant_id: 'ten_1', name: 'shop' },
+  ]);
+  const limits = { tenant_id: 'ten_1', max_servers: 100, max_cores: 200, max_memory_mib: 300, max_disk_gib: 400 };
+  const [used, none] = [
+    { used_servers: 1, used_cores: 2, used_memory_mib: 3, used_disk_gib: 4 },
+    { used_servers: 0, used_cores: 0, used_memory_mib: 0, used_disk_gib: 0 },
+  ];
+  t.same(await rows('select * from quotas order by holder_kind desc, holder_id'), [
+    { holder_kind: 'tenant', holder_id: 'ten_1', ...limits, ...used },
+    { holder_kind: 'project', holder_id: 'prj_1', ...limits, ...none },
+    { holder_kind: 'project', holder_id: 'prj_9', ...limits, ...used },
+  ]);
+  t.match(await rows('select * from api_keys order by id'), [
+    {
+      id: 'key_1',
+      tenant_id: 'ten_1',
+      role: 'member',
+      scopes: '["*"]',
+      hmac: 'ab',
+      expires_at: null,
+      revoked_at: null,
+    },
+    { id: 'key_2', tenant_id: null, role: 'operator', hmac: 'cd', revoked_at: 8 },
+  ]);
+  t.match(await rows('select * from requests'), [{ id: 'srv_9', project_id: 'prj_9', project: 'shop' }]);
+});
+
 test('daemons that start together on one PostgreSQL database do not collide', async (t) => {
   const databases = await testDatabases();
   if (typeof databases === 'string') {

@@ -32,6 +32,10 @@ const statements = [
   )`,
   `insert into projects (id, tenant_id, name, created_at)
     select 'prj_' || substr(id, 5), id, 'default', created_at from tenants`,
+  // What was a label of the tenant's own is a project from here on; its id follows from its oldest request's.
+  `insert into projects (id, tenant_id, name, created_at)
+    select 'prj_' || substr(min(id), 5), tenant_id, project, min(created_at) from requests
+    where project <> 'default' group by tenant_id, project`,
   // SQLite changes no CHECK of a table that is there.
   `create table api_keys_003 (
     id text not null primary key,
@@ -69,7 +73,12 @@ const statements = [
   )`,
   `insert into quotas_003 select 'tenant', tenant_id, quotas.* from quotas`,
   `insert into quotas_003
-    select 'project', 'prj_' || substr(tenant_id, 5), quotas.* from quotas`,
+    select 'project', p.id, p.tenant_id, q.max_servers, q.max_cores, q.max_memory_mib, q.max_disk_gib,
+      count(f.id), coalesce(sum(f.cores), 0), coalesce(sum(f.memory_mib), 0), coalesce(sum(f.disk_gib), 0)
+    from projects p join quotas q on q.tenant_id = p.tenant_id
+      left join requests r on r.tenant_id = p.tenant_id and r.project = p.name and r.ended_at is null
+      left join flavors f on f.id = r.flavor_id
+    group by p.id, p.tenant_id, q.max_servers, q.max_cores, q.max_memory_mib, q.max_disk_gib`,
   `drop table quotas`,
   `alter table quotas_003 rename to quotas`,
   `create table quota_requests (
@@ -90,7 +99,8 @@ const statements = [
 
   // — Requests —
   `alter table requests add column project_id text references projects (id)`,
-  `update requests set project_id = 'prj_' || substr(tenant_id, 5), project = 'default'`,
+  `update requests set project_id =
+    (select p.id from projects p where p.tenant_id = requests.tenant_id and p.name = requests.project)`,
   `alter table requests add column user_id text references users (id)`,
   // When its lack of progress was last noticed.
   `alter table requests add column progress_at bigint`,
