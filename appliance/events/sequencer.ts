@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
 import { sql } from 'kysely';
 
 import { SECOND } from '../kernel/clock.ts';
@@ -106,10 +108,6 @@ export class Sequencer implements Service {
 }
 
 const TURNS_A_NUDGE = 4;
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
 
 // A short lock: appenders are not held up by it, but others who give positions are.
 const BATCH = 500;

@@ -1,4 +1,4 @@
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import type { Millis } from '../kernel/clock.ts';
 import type { DeployStageRow } from '../store/schema.ts';
@@ -44,7 +44,7 @@ export async function deployStatistics(read: Reader, filter: DeployFilter, targe
   // SQLite answers while everybody else waits: all at once, 10,000 deploys would keep a DHCP reply for 170 ms. So a query
   // for each span, a tenth of that, and a turn for others before it.
   for (const span of timedSpans) {
-    await setImmediate();
+    await nextTurn();
     const rows = await timesOf(read, span, filter);
     all.add(
       span,

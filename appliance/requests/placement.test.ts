@@ -34,6 +34,18 @@ sqliteStore('nothing is refused on the word of an old list', async (t, store, { 
   t.equal(lists(), 3);
 });
 
+sqliteStore('those that find nothing together read the next list together', async (t, store, { clock }) => {
+  await Pipeline.open(t, store, clock, { machines: 2 });
+  const { read, lists } = counting(store);
+  const desk = new PlacementDesk();
+  const spec = await specOf(store);
+  await desk.choose({ read, clock }, spec);
+  await desk.choose({ read, clock }, spec);
+  const chosen = await Promise.all([1, 2].map(() => desk.choose({ read, clock }, spec)));
+  t.equal(new Set(chosen).size, 2, 'nobody claimed them: each gets one of its own again');
+  t.equal(lists(), 2);
+});
+
 /** How often the machines were read. */
 function counting(store: Store) {
   const tables: unknown[] = [];

@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
 /** Does what many ask for at once. The answers are in the order of the items. */
 export type WorkTogether<Item, Answer> = (items: readonly Item[]) => Promise<readonly Answer[]>;
 
@@ -55,7 +57,7 @@ export class Batched<Item, Answer> {
     for (let gathered = 0; gathered < turns; gathered++) {
       if (this.#waiting.length === had || this.#waiting.length >= most) return;
       had = this.#waiting.length;
-      await turn();
+      await nextTurn();
     }
   }
 }
@@ -73,8 +75,4 @@ interface Waiting<Item, Answer> {
   readonly item: Item;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -24,8 +24,10 @@ export class PlacementDesk {
     const chosen =
       known !== undefined && age >= 0 && age < SECOND ? (await known.fleet).choose(spec).chosen : undefined;
     if (chosen !== undefined) return chosen;
-    // Nothing is refused on the word of an old list.
-    const fresh = (await this.#read({ read, clock }, spec.regionId)).choose(spec);
+    // Nothing is refused on the word of an old list; those that found nothing in the same moment read the next one together.
+    const next = this.#lists.get(spec.regionId);
+    const fleet = next === known || next === undefined ? this.#read({ read, clock }, spec.regionId) : next.fleet;
+    const fresh = (await fleet).choose(spec);
     if (fresh.chosen !== undefined) return fresh.chosen;
     throw new RackstartError('placement.none', `No free machine fits flavor ${spec.flavor.name} in this region.`, {
       details: { rejected: Object.fromEntries(fresh.rejected) },
