@@ -6,7 +6,7 @@ import type { Ids } from '../kernel/ids.ts';
 import type { Secret } from '../kernel/secret.ts';
 import type { Reader, Store } from '../store/store.ts';
 import { issueApiKey, revokeApiKey } from '../tenants/api-key.ts';
-import { defaultQuota } from '../tenants/quota.ts';
+import { openQuota } from '../tenants/quota.ts';
 import type { Api } from './typed-api.ts';
 import { operatorOnly } from './auth.ts';
 import { Created, Id, IdParams, MaybeTimestamp, Name, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
@@ -48,13 +48,7 @@ function tenants(api: Api, { store, ids, clock }: TenantRouteDeps): void {
           .values(row)
           .onConflict((conflict) => conflict.doNothing())
           .executeTakeFirst();
-        const none = { used_servers: 0, used_cores: 0, used_memory_mib: 0, used_disk_gib: 0 };
-        if (inserted.numInsertedOrUpdatedRows === 1n) {
-          await tx
-            .insertInto('quotas')
-            .values({ holder_kind: 'tenant', holder_id: id, tenant_id: id, ...defaultQuota, ...none })
-            .execute();
-        }
+        if (inserted.numInsertedOrUpdatedRows === 1n) await openQuota(tx, { kind: 'tenant', id, tenantId: id });
         return inserted;
       });
       return reply.code(201).send({ id });

@@ -9,7 +9,7 @@ import type { ServerSpec } from '../providers/provider.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { FlavorRow, ImageRow, RegionRow } from '../store/schema.ts';
 import type { Reader, Store, Tx } from '../store/store.ts';
-import { reserveQuota } from '../tenants/quota.ts';
+import { holdersOf, reserveQuota } from '../tenants/quota.ts';
 import type { ProvisionSaga } from './provision.ts';
 import { quotaShape } from './provision.ts';
 import type { ServerOrder } from './server-order.ts';
@@ -114,7 +114,8 @@ async function write(
     if (known === undefined) throw new RackstartError('internal', `The id ${requestId} was given twice.`);
     return known;
   }
-  await reserveQuota(tx, tenantId, quotaShape(flavor));
+  const holders = holdersOf({ tenant_id: tenantId, project_id: null, user_id: null });
+  await reserveQuota(tx, holders, quotaShape(flavor));
   const spec: ServerSpec = {
     requestId,
     attemptId,

@@ -28,7 +28,7 @@ import { TestProcess } from '../saga/test-process.ts';
 import { examine } from '../store/doctor.ts';
 import type { MachineRow } from '../store/schema.ts';
 import type { Store } from '../store/store.ts';
-import { defaultQuota } from '../tenants/quota.ts';
+import { openQuota } from '../tenants/quota.ts';
 import type { Admission } from './admit.ts';
 import { admitServer } from './admit.ts';
 import type { ProvisionSaga } from './provision.ts';
@@ -263,11 +263,7 @@ export class Pipeline {
     await store.transaction(async (tx) => {
       for (const id of ['t1', 't2']) {
         await tx.insertInto('tenants').values({ id, name: id, created_at: at }).execute();
-        const used = { used_servers: 0, used_cores: 0, used_memory_mib: 0, used_disk_gib: 0 };
-        await tx
-          .insertInto('quotas')
-          .values({ holder_kind: 'tenant', holder_id: id, tenant_id: id, ...defaultQuota, ...used })
-          .execute();
+        await openQuota(tx, { kind: 'tenant', id, tenantId: id });
       }
       await tx.insertInto('regions').values({ id: 'reg1', name: 'north' }).execute();
       await tx.insertInto('racks').values({ id: 'rack1', region_id: 'reg1', name: 'a' }).execute();

@@ -9,7 +9,7 @@ import type { Reason } from '../saga/step.ts';
 import type { FlavorRow } from '../store/schema.ts';
 import type { Tx } from '../store/store.ts';
 import type { QuotaShape } from '../tenants/quota.ts';
-import { freeQuota } from '../tenants/quota.ts';
+import { freeQuota, holdersOf } from '../tenants/quota.ts';
 import { findRequest, moveRequest } from './request-records.ts';
 import type { RequestState } from './request-states.ts';
 
@@ -120,7 +120,7 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
     // The move is refused when it was made before: the quota is given back once.
     const moved = await this.#move(tx, params, completed ? 'deprovisioned' : 'rolled-back', { ended_at: to });
     if (!moved) return;
-    await freeQuota(tx, tenantId, quotaShape(params.flavor));
+    await freeQuota(tx, holdersOf(request), quotaShape(params.flavor));
     await tx.updateTable('attempts').set({ ended_at: to }).where('id', '=', params.attemptId).execute();
     const data = { requestId, tenantId, reason: reason.message, from: request.created_at, to };
     if (completed) {
