@@ -5,33 +5,59 @@ export type RequestState = RequestRow['state'];
 /** What people see of a server. */
 export type ServerStatus = 'pending' | 'provisioning' | 'active' | 'suspended' | 'failed' | 'gone';
 
+/** What a request means to those that wait for it: they wait on, need not, or wait in vain. */
+export type AsPrerequisite = 'awaited' | 'met' | 'lost';
+
 interface StateTraits {
   readonly status: ServerStatus;
+  /** Whether it takes one of its tenant's places among the requests that are worked on. */
+  readonly inFlight: boolean;
   /** Whether something must happen within the deadline for progress: somebody works on it, and nobody is waited for. */
   readonly clocked: boolean;
+  /** Whether it counts towards quotas; a request ends by moving to where it doesn't. */
+  readonly holdsQuota: boolean;
+  readonly asPrerequisite: AsPrerequisite;
   /** Where a request may go from here. */
   readonly next: readonly RequestState[];
 }
 
-/** The eleven states of a request and `deprovisioned`, as a table: the diagram in ARCHITECTURE.md is made from it. */
+const waits = {
+  status: 'pending',
+  inFlight: false,
+  clocked: false,
+  holdsQuota: true,
+  asPrerequisite: 'awaited',
+} as const;
+const isWorkedOn = { ...waits, status: 'provisioning', inFlight: true, clocked: true } as const;
+const works = { ...waits, status: 'active', asPrerequisite: 'met' } as const;
+const isLost = { ...waits, status: 'failed', asPrerequisite: 'lost' } as const;
+const hasEnded = { ...isLost, holdsQuota: false } as const;
+
+/**
+ * The eleven states of a request and `deprovisioned`, as a table: whoever counts requests asks it, and the diagram in
+ * ARCHITECTURE.md is made from it. A request is rolled back without a place in flight: what gives back never waits.
+ */
 export const requestStates: Readonly<Record<RequestState, StateTraits>> = {
-  queued: { status: 'pending', clocked: false, next: ['pending-approval', 'allocating', 'failed', 'rolling-back'] },
-  'pending-approval': { status: 'pending', clocked: false, next: ['queued', 'failed', 'rolling-back'] },
-  allocating: { status: 'provisioning', clocked: true, next: ['configuring', 'failed', 'rolling-back'] },
-  configuring: { status: 'provisioning', clocked: true, next: ['activating', 'failed', 'rolling-back'] },
-  activating: { status: 'provisioning', clocked: true, next: ['verifying', 'failed', 'rolling-back'] },
-  verifying: { status: 'provisioning', clocked: true, next: ['completed', 'failed', 'rolling-back'] },
-  completed: { status: 'active', clocked: false, next: ['suspended', 'rolling-back'] },
-  suspended: { status: 'suspended', clocked: false, next: ['completed', 'rolling-back'] },
-  failed: { status: 'failed', clocked: false, next: ['rolling-back'] },
-  'rolling-back': { status: 'failed', clocked: true, next: ['rolled-back', 'deprovisioned'] },
-  'rolled-back': { status: 'failed', clocked: false, next: [] },
-  deprovisioned: { status: 'gone', clocked: false, next: [] },
+  queued: { ...waits, next: ['pending-approval', 'allocating', 'failed', 'rolling-back'] },
+  'pending-approval': { ...waits, next: ['queued', 'failed', 'rolling-back'] },
+  allocating: { ...isWorkedOn, next: ['configuring', 'failed', 'rolling-back'] },
+  configuring: { ...isWorkedOn, next: ['activating', 'failed', 'rolling-back'] },
+  activating: { ...isWorkedOn, next: ['verifying', 'failed', 'rolling-back'] },
+  verifying: { ...isWorkedOn, next: ['completed', 'failed', 'rolling-back'] },
+  completed: { ...works, next: ['suspended', 'rolling-back'] },
+  suspended: { ...works, status: 'suspended', next: ['completed', 'rolling-back'] },
+  failed: { ...isLost, next: ['rolling-back'] },
+  'rolling-back': { ...isLost, clocked: true, next: ['rolled-back', 'deprovisioned'] },
+  'rolled-back': { ...hasEnded, next: [] },
+  deprovisioned: { ...hasEnded, status: 'gone', next: [] },
 };
 
-export const clockedStates = (Object.keys(requestStates) as RequestState[]).filter(
-  (state) => requestStates[state].clocked,
-);
+export function statesThat(have: (traits: StateTraits) => boolean): readonly RequestState[] {
+  return (Object.keys(requestStates) as RequestState[]).filter((state) => have(requestStates[state]));
+}
+
+export const clockedStates = statesThat(({ clocked }) => clocked);
+export const inFlightStates = statesThat(({ inFlight }) => inFlight);
 
 export function mayMove(from: RequestState, to: RequestState): boolean {
   return requestStates[from].next.includes(to);
