@@ -27,6 +27,7 @@ import type { BootDriveDeps } from './machines/boot-drive.ts';
 import { MachineCare } from './machines/machine-care.ts';
 import { dataKey, openMasterKeys } from './machines/master-key.ts';
 import { bareMetal } from './providers/bare-metal/bare-metal.ts';
+import { Providers } from './providers/providers.ts';
 import { probeSsh } from './providers/ssh-probe.ts';
 import { deployTimeRecorder } from './requests/deploy-times.ts';
 import { ProvisionListener, provisionSaga } from './requests/provision.ts';
@@ -101,7 +102,7 @@ export async function runAppliance(
     const plane = await BootPlane.open(config, { store, events, tokenKey, images, timeline, clock, ids, log, systemd });
 
     // Requests: what a server is made of, and who makes it.
-    const provider = bareMetal({
+    const ours = bareMetal({
       ...drive,
       care,
       retry,
@@ -110,7 +111,8 @@ export async function runAppliance(
       caPem: plane.caPem,
       verify: { events, deadline: verify, probe: probeSsh },
     });
-    const provision = provisionSaga(provider);
+    const providers = new Providers(ours);
+    const provision = provisionSaga(providers);
     const runner = new SagaRunner(
       { store, events, sagas, clock, log },
       {
@@ -118,7 +120,7 @@ export async function runAppliance(
         retry,
         soleOwner: store.dialect === 'sqlite',
         sagas: [
-          bindSaga(provision, undefined, new ProvisionListener({ events, provider, clock })),
+          bindSaga(provision, undefined, new ProvisionListener({ events, providers, clock })),
           ...care.definitions.map((definition) => bindSaga(definition, undefined, care.listener)),
         ],
       },
@@ -129,7 +131,7 @@ export async function runAppliance(
     const seal = (machineId: string, password: Parameters<typeof masterKeys.seal>[0]) =>
       masterKeys.seal(password, machineId, ids);
     const api = new ApiServer(
-      { store, events, sagas, provision, fleet, care, images, clock, ids, log, metrics, apiKeyHmac, seal },
+      { store, events, sagas, provision, providers, fleet, care, images, clock, ids, log, metrics, apiKeyHmac, seal },
       { ...config.api, targets: config.targets },
     );
 

@@ -17,6 +17,7 @@ import { BmcFleet } from '../machines/bmc-fleet.ts';
 import type { Bmc } from '../machines/bmc/bmc.ts';
 import { MachineCare } from '../machines/machine-care.ts';
 import type { Provider } from '../providers/provider.ts';
+import { Providers } from '../providers/providers.ts';
 import { provisionSaga } from '../requests/provision.ts';
 import { resourcePlan } from '../saga/resource-plan.ts';
 import { exponentialRetry } from '../saga/retry.ts';
@@ -128,7 +129,8 @@ export async function apiBench(
     store,
     events,
     sagas,
-    provision: provisionSaga(nothing),
+    provision: provisionSaga(new Providers(nothing)),
+    providers: new Providers(nothing),
     fleet,
     care,
     images,
@@ -223,7 +225,9 @@ export function codeOf({ body }: Answer): string {
 }
 
 const nothing: Provider = {
-  type: 'nothing',
+  type: 'bare-metal',
+  capabilities: { provesSsh: false, listsHoldings: true, waitsForPeople: false },
+  clusters: [],
   plan: () => ({
     allocate: resourcePlan(),
     configure: resourcePlan(),
@@ -232,6 +236,8 @@ const nothing: Provider = {
   }),
   held: () => [],
   connection: () => ({ username: 'root', addresses: [], hostKey: '' }),
+  holdings: () => Promise.resolve([]),
+  remove: () => Promise.resolve(),
 };
 
 function obedientBmc(address: string, commands: string[]): Bmc {

@@ -36,6 +36,8 @@ const NewServer = Type.Object(
     sshKeys: Type.Array(SshKey, { minItems: 1, maxItems: 32, uniqueItems: true }),
     userData: Type.Optional(Type.String({ maxLength: 65_536, description: 'cloud-init user data' })),
     project: Type.Optional(Name),
+    provider: Type.Optional(Name),
+    cluster: Type.Optional(Name),
     tenant: Type.Optional(Id),
   },
   strict,
@@ -54,7 +56,12 @@ const Server = Type.Object({
   state: Type.String({ enum: Object.keys(requestStates) }),
   status: Type.String({ description: 'pending, provisioning, active, suspended, failed or gone' }),
   connection: Type.Union([
-    Type.Object({ username: Type.String(), addresses: Type.Array(Type.String()), hostKey: Type.String() }),
+    Type.Object({
+      username: Type.String(),
+      addresses: Type.Array(Type.String()),
+      hostKey: Type.Union([Type.String(), Type.Null()]),
+      endpoints: Type.Optional(Type.Record(Type.String(), Type.String())),
+    }),
     Type.Null(),
   ]),
   failure: Type.Union([Failure, Type.Null()]),

@@ -6,6 +6,7 @@ import type { FieldError } from '../kernel/errors.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Ids } from '../kernel/ids.ts';
 import type { ServerSpec } from '../providers/provider.ts';
+import type { Providers } from '../providers/providers.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { FlavorRow, ImageRow, RegionRow } from '../store/schema.ts';
 import type { Reader, Store, Tx } from '../store/store.ts';
@@ -19,6 +20,7 @@ export interface AdmitDeps {
   readonly events: EventLog;
   readonly sagas: Sagas;
   readonly provision: ProvisionSaga;
+  readonly providers: Providers;
   readonly clock: Clock;
   readonly ids: Ids;
 }
@@ -48,7 +50,10 @@ export function admitServer(deps: AdmitDeps, order: ServerOrder, admission: Admi
 // Whatever the order in which a client writes its fields.
 function digestOf(order: ServerOrder): string {
   const { hostname, region, flavor, image, sshKeys, userData = null, project = null } = order;
-  const fields = [hostname, region, flavor, image, sshKeys, userData, project];
+  const { provider = null, cluster = null } = order;
+  const fields: unknown[] = [hostname, region, flavor, image, sshKeys, userData, project];
+  // An order that says nothing of it has the digest that it had before there was a choice.
+  if (provider !== null || cluster !== null) fields.push(provider, cluster);
   return createHash('sha256').update(JSON.stringify(fields)).digest('hex');
 }
 
@@ -74,8 +79,9 @@ async function write(
   digest: string,
 ): Promise<string> {
   const { tenantId, actor, idempotencyKey } = admission;
-  const { events, sagas, provision, clock, ids } = deps;
+  const { events, sagas, provision, providers, clock, ids } = deps;
   const { region, flavor, image } = await resolve(tx, order);
+  const { provider, cluster } = providers.choose(order);
   const at = clock.now();
   const requestId = ids.next('srv');
   const attemptId = ids.next('att');
@@ -86,7 +92,7 @@ async function write(
       id: requestId,
       tenant_id: tenantId,
       project: order.project ?? 'default',
-      provider: 'bare-metal',
+      provider,
       hostname,
       region_id: region.id,
       flavor_id: flavor.id,
@@ -120,6 +126,8 @@ async function write(
     requestId,
     attemptId,
     tenantId,
+    provider,
+    cluster,
     hostname,
     regionId: region.id,
     flavor,

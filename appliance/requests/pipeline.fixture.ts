@@ -21,6 +21,7 @@ import { MachineCare } from '../machines/machine-care.ts';
 import { RackMachine, probeRack } from '../machines/rack.fixture.ts';
 import type { Plane } from '../machines/rack.fixture.ts';
 import { bareMetal } from '../providers/bare-metal/bare-metal.ts';
+import { Providers } from '../providers/providers.ts';
 import type { SshTarget } from '../providers/ssh-probe.ts';
 import { exponentialRetry } from '../saga/retry.ts';
 import { bindSaga } from '../saga/saga.ts';
@@ -63,6 +64,7 @@ interface Daemon extends Plane {
   readonly process: TestProcess;
   readonly care: MachineCare;
   readonly provision: ProvisionSaga;
+  readonly providers: Providers;
   /** Resolves when the next one has started. */
   readonly replaced: PromiseWithResolvers<undefined>;
   readonly died: PromiseWithResolvers<undefined>;
@@ -105,9 +107,9 @@ export class Pipeline {
 
   order(change: Partial<ServerOrder> = {}, admission: Partial<Admission> = {}): Promise<string> {
     const { store, clock, ids } = this;
-    const { process, provision } = this.#daemon;
+    const { process, provision, providers } = this.#daemon;
     const { events, sagas } = process;
-    const deps = { store, events, sagas, provision, clock, ids };
+    const deps = { store, events, sagas, provision, providers, clock, ids };
     return admitServer(deps, { ...serverOrder, ...change }, { tenantId: 't1', actor: 'key_1', ...admission });
   }
 
@@ -192,7 +194,7 @@ export class Pipeline {
         onCommand: () => undefined,
       }),
     });
-    const made: { care?: MachineCare; provision?: ProvisionSaga } = {};
+    const made: { care?: MachineCare; provision?: ProvisionSaga; providers?: Providers } = {};
     const retry = exponentialRetry(3);
     const process = new TestProcess({
       store,
@@ -204,7 +206,7 @@ export class Pipeline {
       sagas: (self) => {
         const { events, sagas } = self;
         const care = new MachineCare({ events, clock, sagas, drive: { ...drive(self), retry } });
-        const provider = bareMetal({
+        const ours = bareMetal({
           ...drive(self),
           care,
           retry,
@@ -217,23 +219,26 @@ export class Pipeline {
             probe: async (target) => probeRack(this.rack, await this.atProbe(target)),
           },
         });
-        const provision = provisionSaga(provider);
-        Object.assign(made, { care, provision });
+        const providers = new Providers(ours);
+        const provision = provisionSaga(providers);
+        Object.assign(made, { care, provision, providers });
         return [
-          bindSaga(provision, undefined, new ProvisionListener({ events, provider, clock })),
+          bindSaga(provision, undefined, new ProvisionListener({ events, providers, clock })),
           ...care.definitions.map((definition) => bindSaga(definition, undefined, care.listener)),
         ];
       },
     });
     const { events } = process;
     const plane = { store: mortalStore(store, process), events, tokenKey: createSecretKey(Buffer.alloc(32, 7)), clock };
-    const { care, provision } = made;
-    if (care === undefined || provision === undefined) throw new Error('the process has bound no sagas');
+    const { care, provision, providers } = made;
+    if (care === undefined || provision === undefined || providers === undefined)
+      throw new Error('the process has bound no sagas');
     process.run();
     return {
       process,
       care,
       provision,
+      providers,
       director: new StoreBootDirector({ ...plane, imagesUrl: 'http://10.77.0.1:8080/images' }),
       agents: new StoreAgentDesk(plane),
       replaced: Promise.withResolvers<undefined>(),

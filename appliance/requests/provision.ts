@@ -1,7 +1,8 @@
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { moveMachine } from '../machines/machine-states.ts';
-import type { Provider, ProvisionStep, ServerSpec } from '../providers/provider.ts';
+import type { ProvisionStep, ServerSpec } from '../providers/provider.ts';
+import type { Providers } from '../providers/providers.ts';
 import { resourceStep } from '../saga/resource-step.ts';
 import { saga } from '../saga/saga.ts';
 import type { SagaDefinition, SagaFacts, SagaListener } from '../saga/saga.ts';
@@ -15,10 +16,10 @@ import type { RequestState } from './request-states.ts';
 
 export type ProvisionSaga = SagaDefinition<ServerSpec, undefined>;
 
-/** The four steps of every request; the provider says what each is made of. Undone, it is the release. */
-export function provisionSaga(provider: Provider): ProvisionSaga {
+/** The four steps of every request; its provider says what each is made of. Undone, it is the release. */
+export function provisionSaga(providers: Providers): ProvisionSaga {
   const resources = (step: ProvisionStep) =>
-    resourceStep(({ params }: { params: ServerSpec }) => provider.plan(params)[step]);
+    resourceStep(({ params }: { params: ServerSpec }) => providers.of(params).plan(params)[step]);
   return saga<ServerSpec, undefined>('provision', 1)
     .step('allocate', resources('allocate'))
     .step('configure', resources('configure'))
@@ -44,12 +45,12 @@ type Facts = SagaFacts<ServerSpec>;
 /** Keeps the request in step with its saga: each state and its event in the transaction that moves the saga. */
 export class ProvisionListener implements SagaListener<ServerSpec> {
   readonly #events: EventLog;
-  readonly #provider: Provider;
+  readonly #providers: Providers;
   readonly #clock: Clock;
 
-  constructor(deps: { events: EventLog; provider: Provider; clock: Clock }) {
+  constructor(deps: { events: EventLog; providers: Providers; clock: Clock }) {
     this.#events = deps.events;
-    this.#provider = deps.provider;
+    this.#providers = deps.providers;
     this.#clock = deps.clock;
   }
 
@@ -73,7 +74,7 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
   async completed(tx: Tx, facts: Facts): Promise<void> {
     const { params } = facts;
     const at = this.#clock.now();
-    const connection = this.#provider.connection(await refsOf(tx, facts.id));
+    const connection = this.#providers.of(params).connection(await refsOf(tx, facts.id));
     await this.#move(tx, params, 'completed', { connection: JSON.stringify(connection), completed_at: at });
     await tx.updateTable('attempts').set({ outcome: 'succeeded' }).where('id', '=', params.attemptId).execute();
     const { requestId, tenantId, hostname } = params;
@@ -126,7 +127,10 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
     if (completed) {
       await this.#events.append(tx, 'service.deprovisioned', { ...about(params), data });
     } else {
-      const held = this.#provider.held(await refsOf(tx, id)).map(({ resource, id: which }) => `${resource} ${which}`);
+      const held = this.#providers
+        .of(params)
+        .held(await refsOf(tx, id))
+        .map(({ resource, id: which }) => `${resource} ${which}`);
       await this.#events.append(tx, 'provisioning.rolled-back', { ...about(params), data: { ...data, held } });
     }
   }
@@ -160,7 +164,7 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
   }
 
   async #tellAllocated(tx: Tx, { id, params }: Facts): Promise<void> {
-    for (const held of this.#provider.held(await refsOf(tx, id))) {
+    for (const held of this.#providers.of(params).held(await refsOf(tx, id))) {
       const data = { ...attemptOf(params), ...held };
       await this.#events.append(tx, 'resource.allocated', { ...about(params), data });
     }

@@ -10,4 +10,7 @@ export interface ServerOrder {
   /** Cloud-init user data, passed on as it is. */
   readonly userData?: string;
   readonly project?: string;
+  /** A provider's type, `bare-metal` unless told; and one of its clusters, the first in the region unless told. */
+  readonly provider?: string;
+  readonly cluster?: string;
 }

@@ -9,6 +9,7 @@ import type { DeployDeps } from './deploy.ts';
 import { deploy } from './deploy.ts';
 import type { Holding, HoldingDeps } from './holding.ts';
 import { holding } from './holding.ts';
+import { bareMetalHoldings, removeBareMetal } from './holdings.ts';
 import type { FrozenPlan, InstallPlanDeps } from './install-plan.ts';
 import { frozenPlan } from './install-plan.ts';
 import type { SshProof, VerifyDeps } from './verified.ts';
@@ -30,6 +31,8 @@ export function bareMetal(deps: BareMetalDeps): Provider {
   };
   return {
     type: 'bare-metal',
+    capabilities: { provesSsh: true, listsHoldings: true, waitsForPeople: false },
+    clusters: [],
 
     plan: (spec) => ({
       allocate: resourcePlan(planned('holding', resources.holding, spec)),
@@ -67,6 +70,9 @@ export function bareMetal(deps: BareMetalDeps): Provider {
       const { hostKey } = refs['ssh'] as SshProof;
       return { username: 'root', addresses: addresses.map(({ address }) => address), hostKey };
     },
+
+    holdings: ({ read }) => bareMetalHoldings(read),
+    remove: (held, ctx) => removeBareMetal(deps.events, held, ctx),
   };
 }
 
