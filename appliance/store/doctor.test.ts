@@ -62,3 +62,51 @@ eachStore('what is held by nobody is found and named', async (t, store) => {
     'the ownerless address and the quota that nobody uses',
   );
 });
+
+eachStore('a quota that differs from what is held, or is missing, is named for any holder', async (t, store) => {
+  await store.transaction(async (tx) => {
+    const at = { created_at: 0 };
+    await tx
+      .insertInto('tenants')
+      .values({ id: 'ten_1', name: 'one', ...at })
+      .execute();
+    const project = { tenant_id: 'ten_1', ...at };
+    await tx
+      .insertInto('projects')
+      .values([
+        { id: 'prj_1', name: 'web', ...project },
+        { id: 'prj_2', name: 'db', ...project },
+      ])
+      .execute();
+    const person = { email: null, disabled_at: null, ...at };
+    await tx
+      .insertInto('users')
+      .values([
+        { id: 'usr_0', tenant_id: null, name: 'op', role: 'operator', ...person },
+        { id: 'usr_1', tenant_id: 'ten_1', name: 'ann', role: 'member', ...person },
+        { id: 'usr_2', tenant_id: 'ten_1', name: 'bob', role: 'member', ...person },
+      ])
+      .execute();
+    const limits = { max_servers: 1, max_cores: 1, max_memory_mib: 1, max_disk_gib: 1 };
+    const used = { used_servers: 0, used_cores: 0, used_memory_mib: 0, used_disk_gib: 0 };
+    const quota = { tenant_id: 'ten_1', ...limits, ...used };
+    await tx
+      .insertInto('quotas')
+      .values([
+        { holder_kind: 'tenant', holder_id: 'ten_1', ...quota },
+        { holder_kind: 'project', holder_id: 'prj_1', ...quota, used_cores: 1 },
+        { holder_kind: 'user', holder_id: 'usr_1', ...quota, used_disk_gib: 1 },
+      ])
+      .execute();
+  });
+  t.same(
+    (await examine(store.read)).map(({ invariant, subject }) => `${subject}: ${invariant}`).sort(),
+    [
+      'prj_1: the quota in use is what requests that have not ended were admitted for',
+      'prj_2: every tenant, project and user of a tenant has a quota',
+      'usr_1: the quota in use is what requests that have not ended were admitted for',
+      'usr_2: every tenant, project and user of a tenant has a quota',
+    ],
+    'an operator needs none',
+  );
+});

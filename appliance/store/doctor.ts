@@ -70,10 +70,17 @@ const invariants: Readonly<Record<string, string>> = {
     select a.saga_id as subject from attempts a join sagas s on s.id = a.saga_id
     where a.ended_at is not null and s.state in ('running', 'undoing')`,
   'the quota in use is what requests that have not ended were admitted for': `
-    select q.tenant_id as subject from quotas q left join (
-      select r.tenant_id, count(*) as servers, sum(f.cores) as cores, sum(f.memory_mib) as memory, sum(f.disk_gib) as disk
-      from requests r join flavors f on f.id = r.flavor_id where r.ended_at is null group by r.tenant_id
-    ) used on used.tenant_id = q.tenant_id
-    where q.holder_kind = 'tenant' and (q.used_servers <> coalesce(used.servers, 0) or q.used_cores <> coalesce(used.cores, 0)
-       or q.used_memory_mib <> coalesce(used.memory, 0) or q.used_disk_gib <> coalesce(used.disk, 0))`,
+    select q.holder_id as subject from quotas q left join (
+      select h.kind, h.id, count(*) as servers, sum(f.cores) as cores, sum(f.memory_mib) as memory, sum(f.disk_gib) as disk
+      from (select 'tenant' as kind, tenant_id as id, flavor_id from requests where ended_at is null
+        union all select 'project', project_id, flavor_id from requests where ended_at is null
+        union all select 'user', user_id, flavor_id from requests where ended_at is null
+      ) h join flavors f on f.id = h.flavor_id group by h.kind, h.id
+    ) used on used.kind = q.holder_kind and used.id = q.holder_id
+    where q.used_servers <> coalesce(used.servers, 0) or q.used_cores <> coalesce(used.cores, 0)
+       or q.used_memory_mib <> coalesce(used.memory, 0) or q.used_disk_gib <> coalesce(used.disk, 0)`,
+  'every tenant, project and user of a tenant has a quota': `
+    select id as subject from (select 'tenant' as kind, id from tenants union all select 'project', id from projects
+      union all select 'user', id from users where tenant_id is not null) holders
+    where not exists (select 1 from quotas q where q.holder_kind = holders.kind and q.holder_id = holders.id)`,
 };
