@@ -1,79 +1,110 @@
-import type { Millis } from '../kernel/clock.ts';
+import { Type } from 'typebox';
+import type { Static, TObject, TProperties } from 'typebox';
+
+const Id = Type.String({ minLength: 1 });
+const Text = Type.String();
+const MaybeState = Type.Union([Text, Type.Null()]);
+const Millis = Type.Integer({ minimum: 0, description: 'Milliseconds since the Unix epoch, UTC.' });
+
+const ofRequest = { requestId: Id, tenantId: Id };
+const ofAttempt = { ...ofRequest, attemptId: Id };
+const ofBoot = {
+  machineId: Id,
+  sessionId: Id,
+  attemptId: Type.Optional(
+    Type.String({ description: 'Absent when the machine boots for nobody: an inspection, a wipe.' }),
+  ),
+  generation: Type.Integer(),
+};
+const ofAgent = { attemptId: Id, requestId: Id, machineId: Id };
+const held = { from: Millis, to: Millis };
 
 /**
- * Everything that may happen and be told, by its stable name: JSON data of primitives and lists of them. A new event is
- * a new line here; a published one keeps its name and fields for ever, since consumers replay the log from its start.
+ * Everything that may happen and be told, by its stable name: which id it is keyed by (what waits match on), and its data.
  *
- * Which id an event is keyed by (what waits match on) stands at the end of its line.
+ * A published event keeps its name for ever, since consumers replay the log from its start; another shape of its data is
+ * the next version. `catalogue.golden` holds every version that was ever published: a new line there is written by
+ * `RACKSTART_PUBLISH_EVENTS=1 node appliance/events/catalogue.test.ts`.
  */
-export interface EventMap {
-  // What callers are told about their servers; key: requestId.
-  'provisioning.started': { requestId: string; tenantId: string; attemptId: string; attempt: number };
-  'provisioning.step-completed': OfAttempt & { step: string; startedAt: Millis; endedAt: Millis };
-  /** `resource` is what kind of thing is held (machine, address …), `id` which one. */
-  'resource.allocated': OfAttempt & { resource: string; id: string };
-  'service.activated': { requestId: string; tenantId: string; hostname: string; addresses: readonly string[] };
-  'provisioning.completed': OfAttempt & { startedAt: Millis; endedAt: Millis };
-  'provisioning.failed': OfAttempt & { code: string; message: string };
-  'service.suspended': { requestId: string; tenantId: string; reason: string };
-  'service.reactivated': { requestId: string; tenantId: string };
+export const catalogue = {
+  // What callers are told about their servers.
+  'provisioning.started': told(1, 'requestId', { ...ofAttempt, attempt: Type.Integer({ minimum: 1 }) }),
+  'provisioning.step-completed': told(1, 'requestId', { ...ofAttempt, step: Text, startedAt: Millis, endedAt: Millis }),
+  'resource.allocated': told(1, 'requestId', {
+    ...ofAttempt,
+    resource: Type.String({ description: 'What kind of thing is held: machine, address …' }),
+    id: Type.String({ description: 'Which one.' }),
+  }),
+  'service.activated': told(1, 'requestId', { ...ofRequest, hostname: Text, addresses: Type.Array(Text) }),
+  'provisioning.completed': told(1, 'requestId', { ...ofAttempt, startedAt: Millis, endedAt: Millis }),
+  'provisioning.failed': told(1, 'requestId', { ...ofAttempt, code: Text, message: Text }),
+  'service.suspended': told(1, 'requestId', { ...ofRequest, reason: Text }),
+  'service.reactivated': told(1, 'requestId', ofRequest),
   /** What a billing or order system needs to refund: what was held, from when to when. */
-  'provisioning.rolled-back': {
-    requestId: string;
-    tenantId: string;
-    reason: string;
-    held: readonly string[];
-    from: Millis;
-    to: Millis;
-  };
-  'service.deprovisioned': { requestId: string; tenantId: string; reason: string; from: Millis; to: Millis };
+  'provisioning.rolled-back': told(1, 'requestId', { ...ofRequest, reason: Text, held: Type.Array(Text), ...held }),
+  'service.deprovisioned': told(1, 'requestId', { ...ofRequest, reason: Text, ...held }),
   /** `from` is null for a request that has just been admitted. */
-  'request.state-changed': { requestId: string; from: string | null; to: string };
+  'request.state-changed': told(1, 'requestId', { requestId: Id, from: MaybeState, to: Text }),
 
-  // What operators are told about machines; key: machineId.
-  'machine.enrolled': { machineId: string; name: string };
-  'machine.state-changed': { machineId: string; from: string | null; to: string; reason?: string };
-  'boot.stage': OfBoot & { stage: string; status: string; facts: Readonly<Record<string, string>> };
-  'boot.claimed': OfBoot;
-  'boot.handoff': OfBoot;
+  // What operators are told about machines.
+  'machine.enrolled': told(1, 'machineId', { machineId: Id, name: Text }),
+  'machine.state-changed': told(1, 'machineId', {
+    machineId: Id,
+    from: MaybeState,
+    to: Text,
+    reason: Type.Optional(Text),
+  }),
+  'boot.stage': told(1, 'machineId', { ...ofBoot, stage: Text, status: Text, facts: Type.Record(Text, Text) }),
+  'boot.claimed': told(1, 'machineId', ofBoot),
+  'boot.handoff': told(1, 'machineId', ofBoot),
   /** The ramdisk did what it was ordered to, an install excepted (that is a handoff), or failed. */
-  'boot.finished': OfBoot & { outcome: 'done' | 'failed' };
+  'boot.finished': told(1, 'machineId', {
+    ...ofBoot,
+    outcome: Type.Union([Type.Literal('done'), Type.Literal('failed')]),
+  }),
   /** Somebody else claimed this boot too: both are cut off, and the boot starts over. */
-  'boot.cut-off': OfBoot & { reason: string };
+  'boot.cut-off': told(1, 'machineId', { ...ofBoot, reason: Text }),
 
-  // What installed servers say; key: attemptId.
-  'agent.phoned-home': OfAgent & { hostKey: string; bootId: string; uptime: number };
+  // What installed servers say.
+  'agent.phoned-home': told(1, 'attemptId', { ...ofAgent, hostKey: Text, bootId: Text, uptime: Type.Number() }),
   /** The first heartbeat of an agent; later ones are metrics, not events. */
-  'agent.heartbeat-received': OfAgent;
+  'agent.heartbeat-received': told(1, 'attemptId', ofAgent),
 
-  // What operators do; key: the id of what it is done to.
-  'api-key.revoked': { keyId: string };
+  // What operators do; keyed by what it is done to.
+  'api-key.revoked': told(1, 'keyId', { keyId: Id }),
   /** An undo that was stuck goes on: the step that failed is run again, or left behind. */
-  'saga.resumed': { sagaId: string; action: 'retry' | 'skip'; reason: string };
+  'saga.resumed': told(1, 'sagaId', {
+    sagaId: Id,
+    action: Type.Union([Type.Literal('retry'), Type.Literal('skip')]),
+    reason: Text,
+  }),
 
-  // What an engineer must look at; key: the subject.
-  'alert.raised': { subject: string; code: string; message: string };
-  'saga.stuck': { sagaId: string; saga: string; subject: string; step: string; code: string; message: string };
+  // What an engineer must look at.
+  'alert.raised': told(1, 'subject', { subject: Text, code: Text, message: Text }),
+  'saga.stuck': told(1, 'subject', { sagaId: Id, saga: Text, subject: Text, step: Text, code: Text, message: Text }),
+} as const;
+
+export type EventType = keyof typeof catalogue;
+
+/** The data of each event as it is appended and read. */
+export type EventMap = { readonly [T in EventType]: AsJson<Static<(typeof catalogue)[T]['data']>> };
+
+export const eventTypes = Object.keys(catalogue) as EventType[];
+
+export interface EventDefinition<Fields extends TProperties = TProperties> {
+  readonly version: number;
+  /** The field of `data`, or what it stands for, that the event is keyed by. */
+  readonly key: string;
+  readonly data: TObject<Fields>;
 }
 
-export type EventType = keyof EventMap;
-
-interface OfAttempt {
-  requestId: string;
-  tenantId: string;
-  attemptId: string;
+function told<Fields extends TProperties>(version: number, key: string, fields: Fields): EventDefinition<Fields> {
+  return { version, key, data: Type.Object(fields, { additionalProperties: false }) };
 }
 
-interface OfBoot {
-  machineId: string;
-  sessionId: string;
-  /** Absent when the machine boots for nobody: an inspection, a wipe. */
-  attemptId?: string;
-  generation: number;
-}
-
-interface OfAgent {
-  attemptId: string;
-  requestId: string;
-  machineId: string;
-}
+/** What was told is not to be changed. */
+type AsJson<T> = T extends readonly (infer Each)[]
+  ? readonly AsJson<Each>[]
+  : T extends object
+    ? { readonly [Field in keyof T]: AsJson<T[Field]> }
+    : T;

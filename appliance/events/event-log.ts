@@ -1,7 +1,10 @@
 import type { Clock, Millis } from '../kernel/clock.ts';
 import type { Ids } from '../kernel/ids.ts';
+import type { EventRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
+import { catalogue } from './catalogue.ts';
 import type { EventMap, EventType } from './catalogue.ts';
+import { eventCheck } from './event-check.ts';
 import type { Sequencer } from './sequencer.ts';
 
 /** A place in the log: everything up to and including this position has been read. 0 is before the first event. */
@@ -13,6 +16,8 @@ export interface NewEvent<T extends EventType> {
   tenantId?: string | undefined;
   /** Who did it: an API key id, `saga`, `ramdisk`, … */
   actor: string;
+  /** The client address it was asked for from: makes it part of the audit trail. */
+  origin?: string | undefined;
   data: EventMap[T];
 }
 
@@ -20,10 +25,13 @@ export interface EventOf<T extends EventType> {
   position: Cursor;
   id: string;
   type: T;
+  /** Of the shape of `data`, as the catalogue counts them. */
+  version: number;
   key: string;
   tenantId: string | undefined;
   at: Millis;
   actor: string;
+  origin: string | undefined;
   data: EventMap[T];
 }
 
@@ -43,6 +51,7 @@ export interface Occurrence {
  * start. Positions have no gaps. A reader that has seen a position has seen all before it.
  */
 export interface EventLog {
+  /** Fails with `internal` when the data is not of the shape that the catalogue says. */
   append<T extends EventType>(tx: Tx, type: T, event: NewEvent<T>): Promise<void>;
   /** The events after a cursor, oldest first. */
   read(after: Cursor, limit: number): Promise<EventRecord[]>;
@@ -62,9 +71,13 @@ export interface EventLog {
 
 export function createEventLog(deps: { store: Store; clock: Clock; ids: Ids; sequencer: Sequencer }): EventLog {
   const { store, clock, ids, sequencer } = deps;
+  const check = eventCheck();
   return {
-    async append(tx, type, { key, tenantId, actor, data }) {
-      const event = { id: ids.next('event'), type, key, tenant_id: tenantId ?? null, at: clock.now(), actor };
+    async append(tx, type, { key, tenantId, actor, origin, data }) {
+      check(type, data);
+      const { version } = catalogue[type];
+      const who = { tenant_id: tenantId ?? null, actor, origin: origin ?? null };
+      const event = { id: ids.next('event'), type, version, key, at: clock.now(), ...who };
       const position = store.dialect === 'sqlite' ? await nextPosition(tx) : null;
       await tx
         .insertInto('events')
@@ -81,9 +94,7 @@ export function createEventLog(deps: { store: Store; clock: Clock; ids: Ids; seq
         .orderBy('position')
         .limit(limit)
         .execute();
-      return rows.map(({ tenant_id, data, ...row }) => {
-        return { ...row, tenantId: tenant_id ?? undefined, data: JSON.parse(data) as unknown } as EventRecord;
-      });
+      return rows.map(toRecord);
     },
 
     async position() {
@@ -112,6 +123,11 @@ export function createEventLog(deps: { store: Store; clock: Clock; ids: Ids; seq
 
     nudge: (listener) => sequencer.nudge(listener),
   };
+}
+
+function toRecord({ tenant_id, origin, data, ...row }: EventRow): EventRecord {
+  const who = { tenantId: tenant_id ?? undefined, origin: origin ?? undefined };
+  return { ...row, ...who, data: JSON.parse(data) as unknown } as EventRecord;
 }
 
 async function nextPosition(tx: Tx): Promise<Cursor> {

@@ -97,6 +97,11 @@ const statements = [
   )`,
   `create index quota_requests_by_tenant on quota_requests (tenant_id, created_at)`,
 
+  // — Events: which shape their data has; the audit trail, what somebody did through the API —
+  `alter table events add column version integer not null default 1`,
+  `alter table events add column origin text`,
+  `create index events_by_origin on events (position) where origin is not null`,
+
   // — Requests —
   `alter table requests add column project_id text references projects (id)`,
   `update requests set project_id =

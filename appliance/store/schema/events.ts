@@ -5,12 +5,16 @@ export interface EventRow {
   id: string;
   position: number | null;
   type: string;
+  /** Of the shape of `data`. */
+  version: number;
   /** What it is about: the id that waits match on. */
   key: string;
   tenant_id: string | null;
   at: Millis;
   /** Who did it: an API key id, `saga`, `ramdisk`, … */
   actor: string;
+  /** The client address it was asked for from; null for what nobody asked for through the API. */
+  origin: string | null;
   data: Json;
 }
 
