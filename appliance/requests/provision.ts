@@ -119,7 +119,7 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
     const request = await findRequest(tx, requestId);
     const completed = request.completed_at !== null;
     // The move is refused when it was made before: the quota is given back once.
-    const moved = await this.#move(tx, params, completed ? 'deprovisioned' : 'rolled-back', { ended_at: to });
+    const moved = await this.#move(tx, params, completed ? 'deprovisioned' : 'rolled-back');
     if (!moved) return;
     await freeQuota(tx, holdersOf(request), quotaShape(params.flavor));
     await tx.updateTable('attempts').set({ ended_at: to }).where('id', '=', params.attemptId).execute();

@@ -4,7 +4,7 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { AttemptRow, RequestRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
 import type { RequestState } from './request-states.ts';
-import { mayMove } from './request-states.ts';
+import { mayMove, requestStates } from './request-states.ts';
 
 export interface RequestMove {
   readonly requestId: string;
@@ -12,12 +12,12 @@ export interface RequestMove {
   readonly actor: string;
   readonly at: Millis;
   /** What else becomes true with the move. */
-  readonly set?: Partial<Pick<RequestRow, 'connection' | 'failure' | 'completed_at' | 'ended_at'>>;
+  readonly set?: Partial<Pick<RequestRow, 'connection' | 'failure' | 'completed_at'>>;
 }
 
 /**
  * Moves a request and tells of it, in one transaction. A move that the table doesn't allow is refused and changes nothing:
- * false. Moving to where it stands already is no move.
+ * false. Moving to where it stands already is no move. It ends with the move that gives its quota back.
  */
 export async function moveRequest(tx: Tx, events: EventLog, move: RequestMove): Promise<boolean> {
   const { requestId, to, actor, at, set } = move;
@@ -25,7 +25,7 @@ export async function moveRequest(tx: Tx, events: EventLog, move: RequestMove): 
   if (!mayMove(request.state, to)) return false;
   const { numUpdatedRows } = await tx
     .updateTable('requests')
-    .set({ state: to, updated_at: at, ...set })
+    .set({ state: to, updated_at: at, ...set, ...(requestStates[to].holdsQuota ? {} : { ended_at: at }) })
     .where('id', '=', requestId)
     .where('state', '=', request.state)
     .executeTakeFirst();
