@@ -18,6 +18,13 @@ const ofBoot = {
 };
 const ofAgent = { attemptId: Id, requestId: Id, machineId: Id };
 const held = { from: Millis, to: Millis };
+const ofHolder = {
+  tenantId: Id,
+  holderKind: Type.Union([Type.Literal('tenant'), Type.Literal('project'), Type.Literal('user')]),
+  holderId: Id,
+};
+const Figure = Type.Integer({ minimum: 0 });
+const limits = { servers: Figure, cores: Figure, memoryMib: Figure, diskGib: Figure };
 
 /**
  * Everything that may happen and be told, by its stable name: which id it is keyed by (what waits match on), and its data.
@@ -76,6 +83,22 @@ export const catalogue = {
   'saga.resumed': told(1, 'sagaId', {
     sagaId: Id,
     action: Type.Union([Type.Literal('retry'), Type.Literal('skip')]),
+    reason: Text,
+  }),
+  /** The limits from here on, whether an operator set them or approved that they be raised. */
+  'quota.changed': told(1, 'holderId', { ...ofHolder, ...limits, reason: Text }),
+  'quota.increase-decided': told(1, 'quotaRequestId', {
+    quotaRequestId: Id,
+    ...ofHolder,
+    decision: Type.Union([Type.Literal('approved'), Type.Literal('denied')]),
+    reason: Text,
+  }),
+
+  // What tenants ask of operators.
+  'quota.increase-asked': told(1, 'quotaRequestId', {
+    quotaRequestId: Id,
+    ...ofHolder,
+    asked: Type.Partial(Type.Object(limits, { additionalProperties: false })),
     reason: Text,
   }),
 

@@ -96,6 +96,7 @@ const statements = [
     decided_at bigint
   )`,
   `create index quota_requests_by_tenant on quota_requests (tenant_id, created_at)`,
+  `create unique index quota_requests_one_pending on quota_requests (holder_kind, holder_id) where state = 'pending'`,
 
   // — Events: which shape their data has; the audit trail, what somebody did through the API —
   `alter table events add column version integer not null default 1`,
