@@ -5,8 +5,8 @@ interface Door {
 }
 
 const doors: readonly Door[] = [
-  // Clock, ids, log, secrets and error codes: the ground that every program of the project stands on.
-  { from: /^lab\//, to: /^appliance\/kernel\/(clock|ids|log|secret|errors)\.ts$/ },
+  // Clock, ids, log, secrets, error codes and seeded chance: the ground that every program of the project stands on.
+  { from: /^lab\//, to: /^appliance\/kernel\/(clock|ids|log|secret|errors|seeded)\.ts$/ },
   // The ramdisk and the OS image are built before there is a daemon.
   { from: /^lab\/(setup|site|image-proof|appliance-host)\//, to: /^images\/(os|ramdisk)\/(build|artifact-cache)\.ts$/ },
   // A proof of ramdisk and agent against a stand-in of the appliance: the real certificate, the real initrd, the real agent.

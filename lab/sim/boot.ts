@@ -2,12 +2,12 @@ import type { SecureContext } from 'node:tls';
 
 import type { Clock } from '../../appliance/kernel/clock.ts';
 import type { Ids } from '../../appliance/kernel/ids.ts';
-import { stageDelays, triangular } from './delays.ts';
-import type { Triangle } from './delays.ts';
+import { draw, triangular } from '../../appliance/kernel/seeded.ts';
+import type { Triangle } from '../../appliance/kernel/seeded.ts';
+import { stageDelays } from './delays.ts';
 import type { DhcpPort } from './dhcp-port.ts';
 import type { BootFaults, FaultStage } from './faults.ts';
 import type { MachineSpec } from './machine-spec.ts';
-import { draw } from './seeded.ts';
 import type { SshDoor } from './ssh-door.ts';
 import type { Notebook } from './statistics.ts';
 import type { Wire } from './wire.ts';

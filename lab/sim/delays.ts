@@ -1,12 +1,5 @@
-import type { Millis } from '../../appliance/kernel/clock.ts';
 import { SECOND } from '../../appliance/kernel/clock.ts';
-
-/** A triangular distribution: the least, the most frequent and the greatest value. */
-export interface Triangle {
-  readonly min: Millis;
-  readonly mode: Millis;
-  readonly max: Millis;
-}
+import type { Triangle } from '../../appliance/kernel/seeded.ts';
 
 /** What a machine does by itself, and takes its time for. `post` is the model's own: see `models.ts`. */
 export type Delayed =
@@ -36,15 +29,6 @@ export const stageDelays: Readonly<Record<Delayed, Triangle>> = {
   wipe: seconds(1, 3, 15),
 };
 
-/** The value below which the share `u` of all lie; `u` in [0, 1]. */
-export function triangular({ min, mode, max }: Triangle, u: number): Millis {
-  if (max === min) return min;
-  const below = (mode - min) / (max - min);
-  return u < below
-    ? min + Math.sqrt(u * (max - min) * (mode - min))
-    : max - Math.sqrt((1 - u) * (max - min) * (max - mode));
-}
-
-export function seconds(min: number, mode: number, max: number): Triangle {
-  return { min: min * SECOND, mode: mode * SECOND, max: max * SECOND };
+export function seconds(least: number, usual: number, most: number): Triangle {
+  return { least: least * SECOND, usual: usual * SECOND, most: most * SECOND };
 }

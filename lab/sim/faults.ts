@@ -1,6 +1,6 @@
+import { draw } from '../../appliance/kernel/seeded.ts';
 import type { BmcFaultRates } from './bmc-server-faults.ts';
 import type { Delayed } from './delays.ts';
-import { draw } from './seeded.ts';
 
 /** Where a boot may go wrong by itself: what takes time, and the hops on the network. */
 export type FaultStage = Delayed | 'post' | 'loader' | 'script' | 'claim';

@@ -4,11 +4,12 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+
+import { draw } from '../../appliance/kernel/seeded.ts';
 import { test } from 'tap';
 import type { Test } from 'tap';
 
 import { tally } from './event-follower.ts';
-import { draw } from './seeded.ts';
 import type { SimulatedSite } from './site.ts';
 import { inTurns, openSimulatedSite } from './site.ts';
 import type { Server } from '../site/server.ts';

@@ -1,3 +1,4 @@
+import { draw } from '../../appliance/kernel/seeded.ts';
 import type { BmcServer } from './bmc-server.ts';
 import { startBmcServer } from './bmc-server.ts';
 import type { SimulatedChassis } from './bmc-server-commands.ts';
@@ -15,7 +16,6 @@ import type { Mains } from './mains.ts';
 import { bootFromNetwork } from './network-boot.ts';
 import type { RamdiskEnd } from './ramdisk.ts';
 import { runRamdisk } from './ramdisk.ts';
-import { draw } from './seeded.ts';
 import { Wire } from './wire.ts';
 
 export interface MachineDeps extends Surroundings {

@@ -1,4 +1,4 @@
-import type { Triangle } from './delays.ts';
+import type { Triangle } from '../../appliance/kernel/seeded.ts';
 import { seconds } from './delays.ts';
 
 /** One kind of server. The names are nobody's. */

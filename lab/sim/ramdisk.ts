@@ -1,3 +1,4 @@
+import { draw } from '../../appliance/kernel/seeded.ts';
 import type { Facts, Order } from './appliance-link.ts';
 import { ApplianceLink, CutOff, StageFailure } from './appliance-link.ts';
 import type { Boot } from './boot.ts';
@@ -6,7 +7,6 @@ import { install } from './install.ts';
 import type { InstalledDisk } from './installed-system.ts';
 import type { MachineSpec } from './machine-spec.ts';
 import type { RamdiskStart } from './network-boot.ts';
-import { draw } from './seeded.ts';
 
 /** What a ramdisk leaves behind. */
 export type RamdiskEnd =

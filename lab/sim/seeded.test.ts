@@ -1,11 +1,11 @@
 import { test } from 'tap';
 
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
-import { seconds, triangular } from './delays.ts';
+import { draw, triangular } from '../../appliance/kernel/seeded.ts';
+import { seconds } from './delays.ts';
 import { bootFaults } from './faults.ts';
 import { describeMachine, describeRelays } from './fleet.ts';
 import { scaledClock } from './scaled-clock.ts';
-import { draw } from './seeded.ts';
 
 const many = Array.from({ length: 20_000 }, (_, index) => index);
 

@@ -1,6 +1,6 @@
 import type { Clock } from '../../appliance/kernel/clock.ts';
+import { draw } from '../../appliance/kernel/seeded.ts';
 import type { PacketFaultRates } from './faults.ts';
-import { draw } from './seeded.ts';
 
 export interface WireDeps {
   readonly seed: string;
