@@ -63,7 +63,15 @@ async function insertStuck(store: Store, id: string, at: number): Promise<void> 
       .insertInto('sagas')
       .values({ id, ...plan, ...free, state: 'stuck', reason: error, created_at: at })
       .execute();
-    const step = { name: 'power-off', ordinal: 0, tenant_id: null, tries: 4, output: null, recheck_at: null };
+    const step = {
+      name: 'power-off',
+      ordinal: 0,
+      tenant_id: null,
+      tries: 4,
+      output: null,
+      recheck_at: null,
+      forward: null,
+    };
     await tx
       .insertInto('saga_steps')
       .values({ saga_id: id, ...step, state: 'stuck', error, started_at: at, ended_at: at })

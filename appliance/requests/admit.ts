@@ -106,6 +106,8 @@ async function write(
       project_id: null,
       user_id: null,
       progress_at: null,
+      ready_at: at,
+      dispatched_at: at,
       created_by: actor,
       created_at: at,
       updated_at: at,

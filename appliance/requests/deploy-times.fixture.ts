@@ -38,7 +38,7 @@ export async function timedDeploys(store: Store, deploys: readonly TimedDeploy[]
       const ends = { created_at: 0, updated_at: 0, completed_at: endedAt, ended_at: null };
       const nothing = { connection: null, failure: null, idempotency_key: null, idempotency_digest: null };
       const of = { region_id, flavor_id: 'flv1', image_id: 'img1', params: '{}', created_by: 'key_1' };
-      const nobody = { project_id: null, user_id: null, progress_at: null };
+      const nobody = { project_id: null, user_id: null, progress_at: null, ready_at: 0, dispatched_at: 0 };
       await tx
         .insertInto('requests')
         .values({ ...request, ...of, ...nobody, ...nothing, ...ends, state: 'completed' })

@@ -264,10 +264,19 @@ export interface NewStep {
 }
 
 export function insertStep(tx: Tx, { sagaId, name, ordinal, tenantId, now }: NewStep): Promise<SagaStepRow> {
-  const start = { state: 'started', tries: 1, output: null, error: null, recheck_at: null, ended_at: null } as const;
+  const start = { state: 'started', tries: 1, output: null, error: null, forward: null } as const;
   return tx
     .insertInto('saga_steps')
-    .values({ ...start, saga_id: sagaId, name, ordinal, tenant_id: tenantId ?? null, started_at: now })
+    .values({
+      ...start,
+      saga_id: sagaId,
+      name,
+      ordinal,
+      tenant_id: tenantId ?? null,
+      recheck_at: null,
+      started_at: now,
+      ended_at: null,
+    })
     .returningAll()
     .executeTakeFirstOrThrow();
 }

@@ -49,7 +49,7 @@ export async function installed(site: Site, machine: SiteMachine): Promise<OpenM
     const none = { connection: null, failure: null, idempotency_key: null, idempotency_digest: null };
     const times = { created_at: at, updated_at: at, completed_at: null, ended_at: null };
     const origin = { tenant_id: tenant, project: 'default', provider: 'bare-metal', created_by: 'lab' };
-    const nobody = { project_id: null, user_id: null, progress_at: null };
+    const nobody = { project_id: null, user_id: null, progress_at: null, ready_at: at, dispatched_at: at };
     await tx
       .insertInto('requests')
       .values({ id: request, ...origin, ...nobody, ...order, ...none, ...times, state: 'activating' })

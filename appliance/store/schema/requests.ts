@@ -5,6 +5,8 @@ export interface RequestRow {
   tenant_id: string;
   project: string;
   provider: string;
+  /** Of the provider's; null where it has none. */
+  cluster: string | null;
   hostname: string;
   region_id: string;
   flavor_id: string;
@@ -37,6 +39,10 @@ export interface RequestRow {
   user_id: string | null;
   /** When its lack of progress was last noticed. */
   progress_at: Millis | null;
+  /** Since when nothing has held it up but that others are worked on; null while it waits for prerequisites. */
+  ready_at: Millis | null;
+  /** When its turn came to be worked on. */
+  dispatched_at: Millis | null;
   created_by: string;
   created_at: Millis;
   updated_at: Millis;

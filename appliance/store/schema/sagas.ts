@@ -31,6 +31,8 @@ export interface SagaStepRow {
   output: Json | null;
   error: Json | null;
   recheck_at: Millis | null;
+  /** JSON: how the way forward went (`StepForward`), once the undo has begun; the other columns tell of that from then on. */
+  forward: Json | null;
   started_at: Millis;
   ended_at: Millis | null;
 }
