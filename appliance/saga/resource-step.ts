@@ -1,4 +1,5 @@
 import { RackstartError } from '../kernel/errors.ts';
+import { refusedUntil } from '../kernel/guard.ts';
 import type { ResourceRow } from '../store/schema.ts';
 import { isTransient } from './retry.ts';
 import { insertResource, resourcesOf, setResource } from './resource-log.ts';
@@ -118,8 +119,9 @@ async function inOrder<Deps>(
   }
   const settled = await Promise.allSettled(runs.values());
   const failures = settled.filter((one) => one.status === 'rejected').map(({ reason }) => reason as unknown);
-  // One that no retry can help ends the step now; its neighbours' may be but transient.
-  if (failures.length > 0) throw failures.find((error) => !isTransient(error)) ?? failures[0];
+  // One that no retry can help ends the step now; what was refused unheard says less than what was tried.
+  const tried = failures.filter((error) => refusedUntil(error) === undefined);
+  if (failures.length > 0) throw tried.find((error) => !isTransient(error)) ?? tried[0] ?? failures[0];
   if (waits.length === 0) return undefined;
   return {
     kind: 'wait',

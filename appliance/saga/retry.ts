@@ -1,6 +1,7 @@
 import { SECOND } from '../kernel/clock.ts';
 import type { Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import { refusedUntil } from '../kernel/guard.ts';
 
 /** How long after its n-th failed try (1 is the first) a step is tried again; undefined when it has had its tries. */
 export type RetryPolicy = (tries: number) => Millis | undefined;
@@ -13,4 +14,25 @@ export function exponentialRetry(retries: number): RetryPolicy {
 /** Whether the same call may succeed later. What is not one of our errors is a defect: it would fail again. */
 export function isTransient(error: unknown): boolean {
   return error instanceof RackstartError && error.transient;
+}
+
+/** When a step runs again, and as which try. */
+export interface NextTry {
+  readonly at: Millis;
+  readonly tries: number;
+}
+
+/**
+ * What follows a failed run; undefined when nothing does. One that a guard has refused tried nothing: it waits for as long as
+ * the guard says, and keeps its tries for when the cluster is called.
+ */
+export function nextTry(
+  error: unknown,
+  run: { tries: number; now: Millis; retry: RetryPolicy; mayRetry: (error: unknown) => boolean },
+): NextTry | undefined {
+  const { tries, now, retry, mayRetry } = run;
+  const refused = refusedUntil(error);
+  if (refused !== undefined) return { at: refused, tries };
+  const delay = mayRetry(error) ? retry(tries) : undefined;
+  return delay === undefined ? undefined : { at: now + delay, tries: tries + 1 };
 }

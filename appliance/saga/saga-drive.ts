@@ -4,8 +4,8 @@ import { asRackstartError, hasCode, RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import type { SagaRow, SagaWaitRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
-import { isTransient } from './retry.ts';
-import type { RetryPolicy } from './retry.ts';
+import { isTransient, nextTry } from './retry.ts';
+import type { NextTry, RetryPolicy } from './retry.ts';
 import * as sagaLog from './saga-log.ts';
 import type { Lease } from './saga-log.ts';
 import { SagaProgress } from './saga-progress.ts';
@@ -285,15 +285,11 @@ export class SagaDrive {
     } catch (error) {
       if (this.#lost || hasCode(error, 'saga.fenced')) throw error;
       if (this.#isAborted()) return { kind: 'interrupted', name };
-      const delay = mayRetry(error) ? retry(ctx.tries) : undefined;
+      const { tries } = ctx;
+      const next = nextTry(error, { tries, now: clock.now(), retry, mayRetry });
       const { code, message } = asRackstartError(error);
-      this.#log.warn(
-        { step: name, tries: ctx.tries, retryIn: delay, code, reason: message, err: error },
-        'step failed',
-      );
-      return delay === undefined
-        ? { kind: 'failed', name, error }
-        : { kind: 'retry', name, recheckAt: clock.now() + delay, error };
+      this.#log.warn({ step: name, tries, retryAt: next?.at, code, reason: message, err: error }, 'step failed');
+      return next === undefined ? { kind: 'failed', name, error } : { kind: 'retry', name, next, error };
     }
   }
 
@@ -350,9 +346,9 @@ export class SagaDrive {
         await sagaLog.setStep(tx, sagaId, name, { state, recheck_at: outcome.recheckAt, error: null });
         await sagaLog.replaceWaits(tx, sagaId, name, progress.freshWaits(name, outcome.on));
       } else if (outcome.kind === 'retry') {
-        const tries = (progress.step(name)?.tries ?? 1) + 1;
+        const { at, tries } = outcome.next;
         const error = JSON.stringify(toReason(outcome.error, name));
-        await sagaLog.setStep(tx, sagaId, name, { state, tries, recheck_at: outcome.recheckAt, error });
+        await sagaLog.setStep(tx, sagaId, name, { state, tries, recheck_at: at, error });
         await sagaLog.replaceWaits(tx, sagaId, name, []);
       }
     }
@@ -381,7 +377,7 @@ export class SagaDrive {
 type Outcome =
   | { kind: 'done'; name: string; output: unknown }
   | { kind: 'wait'; name: string; recheckAt: Millis; on: readonly WaitFor[] }
-  | { kind: 'retry'; name: string; recheckAt: Millis; error: unknown }
+  | { kind: 'retry'; name: string; next: NextTry; error: unknown }
   | { kind: 'failed'; name: string; error: unknown }
   | { kind: 'interrupted'; name: string };
 
