@@ -93,6 +93,7 @@ async function write(
       tenant_id: tenantId,
       project: order.project ?? 'default',
       provider,
+      cluster,
       hostname,
       region_id: region.id,
       flavor_id: flavor.id,

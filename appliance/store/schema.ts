@@ -11,7 +11,7 @@ import type {
   AllocationRow,
 } from './schema/inventory.ts';
 import type { SubnetRow, AddressRow, LeaseRow, LeaseEpochRow, ForeignDhcpServerRow } from './schema/network.ts';
-import type { AccessEntryRow, SimulatedResourceRow } from './schema/providers.ts';
+import type { AccessEntryRow, OrphanRow, SimulatedResourceRow } from './schema/providers.ts';
 import type { RequestRow, RequestPrerequisiteRow, AttemptRow, DeployStageRow, AgentRow } from './schema/requests.ts';
 import type { SagaRow, SagaStepRow, SagaWaitRow, ResourceRow } from './schema/sagas.ts';
 import type {
@@ -69,6 +69,7 @@ export interface Database {
   agents: AgentRow;
   access_entries: AccessEntryRow;
   simulated_resources: SimulatedResourceRow;
+  orphans: OrphanRow;
   sagas: SagaRow;
   saga_steps: SagaStepRow;
   saga_waits: SagaWaitRow;

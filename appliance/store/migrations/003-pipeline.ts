@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 
 /**
  * Users, projects and keys of users; quotas of tenants, projects and users; prerequisites; what an administrator enters for
- * a manual provider; what the simulation holds.
+ * a manual provider; what the simulation holds; what nobody owns.
  */
 export async function up(db: Kysely<unknown>): Promise<void> {
   for (const statement of statements) await sql.raw(statement).execute(db);
@@ -110,14 +110,7 @@ const statements = [
   `alter table requests add column user_id text references users (id)`,
   // When its lack of progress was last noticed.
   `alter table requests add column progress_at bigint`,
-  // Since when nothing has held it up but that others are worked on, and when its turn came.
-  `alter table requests add column ready_at bigint`,
-  `alter table requests add column dispatched_at bigint`,
-  `update requests set ready_at = created_at, dispatched_at = created_at`,
-  `create index requests_by_state on requests (state, tenant_id) where ended_at is null`,
-  `create index requests_in_queue on requests (tenant_id, created_at, id)
-    where ready_at is not null and dispatched_at is null and ended_at is null`,
-  `create index requests_by_turn on requests (tenant_id, dispatched_at) where dispatched_at is not null`,
+  `create index requests_by_state on requests (state) where ended_at is null`,
   `create table request_prerequisites (
     request_id text not null references requests (id),
     prerequisite_id text not null references requests (id),
@@ -125,8 +118,6 @@ const statements = [
     primary key (request_id, prerequisite_id)
   )`,
   `create index request_prerequisites_by_prerequisite on request_prerequisites (prerequisite_id)`,
-  // How a step's way forward went, once its undo has begun and its row tells of that.
-  `alter table saga_steps add column forward text`,
 
   // — Providers —
   `create table access_entries (
@@ -138,17 +129,26 @@ const statements = [
     entered_at bigint
   )`,
   `create table simulated_resources (
-    id text not null primary key,
     cluster text not null,
     kind text not null,
     name text not null,
+    id text not null,
     tenant_id text not null references tenants (id),
-    attempt_id text references attempts (id),
-    state text not null,
     details text not null,
     created_at bigint not null,
-    ready_at bigint,
-    deleted_at bigint
+    ready_at bigint not null,
+    primary key (cluster, kind, name)
   )`,
-  `create unique index simulated_resources_one_alive on simulated_resources (cluster, kind, name) where deleted_at is null`,
+  `create table orphans (
+    id text not null primary key,
+    provider text not null,
+    cluster text,
+    kind text not null,
+    name text not null,
+    made_for text not null,
+    found_at bigint not null,
+    failure text
+  )`,
+  `create unique index orphans_by_name on orphans (provider, coalesce(cluster, ''), kind, name, made_for)`,
+  `alter table requests add column cluster text`,
 ];

@@ -12,17 +12,32 @@ export interface AccessEntryRow {
   entered_at: Millis | null;
 }
 
-/** What a simulated cluster holds: it survives this process as a real cluster would. At most one of a kind and name is alive. */
+/** What a simulated cluster holds: it survives this process as a real cluster would. */
 export interface SimulatedResourceRow {
-  id: string;
   cluster: string;
   kind: string;
+  /** The key that it was created under. */
   name: string;
+  /** As the cluster itself calls it. */
+  id: string;
   tenant_id: string;
-  attempt_id: string | null;
-  state: string;
   details: Json;
   created_at: Millis;
-  ready_at: Millis | null;
-  deleted_at: Millis | null;
+  /** From when on it runs. */
+  ready_at: Millis;
+}
+
+/** What a provider holds and nobody owns, from the moment that it was found until it is gone, or owned after all. */
+export interface OrphanRow {
+  id: string;
+  provider: string;
+  cluster: string | null;
+  kind: string;
+  /** The provider's id of it. */
+  name: string;
+  /** The key or attempt that it was made for. */
+  made_for: string;
+  found_at: Millis;
+  /** JSON: why it could not be removed, at the last try. */
+  failure: Json | null;
 }
