@@ -110,7 +110,14 @@ const statements = [
   `alter table requests add column user_id text references users (id)`,
   // When its lack of progress was last noticed.
   `alter table requests add column progress_at bigint`,
-  `create index requests_by_state on requests (state) where ended_at is null`,
+  // Since when nothing has held it up but that others are worked on, and when its turn came.
+  `alter table requests add column ready_at bigint`,
+  `alter table requests add column dispatched_at bigint`,
+  `update requests set ready_at = created_at, dispatched_at = created_at`,
+  `create index requests_by_state on requests (state, tenant_id) where ended_at is null`,
+  `create index requests_in_queue on requests (tenant_id, created_at, id)
+    where ready_at is not null and dispatched_at is null and ended_at is null`,
+  `create index requests_by_turn on requests (tenant_id, dispatched_at) where dispatched_at is not null`,
   `create table request_prerequisites (
     request_id text not null references requests (id),
     prerequisite_id text not null references requests (id),
@@ -118,6 +125,8 @@ const statements = [
     primary key (request_id, prerequisite_id)
   )`,
   `create index request_prerequisites_by_prerequisite on request_prerequisites (prerequisite_id)`,
+  // How a step's way forward went, once its undo has begun and its row tells of that.
+  `alter table saga_steps add column forward text`,
 
   // — Providers —
   `create table access_entries (
