@@ -14,6 +14,7 @@ import type { Service } from '../kernel/service.ts';
 import type { AdmitDeps } from '../requests/admit.ts';
 import { callerOf } from './auth.ts';
 import { bootRoutes } from './boots.ts';
+import { rememberAnswers } from './idempotency.ts';
 import { imageRoutes } from './images.ts';
 import type { InventoryRouteDeps } from './inventory.ts';
 import { inventoryRoutes } from './inventory.ts';
@@ -112,7 +113,8 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
     const error = errorOf(thrown);
     if (error.status >= 500)
       log.error({ error: thrown, method: request.method, route: request.routeOptions.url }, 'request failed');
-    if (error.code === 'rate.limited') void reply.header('retry-after', String(error.details['retryAfter']));
+    const { retryAfter } = error.details;
+    if (typeof retryAfter === 'number') void reply.header('retry-after', String(retryAfter));
     return reply.code(error.status).send(problemOf(error));
   };
   const app = fastify({
@@ -152,7 +154,9 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
       callers.known(request.caller.keyId);
     });
     metricsRoute(scope, metrics);
-    await scope.register(async (api) => routes(api, deps, options), { prefix: '/api/v1' });
+    await scope.register(async (api) => routes(api, { ...deps, store: rememberAnswers(api, deps) }, options), {
+      prefix: '/api/v1',
+    });
   });
   return app;
 }

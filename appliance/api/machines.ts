@@ -226,6 +226,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
     '/machines/:id/power',
     {
       ...operatorOnly,
+      config: { actsOutside: true },
       schema: {
         tags,
         summary: 'Switch a machine that nobody holds on or off',

@@ -21,6 +21,15 @@ export const MaybeTimestamp = Type.Union([Timestamp, Type.Null()]);
 export const IdParams = Type.Object({ id: Id }, strict);
 export const Created = Type.Object({ id: Id }, strict);
 
+export const IdempotencyKey = Type.String({
+  minLength: 1,
+  maxLength: 255,
+  pattern: '^[ -~]+$',
+  description:
+    'The same request under the same key within 24 hours is done once, and gets the first answer again with ' +
+    '`Idempotent-Replayed: true`.',
+});
+
 export const Problem = Type.Object({
   error: Type.Object({
     code: Type.String(),

@@ -1,5 +1,6 @@
 import type { InstallPlanRow, BootOrderRow, BootSessionRow, TimelineRow } from './schema/boot.ts';
 import type { EventRow, EventPositionRow, CursorRow } from './schema/events.ts';
+import type { IdempotencyKeyRow } from './schema/idempotency.ts';
 import type {
   RegionRow,
   RackRow,
@@ -26,6 +27,7 @@ import type {
 
 export type * from './schema/boot.ts';
 export type * from './schema/events.ts';
+export type * from './schema/idempotency.ts';
 export type * from './schema/inventory.ts';
 export type * from './schema/network.ts';
 export type * from './schema/providers.ts';
@@ -45,6 +47,7 @@ export interface Database {
   quota_requests: QuotaRequestRow;
   api_keys: ApiKeyRow;
   sealed_keys: SealedKeyRow;
+  idempotency_keys: IdempotencyKeyRow;
   regions: RegionRow;
   racks: RackRow;
   flavors: FlavorRow;

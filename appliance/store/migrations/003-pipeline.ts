@@ -103,6 +103,21 @@ const statements = [
   `alter table events add column origin text`,
   `create index events_by_origin on events (position) where origin is not null`,
 
+  // — What POSTs were answered, for who repeats them —
+  `create table idempotency_keys (
+    caller text not null,
+    route text not null,
+    key text not null,
+    digest text not null,
+    state text not null check (state in ('begun', 'done', 'answered')),
+    status integer,
+    answer text,
+    created_at bigint not null,
+    primary key (caller, route, key),
+    check ((state = 'answered') = (status is not null))
+  )`,
+  `create index idempotency_keys_by_age on idempotency_keys (created_at)`,
+
   // — Requests —
   `alter table requests add column project_id text references projects (id)`,
   `update requests set project_id =
