@@ -1,22 +1,12 @@
+import fastify from 'fastify';
 import type { Test } from 'tap';
 
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
+import type { Right, Standing } from '../tenants/scopes.ts';
+import { refusal } from '../tenants/scopes.ts';
 import type { ApiBench, Answer } from './api.fixture.ts';
 import { Caller, apiBench, codeOf, described, order } from './api.fixture.ts';
-
-/** What a tenant's key may call; every other route is an operator's. */
-const memberRoutes = [
-  'POST /servers',
-  'GET /servers',
-  'GET /servers/{id}',
-  'DELETE /servers/{id}',
-  'GET /servers/{id}/timeline',
-  'GET /regions',
-  'GET /flavors',
-  'GET /images',
-  'GET /events',
-  'GET /events/live',
-];
+import { everyRouteSaysWhoMay } from './auth.ts';
 
 eachStore('a request without a valid key gets 401 and changes nothing', async (t, store, { clock }) => {
   const bench = await apiBench(t, store, clock);
@@ -30,26 +20,42 @@ eachStore('a request without a valid key gets 401 and changes nothing', async (t
 
   t.equal((await member.get('/servers')).status, 200);
   t.equal((await bench.operator.delete(`/api-keys/${keyId}`)).status, 204);
-  t.equal(codeOf(await member.get('/servers')), 'auth.invalid', 'revoked');
+  t.equal(codeOf(await member.get('/servers')), 'auth.revoked');
   t.equal((await bench.operator.delete(`/api-keys/${keyId}`)).status, 204, 'revoking twice is once');
   t.equal(codeOf(await bench.operator.delete('/api-keys/key_none')), 'not-found');
 });
 
-sqliteStore('every documented route asks for a key, and tells members apart from operators', async (t, store, c) => {
-  const bench = await apiBench(t, store, c.clock);
-  const { member } = await bench.tenant('acme');
+sqliteStore('every documented route asks for a key, and for the right that it says', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock, { rateLimit: { perSecond: 10_000, burst: 10_000 } });
+  const { id: tenantId } = await bench.tenant('acme');
+  const standings: Standing[] = [
+    ...(['operator', 'auditor'] as const).map((role) => ({ role, tenantId: undefined, scopes: ['*'] as const })),
+    ...(['tenant-admin', 'member', 'auditor'] as const).map((role) => ({ role, tenantId, scopes: ['*'] as const })),
+    { role: 'operator', tenantId: undefined, scopes: ['servers:read', 'tenants:write'] },
+    { role: 'member', tenantId, scopes: ['servers:write', 'fleet:read'] },
+  ];
   const routes = await documented(bench);
-  t.ok(routes.length > 20, `${routes.length} routes`);
-  for (const route of memberRoutes) t.ok(routes.includes(route), route);
-  for (const route of routes) {
-    const [method = '', pattern = ''] = route.split(' ');
-    const path = pattern.replace('{id}', 'x_1');
-    t.equal((await new Caller(bench.app, 'nobody').send(method, path)).status, 401, `${route} without a key`);
-    // Without a body: who may not call is told so before anything of the request is looked at.
-    const { status } = await member.send(method, path);
-    if (memberRoutes.includes(route)) t.not(status, 403, `${route} is for members`);
-    else t.equal(status, 403, `${route} is for operators`);
+  t.ok(routes.length > 30, `${routes.length} routes`);
+  for (const standing of standings) {
+    const caller = await bench.caller(standing);
+    for (const { method, path, right } of routes) {
+      const name = `${method} ${path} (${right}) by ${standing.role} with ${standing.scopes.join()}`;
+      const anywhere = path.replaceAll(/\{\w+\}/g, 'x_1');
+      t.equal((await new Caller(bench.app, 'nobody').send(method, anywhere)).status, 401, `${name}: without a key`);
+      // Without a body: who may not call is told so before anything of the request is looked at.
+      const answer = await caller.send(method, anywhere);
+      if (refusal(standing, right as Right) === undefined) t.notMatch(answer.text, 'auth.forbidden', name);
+      else t.match(answer.body, { error: { code: 'auth.forbidden', details: { right, role: standing.role } } }, name);
+    }
   }
+});
+
+sqliteStore('an API with a route that does not say who may call it does not start', async (t) => {
+  const app = fastify();
+  everyRouteSaysWhoMay(app);
+  app.get('/open', { config: { right: 'public' } }, () => 'come in');
+  app.get('/forgotten', () => 'come in');
+  await t.rejects(async () => app.ready(), { message: /(GET|HEAD) \/forgotten/ });
 });
 
 eachStore("another tenant's server looks as if it did not exist", async (t, store, { clock }) => {
@@ -59,13 +65,12 @@ eachStore("another tenant's server looks as if it did not exist", async (t, stor
   const { id } = (await owner.member.post('/servers', order())).body as { id: string };
   await bench.sequence();
 
-  for (const route of (await documented(bench)).filter((known) => known.includes('/servers/{id}'))) {
-    const [method = '', pattern = ''] = route.split(' ');
-    const foreign = await stranger.member.send(method, pattern.replace('{id}', id));
-    const absent = await stranger.member.send(method, pattern.replace('{id}', 'srv_none'));
-    t.equal(foreign.status, 404, route);
-    t.equal(foreign.text.replaceAll(id, 'srv_none'), absent.text, `${route} answers the same for both`);
-    t.not((await owner.member.send(method, pattern.replace('{id}', id))).status, 404, `${route} for its owner`);
+  for (const { method, path } of (await documented(bench)).filter((known) => known.path.includes('/servers/{id}'))) {
+    const foreign = await stranger.member.send(method, path.replace('{id}', id));
+    const absent = await stranger.member.send(method, path.replace('{id}', 'srv_none'));
+    t.equal(foreign.status, 404, path);
+    t.equal(foreign.text.replaceAll(id, 'srv_none'), absent.text, `${method} ${path} answers the same for both`);
+    t.not((await owner.member.send(method, path.replace('{id}', id))).status, 404, `${method} ${path} for its owner`);
   }
   t.same((await stranger.member.get('/servers')).body, { servers: [] });
   t.notMatch((await stranger.member.get('/events')).text, id);
@@ -168,6 +173,7 @@ interface OpenApi {
 interface Operation {
   summary?: string;
   tags?: string[];
+  security?: Record<string, string[]>[];
   parameters?: { name: string; in: string }[];
   responses: Record<string, { headers?: Record<string, unknown>; content?: Record<string, { schema?: unknown }> }>;
 }
@@ -176,11 +182,19 @@ async function openApi({ app }: ApiBench): Promise<OpenApi> {
   return (await app.inject({ url: '/docs/json' })).json();
 }
 
-/** `GET /servers/{id}`, … */
-async function documented(bench: ApiBench): Promise<string[]> {
+interface Route {
+  readonly method: string;
+  readonly path: string;
+  readonly right: string;
+}
+
+async function documented(bench: ApiBench): Promise<Route[]> {
   const { paths } = await openApi(bench);
   return Object.entries(paths).flatMap(([path, methods]) =>
-    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace('/api/v1', '')}`),
+    Object.entries(methods).map(([method, { security }]) => {
+      const right = security?.[0]?.['key']?.[0] ?? '';
+      return { method: method.toUpperCase(), path: path.replace('/api/v1', ''), right };
+    }),
   );
 }
 

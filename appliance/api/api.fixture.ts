@@ -25,7 +25,9 @@ import { Sagas } from '../saga/sagas.ts';
 import type { Store } from '../store/store.ts';
 import { issueApiKey } from '../tenants/api-key.ts';
 import type { ApiSettings } from './api.ts';
+import type { NewApiKey } from '../tenants/api-key.ts';
 import { buildApi } from './api.ts';
+import { addTenant } from '../tenants/tenants.ts';
 import { Metrics } from './metrics.ts';
 
 export const SSH_KEY = `ssh-ed25519 ${'A'.repeat(68)} someone@somewhere`;
@@ -43,6 +45,8 @@ export interface ApiBench {
   /** Everything logged so far, as it would be written. */
   logged(): string;
 }
+  /** Somebody with a key of their own. */
+  caller(asked: Omit<NewApiKey, 'name'>): Promise<Caller>;
 
 export interface Tenant {
   readonly id: string;
@@ -153,15 +157,9 @@ export async function apiBench(
     await rm(directory, { recursive: true });
   });
 
-  const issue = (name: string, tenantId?: string) =>
-    store.transaction((tx) =>
-      issueApiKey(tx, tenantId === undefined ? { name } : { name, tenantId }, {
-        ids,
-        hmacKey: apiKeyHmac,
-        at: clock.now(),
-      }),
-    );
-  const operator = new Caller(app, (await issue('operator')).key.reveal());
+  const issue = (asked: NewApiKey) =>
+    store.transaction((tx) => issueApiKey(tx, asked, { ids, hmacKey: apiKeyHmac, at: clock.now() }));
+  const operator = new Caller(app, (await issue({ name: 'operator' })).key.reveal());
   return {
     app,
     events,
@@ -170,8 +168,9 @@ export async function apiBench(
     sequence: () => sequencer.sequence(),
     logged: () => lines.join(''),
     async tenant(name) {
-      const { id } = (await operator.post('/tenants', { name })).body as { id: string };
-      const issued = await issue(name, id);
+      const id = ids.next('ten');
+      await store.transaction((tx) => addTenant(tx, { id, name }, { ids, at: clock.now() }));
+      const issued = await issue({ name, tenantId: id });
       return { id, keyId: issued.id, member: new Caller(app, issued.key.reveal()) };
     },
   };
@@ -180,6 +179,7 @@ export async function apiBench(
 /** A region `west` with a subnet and a rack, a flavor `small` and an image `debian:12`. */
 export async function described({ operator }: ApiBench, store: Store): Promise<{ region: string; rack: string }> {
   const region = ((await operator.post('/regions', { name: 'west' })).body as { id: string }).id;
+    caller: async (asked) => new Caller(app, (await issue({ name: 'caller', ...asked })).key.reveal()),
   const rack = ((await operator.post('/racks', { name: 'r1', region })).body as { id: string }).id;
   await operator.post('/flavors', { name: 'small', cores: 2, memoryMib: 1024, diskGib: 10, nics: 'same' });
   await operator.post('/subnets', {

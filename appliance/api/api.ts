@@ -12,12 +12,14 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Service } from '../kernel/service.ts';
 import type { AdmitDeps } from '../requests/admit.ts';
-import { callerOf } from './auth.ts';
+import { authorize, callerOf, everyRouteSaysWhoMay } from './auth.ts';
 import { bootRoutes } from './boots.ts';
 import { rememberAnswers } from './idempotency.ts';
 import { imageRoutes } from './images.ts';
 import type { InventoryRouteDeps } from './inventory.ts';
 import { inventoryRoutes } from './inventory.ts';
+import type { KeyRouteDeps } from './keys.ts';
+import { keyRoutes } from './keys.ts';
 import { leaseRoutes } from './leases.ts';
 import { liveRoutes } from './live.ts';
 import type { MachineRouteDeps } from './machines.ts';
@@ -27,6 +29,7 @@ import { metricsRoute } from './metrics.ts';
 import type { DeployTargets } from './performance.ts';
 import { performanceRoutes } from './performance.ts';
 import { errorOf, problemOf } from './problem.ts';
+import { projectRoutes } from './projects.ts';
 import type { Rate } from './rate-limit.ts';
 import { CallerLimits } from './rate-limit.ts';
 import { serverRoutes } from './servers.ts';
@@ -35,9 +38,10 @@ import { apiLimits, limitClients, timeouts } from './slow-clients.ts';
 import { stuckRoutes } from './stuck.ts';
 import type { TenantRouteDeps } from './tenants.ts';
 import { tenantRoutes } from './tenants.ts';
+import { userRoutes } from './users.ts';
 import { schemaCompiler } from './validation.ts';
 
-export interface ApiDeps extends AdmitDeps, MachineRouteDeps, InventoryRouteDeps, TenantRouteDeps {
+export interface ApiDeps extends AdmitDeps, MachineRouteDeps, InventoryRouteDeps, TenantRouteDeps, KeyRouteDeps {
   readonly images: ImageStore;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -108,6 +112,7 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
   const { store, apiKeyHmac, clock, log, metrics } = deps;
   const { rateLimit, trustedProxies } = options;
   const limits = { ...apiLimits, ...options.limits };
+  const proof = { read: store.read, hmacKey: apiKeyHmac, clock };
   const callers = new CallerLimits(rateLimit, clock, (by) => metrics.limited(by));
   const answer = (thrown: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const error = errorOf(thrown);
@@ -132,6 +137,7 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
   });
   app.setValidatorCompiler(schemaCompiler());
   app.decorateRequest('caller');
+  everyRouteSaysWhoMay(app);
   metrics.watch(app);
   limitClients(app, limits, trustedProxies, clock);
 
@@ -143,15 +149,24 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
       components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
       security: [{ key: [] }],
     },
+    // What a route asks for, as OpenAPI 3.1 tells the roles that a security scheme requires.
+    transform: ({ schema, url, route }) => ({
+      schema: { ...schema, security: [{ key: [String(route.config?.right)] }] },
+      url,
+    }),
   });
   await app.register(async (scope) => {
     scope.addHook('onRequest', async (request) => callers.unknown(request));
+    scope.addHook('onRoute', (route) => {
+      route.config = { ...route.config, right: 'public' };
+    });
     await scope.register(swaggerUi, { routePrefix: '/docs' });
   });
   await app.register(async (scope) => {
     scope.addHook('onRequest', async (request) => {
-      request.caller = await callers.identify(request, () => callerOf(request, store.read, apiKeyHmac));
+      request.caller = await callers.identify(request, () => callerOf(request, proof));
       callers.known(request.caller.keyId);
+      authorize(request);
     });
     metricsRoute(scope, metrics);
     await scope.register(async (api) => routes(api, { ...deps, store: rememberAnswers(api, deps) }, options), {
@@ -171,6 +186,9 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   leaseRoutes(api, { read: deps.store.read, clock: deps.clock });
   stuckRoutes(api, deps);
   tenantRoutes(api, deps);
+  userRoutes(api, deps);
+  projectRoutes(api, deps);
+  keyRoutes(api, deps);
   imageRoutes(api, deps.images);
   bootRoutes(api, deps);
   liveRoutes(api, { ...deps, read });

@@ -7,7 +7,6 @@ import { listBoots, viewBoot } from '../machines/boot-history.ts';
 import { viewServer } from '../requests/server-view.ts';
 import type { Store } from '../store/store.ts';
 import type { Api } from './typed-api.ts';
-import { operatorOnly } from './auth.ts';
 import { Id, IdParams, MaybeTimestamp, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
 import { Timeline } from './servers.ts';
 
@@ -56,7 +55,7 @@ export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
   api.get(
     '/machines/:id/boots',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: 'List the boots of a machine, newest first',
@@ -74,7 +73,7 @@ export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
   api.get(
     '/boots',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: 'List the boots that installed a server, newest first',
@@ -92,7 +91,7 @@ export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
   api.get(
     '/boots/:session',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: 'Show a boot: its stages, and everything that was seen of it',
@@ -106,7 +105,7 @@ export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
   api.get(
     '/boots/:session/bundle',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: 'Everything known of a boot, secrets overwritten; a download',

@@ -4,7 +4,6 @@ import { Type } from 'typebox';
 import type { ImageStore } from '../../images/image-store.ts';
 import type { ImageRow } from '../store/schema.ts';
 import type { Api } from './typed-api.ts';
-import { operatorOnly } from './auth.ts';
 import { Id, Name, Timestamp, iso, problems, strict } from './schemas.ts';
 
 const Image = Type.Object({
@@ -26,9 +25,8 @@ export function imageRoutes(api: Api, images: ImageStore): void {
   api.post(
     '/images',
     {
-      ...operatorOnly,
       bodyLimit: Number.MAX_SAFE_INTEGER,
-      config: { longBody: true },
+      config: { right: 'catalogue:write', longBody: true },
       schema: {
         tags,
         summary: 'Add a raw disk image compressed with zstd',
@@ -55,6 +53,7 @@ export function imageRoutes(api: Api, images: ImageStore): void {
   api.get(
     '/images',
     {
+      config: { right: 'catalogue:read' },
       schema: {
         tags,
         summary: 'List images',

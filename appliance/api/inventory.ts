@@ -8,7 +8,6 @@ import { addressRange, parseCidr } from '../network/address-range.ts';
 import type { SubnetRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
 import type { Api } from './typed-api.ts';
-import { operatorOnly } from './auth.ts';
 import { invalid, unique } from './unique.ts';
 import { Created, Id, Name, problems, strict } from './schemas.ts';
 
@@ -32,7 +31,7 @@ function regionRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   api.post(
     '/regions',
     {
-      ...operatorOnly,
+      config: { right: 'catalogue:write' },
       schema: {
         tags,
         summary: 'Add a region',
@@ -56,6 +55,7 @@ function regionRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   api.get(
     '/regions',
     {
+      config: { right: 'catalogue:read' },
       schema: {
         tags,
         summary: 'List regions',
@@ -70,7 +70,7 @@ function regionRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   api.post(
     '/racks',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:write' },
       schema: {
         tags,
         summary: 'Add a rack',
@@ -95,7 +95,7 @@ function regionRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   api.get(
     '/racks',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: 'List racks',
@@ -124,7 +124,7 @@ function flavorRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   api.post(
     '/flavors',
     {
-      ...operatorOnly,
+      config: { right: 'catalogue:write' },
       schema: {
         tags,
         summary: 'Add a flavor',
@@ -148,6 +148,7 @@ function flavorRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   api.get(
     '/flavors',
     {
+      config: { right: 'catalogue:read' },
       schema: {
         tags,
         summary: 'List flavors',
@@ -185,7 +186,7 @@ function subnetRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   api.post(
     '/subnets',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:write' },
       schema: { tags, summary: 'Add a subnet', body, response: { 201: Created, ...problems } },
     },
     async (request, reply) => {
@@ -229,7 +230,7 @@ function subnetRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   api.get(
     '/subnets',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: 'List subnets',

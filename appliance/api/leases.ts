@@ -5,7 +5,6 @@ import type { Clock, Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { LeaseRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
-import { operatorOnly } from './auth.ts';
 import { Id, IdParams, iso, maybeIso, MaybeTimestamp, problems, strict, Timestamp } from './schemas.ts';
 import type { Api } from './typed-api.ts';
 
@@ -48,7 +47,7 @@ export function leaseRoutes(api: Api, { read, clock }: LeaseRouteDeps): void {
   api.get(
     '/subnets/:id/leases',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: "List a subnet's DHCP reservations and leases",
@@ -77,7 +76,7 @@ export function leaseRoutes(api: Api, { read, clock }: LeaseRouteDeps): void {
   api.get(
     '/subnets/:id/foreign-dhcp-servers',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: 'List DHCP servers that are not ours and answered clients on a subnet',

@@ -9,7 +9,7 @@ import type { Reader } from '../store/store.ts';
 import type { Caller } from '../tenants/api-key.ts';
 import { isStillValid } from '../tenants/api-key.ts';
 import type { Api } from './typed-api.ts';
-import { scopeOf } from './auth.ts';
+import { tenantOf } from './auth.ts';
 import { iso, problems, strict } from './schemas.ts';
 
 const BATCH = 100;
@@ -27,13 +27,14 @@ export interface LiveDeps {
 
 /**
  * Events as they happen, over WebSocket: each message one event with its position. A client that was away says the last
- * position it saw and misses nothing. A member sees its tenant's events, an operator all.
+ * position it saw and misses nothing. Who works for a tenant sees its events, who works for none all.
  */
 export function liveRoutes(api: Api, deps: LiveDeps): void {
   const { events } = deps;
   api.get(
     '/events',
     {
+      config: { right: 'events:read' },
       schema: {
         tags: ['events'],
         summary: 'Read events',
@@ -53,7 +54,7 @@ export function liveRoutes(api: Api, deps: LiveDeps): void {
     async (request) => {
       const { after, limit } = request.query;
       const batch = await events.read(after, limit);
-      const tenantId = scopeOf(request.caller);
+      const tenantId = tenantOf(request.caller);
       return {
         events: batch.filter((event) => visible(event, tenantId)).map(present),
         position: batch.at(-1)?.position ?? after,
@@ -66,6 +67,7 @@ export function liveRoutes(api: Api, deps: LiveDeps): void {
   api.route({
     method: 'GET',
     url: '/events/live',
+    config: { right: 'events:read' },
     schema: {
       tags: ['events'],
       summary: 'Follow events over WebSocket',
@@ -88,7 +90,7 @@ export function liveRoutes(api: Api, deps: LiveDeps): void {
 function follow(socket: WebSocket, { events, read, clock }: LiveDeps, from: number, caller: Caller): void {
   // It may be gone already: nobody would tell us again.
   if (socket.readyState !== socket.OPEN) return;
-  const tenantId = scopeOf(caller);
+  const tenantId = tenantOf(caller);
   let cursor = from;
   let reading = false;
   let again = true;
@@ -100,8 +102,8 @@ function follow(socket: WebSocket, { events, read, clock }: LiveDeps, from: numb
       while (again && socket.readyState === socket.OPEN) {
         again = false;
         // Revoking a key is an event too: whoever follows looks at once.
-        if (!(await isStillValid(read, caller.keyId))) {
-          socket.close(1008, 'the key was revoked');
+        if (!(await isStillValid(read, caller, clock.now()))) {
+          socket.close(1008, 'the key is not valid any more');
           return;
         }
         const batch = await events.read(cursor, BATCH);
@@ -122,12 +124,12 @@ function follow(socket: WebSocket, { events, read, clock }: LiveDeps, from: numb
   };
   const ignore = events.nudge(() => void pump());
   socket.on('close', ignore);
-  void pump();
-  void endWhenGone(socket, clock);
+  // At once, and then with each ping: that a key expires is no event.
+  void endWhenGone(socket, clock, () => void pump());
 }
 
 /** A peer that lost its power says nothing, and a connection that says nothing either stays for ever. */
-async function endWhenGone(socket: WebSocket, clock: Clock): Promise<void> {
+async function endWhenGone(socket: WebSocket, clock: Clock, onPing: () => void): Promise<void> {
   const over = new AbortController();
   let answers = true;
   socket.on('pong', () => (answers = true)).on('close', () => over.abort());
@@ -135,6 +137,7 @@ async function endWhenGone(socket: WebSocket, clock: Clock): Promise<void> {
     while (answers) {
       answers = false;
       socket.ping();
+      onPing();
       await clock.sleepUntil(clock.now() + ANSWER_WITHIN, over.signal);
     }
     // What closes is waited for by ws itself.

@@ -16,7 +16,6 @@ import { moveMachine } from '../machines/machine-states.ts';
 import type { MachineRow } from '../store/schema.ts';
 import type { Reader, Store } from '../store/store.ts';
 import type { Api } from './typed-api.ts';
-import { operatorOnly } from './auth.ts';
 import { Id, IdParams, Name, problems, strict } from './schemas.ts';
 import { invalid } from './unique.ts';
 
@@ -122,7 +121,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.post(
     '/machines',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:write' },
       schema: {
         tags,
         summary: 'Enrol a machine and inspect it',
@@ -158,7 +157,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.get(
     '/machines',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: 'List machines',
@@ -174,7 +173,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.get(
     '/machines/:id',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: { tags, summary: 'Show a machine', params: IdParams, response: { 200: Machine, ...problems } },
     },
     async (request) => present(read, request.params.id),
@@ -183,7 +182,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.patch(
     '/machines/:id/nics/:mac',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:write' },
       schema: {
         tags,
         summary: 'Say where a NIC is plugged in, or (null) that any port will do',
@@ -211,7 +210,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.get(
     '/machines/:id/power',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: 'Read the power state from the BMC, twice',
@@ -225,8 +224,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.post(
     '/machines/:id/power',
     {
-      ...operatorOnly,
-      config: { actsOutside: true },
+      config: { right: 'fleet:write', actsOutside: true },
       schema: {
         tags,
         summary: 'Switch a machine that nobody holds on or off',
@@ -257,7 +255,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.post(
     '/machines/:id/inspect',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:write' },
       schema: { tags, summary: 'Read the hardware again', params: IdParams, response: { 202: Machine, ...problems } },
     },
     async (request, reply) => {
@@ -271,7 +269,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   api.post(
     '/machines/:id/readmit',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:write' },
       schema: {
         tags,
         summary: 'Lift a quarantine: a dirty disk is wiped, a clean one inspected, before the machine serves again',

@@ -8,7 +8,6 @@ import type { DeployKind, DeployStatistics, DeployTimes } from '../requests/depl
 import { deployStatistics } from '../requests/deploy-statistics.ts';
 import { TIMES_KEPT } from '../requests/deploy-times.ts';
 import type { Reader } from '../store/store.ts';
-import { operatorOnly } from './auth.ts';
 import type { LimitedBy } from './rate-limit.ts';
 
 /** The stages of an order before its saga begins; admission is names, quota and rows. The body takes the caller's time. */
@@ -115,7 +114,7 @@ export class Metrics {
 
 /** `GET /metrics`, for Prometheus with an operator's key. */
 export function metricsRoute(app: FastifyInstance, metrics: Metrics): void {
-  app.get('/metrics', { ...operatorOnly, schema: { hide: true } }, async (_request, reply) => {
+  app.get('/metrics', { config: { right: 'fleet:read' }, schema: { hide: true } }, async (_request, reply) => {
     const { type, text } = await metrics.text();
     return reply.type(type).send(text);
   });

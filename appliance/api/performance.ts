@@ -7,7 +7,6 @@ import { deployStatistics } from '../requests/deploy-statistics.ts';
 import { TIMES_KEPT } from '../requests/deploy-times.ts';
 import type { Reader } from '../store/store.ts';
 import type { Api } from './typed-api.ts';
-import { operatorOnly } from './auth.ts';
 import { Name, Timestamp, iso, problems, strict } from './schemas.ts';
 import { invalid } from './unique.ts';
 
@@ -49,7 +48,7 @@ export function performanceRoutes(
   api.get(
     '/performance',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags: ['performance'],
         summary: 'Tell how long deploys of the last 30 days took: nearest-rank p50 and p99 of every stage',

@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify';
 import { clientHost } from '../kernel/client-host.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { SECOND } from '../kernel/clock.ts';
-import { RackstartError, hasCode } from '../kernel/errors.ts';
+import { RackstartError } from '../kernel/errors.ts';
 
 /** How often one caller may ask: `burst` requests at once, and then `perSecond`. */
 export interface Rate {
@@ -47,7 +47,7 @@ export class CallerLimits {
     try {
       return await lookUp();
     } catch (error) {
-      if (hasCode(error, 'auth.missing') || hasCode(error, 'auth.invalid')) this.#addresses.take(client);
+      if (error instanceof RackstartError && error.status === 401) this.#addresses.take(client);
       throw error;
     }
   }

@@ -3,19 +3,15 @@ import { Type } from 'typebox';
 import type { TimelineEntry } from '../../pxe/timeline.ts';
 import type { AdmitDeps } from '../requests/admit.ts';
 import { admitServer } from '../requests/admit.ts';
-import { RackstartError } from '../kernel/errors.ts';
 import { releaseServer } from '../requests/release.ts';
 import { requestStates } from '../requests/request-states.ts';
 import { serverTimeline } from '../requests/server-timeline.ts';
 import type { ServerView } from '../requests/server-view.ts';
 import { listServers, viewServer } from '../requests/server-view.ts';
-import type { Reader } from '../store/store.ts';
 import type { Caller } from '../tenants/api-key.ts';
 import type { Api } from './typed-api.ts';
-import { scopeOf } from './auth.ts';
+import { doneBy, tenantFor, tenantOf } from './auth.ts';
 import { Hostname, Id, IdParams, MaybeTimestamp, Name, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
-import { requireTenant } from './tenants.ts';
-import { invalid } from './unique.ts';
 
 const SshKey = Type.String({
   minLength: 80,
@@ -114,14 +110,14 @@ export const Timeline = Type.Object({
 
 const tags = ['servers'];
 
-/** What callers ask for, and what became of it. A member sees its own tenant's servers, an operator all. */
+/** What callers ask for, and what became of it. Who works for a tenant sees its servers, who works for none all. */
 export function serverRoutes(api: Api, deps: AdmitDeps): void {
   const { store } = deps;
   const { read } = store;
 
   api.post(
     '/servers',
-    {
+    { config: { right: 'servers:write' },
       schema: {
         tags,
         summary: 'Order a server',
@@ -135,7 +131,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
       const idempotencyKey = request.headers['idempotency-key'];
       const id = await admitServer(deps, order, {
         tenantId: await tenantFor(request.caller, tenant, read),
-        actor: request.caller.keyId,
+        ...doneBy(request),
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       });
       return reply.code(202).send(present(await viewServer(read, id)));
@@ -144,7 +140,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
 
   api.get(
     '/servers',
-    {
+    { config: { right: 'servers:read' },
       schema: {
         tags,
         summary: 'List servers, newest first',
@@ -153,20 +149,20 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
       },
     },
     async (request) => {
-      const servers = await listServers(read, scopeOf(request.caller), request.query.limit);
+      const servers = await listServers(read, tenantOf(request.caller), request.query.limit);
       return { servers: servers.map(present) };
     },
   );
 
   api.get(
     '/servers/:id',
-    { schema: { tags, summary: 'Show a server', params: IdParams, response: { 200: Server, ...problems } } },
-    async (request) => present(await viewServer(read, request.params.id, scopeOf(request.caller))),
+    { config: { right: 'servers:read' }, schema: { tags, summary: 'Show a server', params: IdParams, response: { 200: Server, ...problems } } },
+    async (request) => present(await viewServer(read, request.params.id, tenantOf(request.caller))),
   );
 
   api.delete(
     '/servers/:id',
-    {
+    { config: { right: 'servers:write' },
       schema: {
         tags,
         summary: 'Release a server, or cancel its request',
@@ -176,9 +172,9 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
     },
     async (request, reply) => {
       const { id } = request.params;
-      const tenantId = scopeOf(request.caller);
+      const tenantId = tenantOf(request.caller);
       await releaseServer(deps, id, {
-        actor: request.caller.keyId,
+        ...doneBy(request),
         ...(tenantId === undefined ? {} : { tenantId }),
       });
       return reply.code(202).send(present(await viewServer(read, id)));
@@ -187,7 +183,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
 
   api.get(
     '/servers/:id/timeline',
-    {
+    { config: { right: 'servers:read' },
       schema: {
         tags,
         summary: 'Everything seen of a deploy, on one clock; a download',
@@ -196,7 +192,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
       },
     },
     async (request, reply) => {
-      const view = await viewServer(read, request.params.id, scopeOf(request.caller));
+      const view = await viewServer(read, request.params.id, tenantOf(request.caller));
       const { stages, entries } = await serverTimeline(read, view);
       reply.header('content-disposition', `attachment; filename="${view.request.id}-timeline.json"`);
       return {
@@ -213,22 +209,12 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
 }
 
 /** A tenant sees what happened and when; addresses, UUIDs and serial numbers of the fleet are its operator's. */
-export function shownTo({ role }: Caller, { at, source, name, detail }: TimelineEntry) {
-  const whole = role === 'operator' || tenantsOwn.has(source);
+export function shownTo({ tenantId }: Pick<Caller, 'tenantId'>, { at, source, name, detail }: TimelineEntry) {
+  const whole = tenantId === undefined || tenantsOwn.has(source);
   return { at: iso(at), source, name, detail: whole ? detail : {} };
 }
 
 const tenantsOwn: ReadonlySet<string> = new Set(['saga', 'agent']);
-
-async function tenantFor(caller: Caller, asked: string | undefined, read: Reader): Promise<string> {
-  if (caller.role === 'member') {
-    if (asked === undefined || asked === caller.tenantId) return caller.tenantId;
-    throw new RackstartError('auth.forbidden', 'This key orders for its own tenant.');
-  }
-  if (asked === undefined) throw invalid('/tenant', 'An operator says for which tenant.');
-  await requireTenant(read, asked);
-  return asked;
-}
 
 function present({ request, status, flavor, image, region, connection, failure, attempts }: ServerView) {
   const agent = attempts.at(-1)?.agent;

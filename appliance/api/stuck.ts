@@ -4,7 +4,6 @@ import type { EventLog } from '../events/event-log.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { Reader, Store } from '../store/store.ts';
-import { operatorOnly } from './auth.ts';
 import { Id, IdParams, iso, problems, strict, Timestamp } from './schemas.ts';
 import type { Api } from './typed-api.ts';
 
@@ -48,7 +47,7 @@ export function stuckRoutes(api: Api, { store, events, sagas }: StuckRouteDeps):
   api.get(
     '/stuck',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:read' },
       schema: {
         tags,
         summary: 'List what could not be undone, the oldest first',
@@ -60,7 +59,7 @@ export function stuckRoutes(api: Api, { store, events, sagas }: StuckRouteDeps):
   api.post(
     '/stuck/:id',
     {
-      ...operatorOnly,
+      config: { right: 'fleet:write' },
       schema: {
         tags,
         summary: 'Let an undo go on that is stuck',

@@ -77,7 +77,20 @@ export const catalogue = {
   /** The first heartbeat of an agent; later ones are metrics, not events. */
   'agent.heartbeat-received': told(1, 'attemptId', ofAgent),
 
-  // What operators do; keyed by what it is done to.
+  // What people and programs do through the API; keyed by what it is done to.
+  'tenant.created': told(1, 'tenantId', { tenantId: Id, name: Text }),
+  'user.created': told(1, 'userId', { userId: Id, name: Text, role: Text }),
+  'user.disabled': told(1, 'userId', { userId: Id }),
+  'project.created': told(1, 'projectId', { projectId: Id, name: Text }),
+  'project.deleted': told(1, 'projectId', { projectId: Id, name: Text }),
+  'api-key.created': told(1, 'keyId', {
+    keyId: Id,
+    name: Text,
+    userId: Type.Union([Id, Type.Null()]),
+    role: Text,
+    scopes: Type.Array(Text),
+  }),
+  'api-key.rotated': told(1, 'keyId', { keyId: Id, overlapSeconds: Type.Integer({ minimum: 0 }) }),
   'api-key.revoked': told(1, 'keyId', { keyId: Id }),
   /** An undo that was stuck goes on: the step that failed is run again, or left behind. */
   'saga.resumed': told(1, 'sagaId', {

@@ -97,11 +97,14 @@ eachEngine('what tenants had before there were projects is theirs afterwards', a
       tenant_id: 'ten_1',
       role: 'member',
       scopes: '["*"]',
-      hmac: 'ab',
       expires_at: null,
       revoked_at: null,
     },
-    { id: 'key_2', tenant_id: null, role: 'operator', hmac: 'cd', revoked_at: 8 },
+    { id: 'key_2', tenant_id: null, role: 'operator', revoked_at: 8 },
+  ]);
+  t.same(await rows('select * from api_key_secrets order by hmac'), [
+    { hmac: 'ab', key_id: 'key_1', generation: 1, created_at: 6, valid_until: null },
+    { hmac: 'cd', key_id: 'key_2', generation: 1, created_at: 7, valid_until: null },
   ]);
   t.match(await rows('select * from requests'), [{ id: 'srv_9', project_id: 'prj_9', project: 'shop' }]);
 });

@@ -22,6 +22,7 @@ import type {
   QuotaRow,
   QuotaRequestRow,
   ApiKeyRow,
+  ApiKeySecretRow,
   SealedKeyRow,
 } from './schema/tenants.ts';
 
@@ -46,6 +47,7 @@ export interface Database {
   quotas: QuotaRow;
   quota_requests: QuotaRequestRow;
   api_keys: ApiKeyRow;
+  api_key_secrets: ApiKeySecretRow;
   sealed_keys: SealedKeyRow;
   idempotency_keys: IdempotencyKeyRow;
   regions: RegionRow;

@@ -135,6 +135,7 @@ async function reserve(tx: Tx, holder: Holder, asked: QuotaFigures): Promise<voi
   const row = await lockRow(tx, holder);
   if (row === undefined) {
     if (await isOperator(tx, holder)) return;
+    if (holder.kind === 'project') throw new RackstartError('state.conflict', 'The project has just been deleted.');
     throw new RackstartError('internal', `The ${holder.kind} ${holder.id} has no quota.`);
   }
   const short = shortOf(row, asked);

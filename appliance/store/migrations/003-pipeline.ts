@@ -28,8 +28,9 @@ const statements = [
     tenant_id text not null references tenants (id),
     name text not null,
     created_at bigint not null,
-    unique (tenant_id, name)
+    deleted_at bigint
   )`,
+  `create unique index projects_by_name on projects (tenant_id, name) where deleted_at is null`,
   `insert into projects (id, tenant_id, name, created_at)
     select 'prj_' || substr(id, 5), id, 'default', created_at from tenants`,
   // What was a label of the tenant's own is a project from here on; its id follows from its oldest request's.
@@ -37,23 +38,31 @@ const statements = [
     select 'prj_' || substr(min(id), 5), tenant_id, project, min(created_at) from requests
     where project <> 'default' group by tenant_id, project`,
   // SQLite changes no CHECK of a table that is there.
-  `create table api_keys_003 (
+  `alter table api_keys rename to api_keys_002`,
+  `create table api_keys (
     id text not null primary key,
     tenant_id text references tenants (id),
     user_id text references users (id),
     role text not null check (role in ('operator', 'tenant-admin', 'member', 'auditor')),
     scopes text not null,
     name text not null,
-    hmac text not null unique,
     created_at bigint not null,
     expires_at bigint,
     revoked_at bigint,
     check (role = 'auditor' or (role = 'operator') = (tenant_id is null))
   )`,
-  `insert into api_keys_003 (id, tenant_id, role, scopes, name, hmac, created_at, revoked_at)
-    select id, tenant_id, role, '["*"]', name, hmac, created_at, revoked_at from api_keys`,
-  `drop table api_keys`,
-  `alter table api_keys_003 rename to api_keys`,
+  `insert into api_keys (id, tenant_id, role, scopes, name, created_at, revoked_at)
+    select id, tenant_id, role, '["*"]', name, created_at, revoked_at from api_keys_002`,
+  `create table api_key_secrets (
+    hmac text not null primary key,
+    key_id text not null references api_keys (id),
+    generation integer not null,
+    created_at bigint not null,
+    valid_until bigint,
+    unique (key_id, generation)
+  )`,
+  `insert into api_key_secrets (hmac, key_id, generation, created_at) select hmac, id, 1, created_at from api_keys_002`,
+  `drop table api_keys_002`,
   `create index api_keys_by_user on api_keys (user_id) where user_id is not null`,
 
   // — How much —

@@ -22,8 +22,11 @@ export interface UserRow {
 export interface ProjectRow {
   id: string;
   tenant_id: string;
+  /** One of its kind among those of the tenant that are not deleted. */
   name: string;
   created_at: Millis;
+  /** A deleted one stays for the requests that were made in it. */
+  deleted_at: Millis | null;
 }
 
 /** One row a tenant, project and user; `used_*` never passes `max_*`: reserved by conditional updates in one transaction. */
@@ -70,11 +73,21 @@ export interface ApiKeyRow {
   /** A list of what it may be used for; `*` is all that its role may. */
   scopes: Json;
   name: string;
-  /** HMAC-SHA256 of the key under the appliance's key, hex. */
-  hmac: string;
   created_at: Millis;
   expires_at: Millis | null;
   revoked_at: Millis | null;
+}
+
+/** What a key proves itself with; rotating it makes the next. Rows stay: a secret that was given up never comes back. */
+export interface ApiKeySecretRow {
+  /** HMAC-SHA256 of the secret under the appliance's key, hex. */
+  hmac: string;
+  key_id: string;
+  /** 1 for the first. */
+  generation: number;
+  created_at: Millis;
+  /** Null until the next one follows it. */
+  valid_until: Millis | null;
 }
 
 /** The appliance's own data keys, sealed under the master key: a new master key reseals these and nothing else changes. */
