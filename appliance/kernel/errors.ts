@@ -106,6 +106,21 @@ const catalogue = {
     transient: true,
     hint: 'The cluster took the call and did not end it; look at its own log.',
   },
+  'provider.unavailable': {
+    status: 502,
+    transient: true,
+    hint: 'The cluster gave no answer, or an error of its own; it is asked again.',
+  },
+  'provider.refused': {
+    status: 502,
+    transient: false,
+    hint: 'The cluster will not do this: read its reason, then change the order or the cluster.',
+  },
+  'provider.lied': {
+    status: 502,
+    transient: true,
+    hint: 'The cluster reported success and did nothing; it is asked again.',
+  },
   'image.digest': { status: 500, transient: false, hint: 'The image is not what was registered; register it again.' },
   'image.invalid': { status: 400, transient: false, hint: 'Use an image of the declared format; see the details.' },
   'image.build-failed': {
