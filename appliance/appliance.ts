@@ -10,10 +10,12 @@ import { ApiServer } from './api/api.ts';
 import { Metrics } from './api/metrics.ts';
 import { BootPlane } from './boot-plane.ts';
 import type { Config } from './config.ts';
+import { circuitAlerts } from './events/circuit-alerts.ts';
 import { createEventLog } from './events/event-log.ts';
 import { Sequencer } from './events/sequencer.ts';
 import type { Clock } from './kernel/clock.ts';
 import { HOUR, SECOND } from './kernel/clock.ts';
+import { Guards } from './kernel/guard.ts';
 import type { Ids } from './kernel/ids.ts';
 import type { Log } from './kernel/log.ts';
 import type { Service } from './kernel/service.ts';
@@ -81,10 +83,14 @@ export async function runAppliance(
     const keep = config.keep.timelineDays * 24 * HOUR;
     const pruning = new TimelinePruning({ store, clock, log, keep });
 
+    // What is called of others, cluster by cluster.
+    const guards = new Guards(clock, circuitAlerts({ store, events, log }));
+
     // Machines: their BMCs, and how they are made to boot what they were ordered to.
     const unseal = (machineId: string, sealed: string) => masterKeys.open(sealed, machineId);
     const fleet = new BmcFleet({
       read: store.read,
+      guards,
       unseal,
       connect: (endpoint, onCommand) => openBmc(endpoint, { clock, ids, log, onCommand }),
       onCommand: (mac, { at, command, ...detail }) => timeline.seen(mac, { at, source: 'bmc', name: command, detail }),

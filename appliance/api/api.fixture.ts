@@ -10,6 +10,7 @@ import type { EventLog } from '../events/event-log.ts';
 import { createEventLog } from '../events/event-log.ts';
 import { Sequencer } from '../events/sequencer.ts';
 import { MINUTE, SECOND } from '../kernel/clock.ts';
+import { Guards } from '../kernel/guard.ts';
 import { createIds } from '../kernel/ids.ts';
 import type { ManualClock } from '../kernel/manual-clock.ts';
 import { Secret } from '../kernel/secret.ts';
@@ -23,11 +24,11 @@ import { resourcePlan } from '../saga/resource-plan.ts';
 import { exponentialRetry } from '../saga/retry.ts';
 import { Sagas } from '../saga/sagas.ts';
 import type { Store } from '../store/store.ts';
-import { issueApiKey } from '../tenants/api-key.ts';
-import type { ApiSettings } from './api.ts';
 import type { NewApiKey } from '../tenants/api-key.ts';
-import { buildApi } from './api.ts';
+import { issueApiKey } from '../tenants/api-key.ts';
 import { addTenant } from '../tenants/tenants.ts';
+import type { ApiSettings } from './api.ts';
+import { buildApi } from './api.ts';
 import { Metrics } from './metrics.ts';
 
 export const SSH_KEY = `ssh-ed25519 ${'A'.repeat(68)} someone@somewhere`;
@@ -41,12 +42,13 @@ export interface ApiBench {
   readonly commands: readonly string[];
   /** Gives positions to what was appended, and tells who listens. */
   readonly sequence: () => Promise<void>;
+  /** A tenant with a member's key. */
   tenant(name: string): Promise<Tenant>;
+  /** Somebody with a key of their own. */
+  caller(asked: Omit<NewApiKey, 'name'>): Promise<Caller>;
   /** Everything logged so far, as it would be written. */
   logged(): string;
 }
-  /** Somebody with a key of their own. */
-  caller(asked: Omit<NewApiKey, 'name'>): Promise<Caller>;
 
 export interface Tenant {
   readonly id: string;
@@ -115,8 +117,10 @@ export async function apiBench(
   const events = createEventLog({ store, clock, ids, sequencer });
   const sagas = new Sagas({ clock, ids });
   const commands: string[] = [];
+  const guards = new Guards(clock);
   const fleet = new BmcFleet({
     read: store.read,
+    guards,
     unseal: () => new Secret('unsealed'),
     connect: ({ address }) => obedientBmc(address, commands),
     onCommand: () => undefined,
@@ -173,13 +177,13 @@ export async function apiBench(
       const issued = await issue({ name, tenantId: id });
       return { id, keyId: issued.id, member: new Caller(app, issued.key.reveal()) };
     },
+    caller: async (asked) => new Caller(app, (await issue({ name: 'caller', ...asked })).key.reveal()),
   };
 }
 
 /** A region `west` with a subnet and a rack, a flavor `small` and an image `debian:12`. */
 export async function described({ operator }: ApiBench, store: Store): Promise<{ region: string; rack: string }> {
   const region = ((await operator.post('/regions', { name: 'west' })).body as { id: string }).id;
-    caller: async (asked) => new Caller(app, (await issue({ name: 'caller', ...asked })).key.reveal()),
   const rack = ((await operator.post('/racks', { name: 'r1', region })).body as { id: string }).id;
   await operator.post('/flavors', { name: 'small', cores: 2, memoryMib: 1024, diskGib: 10, nics: 'same' });
   await operator.post('/subnets', {

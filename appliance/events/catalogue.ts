@@ -117,6 +117,8 @@ export const catalogue = {
 
   // What an engineer must look at.
   'alert.raised': told(1, 'subject', { subject: Text, code: Text, message: Text }),
+  /** A cluster is called again; that it was not is an `alert.raised` with the code `provider.circuit-open`. */
+  'circuit.closed': told(1, 'cluster', { cluster: Id, ...held }),
   'saga.stuck': told(1, 'subject', { sagaId: Id, saga: Text, subject: Text, step: Text, code: Text, message: Text }),
 } as const;
 

@@ -1,12 +1,16 @@
 import type { Mac } from '../../pxe/boot-client.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import type { Guards } from '../kernel/guard.ts';
 import type { Secret } from '../kernel/secret.ts';
 import type { MachineRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
 import type { Bmc, BmcCommandRecord, BmcEndpoint } from './bmc/bmc.ts';
+import { guardedBmc, rackOfBmcs } from './bmc/guarded-bmc.ts';
 
 export interface BmcFleetDeps {
   readonly read: Reader;
+  /** Of each rack, `bmc:<region>/<rack>`. */
+  readonly guards: Guards;
   /** Opens the password that was sealed for this machine. */
   readonly unseal: (machineId: string, sealed: string) => Secret;
   readonly connect: (endpoint: BmcEndpoint, onCommand: (record: BmcCommandRecord) => void) => Bmc;
@@ -25,8 +29,15 @@ export class BmcFleet {
 
   /** Errors: `not-found`, `key.mismatch` when the password was sealed under an unknown master key. */
   async of(machineId: string): Promise<Bmc> {
-    const { read, unseal, connect, onCommand } = this.#deps;
-    const machine = await read.selectFrom('machines').selectAll().where('id', '=', machineId).executeTakeFirst();
+    const { read, guards, unseal, connect, onCommand } = this.#deps;
+    const machine = await read
+      .selectFrom('machines')
+      .innerJoin('racks', 'racks.id', 'machines.rack_id')
+      .innerJoin('regions', 'regions.id', 'racks.region_id')
+      .selectAll('machines')
+      .select(['racks.name as rack', 'regions.name as region'])
+      .where('machines.id', '=', machineId)
+      .executeTakeFirst();
     if (machine === undefined) throw new RackstartError('not-found', `There is no machine ${machineId}.`);
     const { mac } = await read
       .selectFrom('machine_nics')
@@ -36,9 +47,11 @@ export class BmcFleet {
       .executeTakeFirstOrThrow();
     // From here on nothing is awaited until the map is right: two who ask at once share one session.
     const known = this.#bmcs.get(machineId);
-    const endpoint = endpointKey(machine);
+    const cluster = `bmc:${machine.region}/${machine.rack}`;
+    const endpoint = endpointKey(machine, cluster);
     if (known?.endpoint === endpoint) return known.bmc;
-    const bmc = connect(endpointOf(machine, unseal), (record) => onCommand(mac as Mac, record));
+    const connected = connect(endpointOf(machine, unseal), (record) => onCommand(mac as Mac, record));
+    const bmc = guardedBmc(connected, guards.of(cluster, rackOfBmcs), machineId);
     this.#bmcs.set(machineId, { bmc, endpoint });
     await known?.bmc.close();
     return bmc;
@@ -64,7 +77,16 @@ export function endpointOf(machine: MachineRow, unseal: BmcFleetDeps['unseal']):
 }
 
 // All that decides whom we talk to, and how; the sealed password stands for the password.
-function endpointKey(machine: MachineRow): string {
+function endpointKey(machine: MachineRow, cluster: string): string {
   const { bmc_kind, bmc_address, bmc_port, bmc_username, bmc_password, bmc_cipher_suite, firmware } = machine;
-  return JSON.stringify([bmc_kind, bmc_address, bmc_port, bmc_username, bmc_password, bmc_cipher_suite, firmware]);
+  return JSON.stringify([
+    bmc_kind,
+    bmc_address,
+    bmc_port,
+    bmc_username,
+    bmc_password,
+    bmc_cipher_suite,
+    firmware,
+    cluster,
+  ]);
 }

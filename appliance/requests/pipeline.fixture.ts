@@ -7,6 +7,7 @@ import { loadSystemFiles } from '../../templates/system-files.ts';
 import type { EventRecord } from '../events/event-log.ts';
 import type { Millis } from '../kernel/clock.ts';
 import { MINUTE } from '../kernel/clock.ts';
+import { Guards } from '../kernel/guard.ts';
 import { createIds } from '../kernel/ids.ts';
 import type { Ids } from '../kernel/ids.ts';
 import type { ManualClock } from '../kernel/manual-clock.ts';
@@ -189,6 +190,7 @@ export class Pipeline {
       stageDeadline: STAGE_DEADLINE,
       fleet: new BmcFleet({
         read: store.read,
+        guards: new Guards(clock),
         unseal: () => new Secret('secret'),
         connect: ({ address }) => mortal(this.#machineAt(address), process),
         onCommand: () => undefined,
