@@ -32,6 +32,7 @@ import { bareMetal } from './providers/bare-metal/bare-metal.ts';
 import { Providers } from './providers/providers.ts';
 import { probeSsh } from './providers/ssh-probe.ts';
 import { deployTimeRecorder } from './requests/deploy-times.ts';
+import { Dispatcher } from './requests/dispatcher.ts';
 import { ProvisionListener, provisionSaga } from './requests/provision.ts';
 import { StalledRequests } from './requests/stalled.ts';
 import { exponentialRetry } from './saga/retry.ts';
@@ -102,7 +103,7 @@ export async function runAppliance(
     });
     const { bootWindow, stage: stageDeadline, verify } = config.deadlines;
     const drive: BootDriveDeps = { events, fleet, ids, bootWindow, stageDeadline };
-    const retry = exponentialRetry(3);
+    const retry = exponentialRetry(config.retry.attempts);
     const care = new MachineCare({ events, clock, sagas, drive: { ...drive, retry } });
     const images = new ImageStore({ directory: config.images, store, clock, ids });
     const plane = await BootPlane.open(config, { store, events, tokenKey, images, timeline, clock, ids, log, systemd });
@@ -131,13 +132,17 @@ export async function runAppliance(
         ],
       },
     );
+    const dispatcher = new Dispatcher({ store, events, sagas, clock, log }, config.fairness);
     const stalled = new StalledRequests({ store, events, sagas, clock, log }, config.deadlines.progress);
     const deployTimes = deployTimeRecorder({ store, events, clock, log });
 
     const seal = (machineId: string, password: Parameters<typeof masterKeys.seal>[0]) =>
       masterKeys.seal(password, machineId, ids);
     const api = new ApiServer(
-      { store, events, sagas, provision, providers, fleet, care, images, clock, ids, log, metrics, apiKeyHmac, seal },
+      {
+        ...{ store, events, sagas, provision, providers, dispatcher, fleet, care, images, clock, ids, log, metrics },
+        ...{ apiKeyHmac, seal },
+      },
       { ...config.api, targets: config.targets },
     );
 
@@ -151,7 +156,10 @@ export async function runAppliance(
     try {
       const records = [sequencer, timelineRecords, pruning, deployTimes];
       await runAll(
-        [...records, ...plane.services, ...(config.console ? [consoles] : []), runner, stalled, api, lifeSigns],
+        [
+          ...[...records, ...plane.services, ...(config.console ? [consoles] : [])],
+          ...[runner, dispatcher, stalled, api, lifeSigns],
+        ],
         signal,
         log,
       );

@@ -9,6 +9,7 @@ import { parse } from 'yaml';
 import type { TrustedRelay } from '../pxe/dhcp/relay.ts';
 import { MINUTE, SECOND } from './kernel/clock.ts';
 import { RackstartError } from './kernel/errors.ts';
+import { Secret } from './kernel/secret.ts';
 
 const Port = Type.Integer({ minimum: 0, maximum: 65_535 });
 const Duration = Type.Integer({ minimum: 1, description: 'milliseconds' });
@@ -17,6 +18,12 @@ const ConfigFile = Type.Object(
   {
     state: Type.String({ description: 'Directory for the database, keys, CA and images; made when missing.' }),
     store: Type.Optional(Type.String({ description: 'sqlite:FILE or postgres://…; default: sqlite in `state`.' })),
+    redis: Type.Optional(
+      Type.String({
+        pattern: '^(rediss?://|/)',
+        description: 'redis://…, rediss://… or the path of a socket: daemons on one PostgreSQL then hear of each other at once.',
+      }),
+    ),
     masterKey: Type.Optional(
       Type.String({ description: 'File with the master key; default: `master.key` in `state`.' }),
     ),
@@ -107,6 +114,24 @@ const ConfigFile = Type.Object(
       ),
       { maxItems: 1 },
     ),
+    fairness: Type.Optional(
+      Type.Object(
+        {
+          perTenant: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
+          inAll: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
+        },
+        { additionalProperties: false, description: 'How many requests are worked on at once.' },
+      ),
+    ),
+    retry: Type.Optional(
+      Type.Object(
+        { attempts: Type.Optional(Type.Integer({ minimum: 0, maximum: 100 })) },
+        {
+          additionalProperties: false,
+          description: 'How often what failed in passing is tried again: after 5, 10, 20 s … at most 5 min.',
+        },
+      ),
+    ),
     deadlines: Type.Optional(
       Type.Object(
         {
@@ -126,6 +151,8 @@ const ConfigFile = Type.Object(
 export interface Config {
   readonly state: string;
   readonly store: string;
+  /** Carries words between the daemons on one database; without one each looks by itself. */
+  readonly redis: Secret | undefined;
   readonly masterKey: string;
   readonly ramdisk: string;
   readonly images: string;
@@ -144,6 +171,10 @@ export interface Config {
   readonly keep: { readonly timelineDays: number };
   /** Without one the daemon serves the API alone. */
   readonly provisioning: ProvisioningConfig | undefined;
+  /** How many requests are worked on at once. */
+  readonly fairness: { readonly perTenant: number; readonly inAll: number };
+  /** How often what failed in passing is tried again. */
+  readonly retry: { readonly attempts: number };
   readonly deadlines: Deadlines;
 }
 
@@ -192,6 +223,7 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
   return {
     state,
     store: file.store ?? `sqlite:${join(state, 'rackstart.db')}`,
+    redis: file.redis === undefined ? undefined : new Secret(file.redis),
     masterKey: file.masterKey
       ? path(file.masterKey)
       : credentials === undefined
@@ -217,6 +249,9 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
       ...provisioning,
       arm64Loader: provisioning.arm64Loader && path(provisioning.arm64Loader),
     },
+    // In all as many as a machine room at its busiest is far below.
+    fairness: { perTenant: 5, inAll: 1_000, ...file.fairness },
+    retry: { attempts: 3, ...file.retry },
     deadlines: {
       bootWindow: 15 * MINUTE,
       stage: 5 * MINUTE,

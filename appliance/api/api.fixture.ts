@@ -19,6 +19,7 @@ import type { Bmc } from '../machines/bmc/bmc.ts';
 import { MachineCare } from '../machines/machine-care.ts';
 import type { Provider } from '../providers/provider.ts';
 import { Providers } from '../providers/providers.ts';
+import { Dispatcher } from '../requests/dispatcher.ts';
 import { provisionSaga } from '../requests/provision.ts';
 import { resourcePlan } from '../saga/resource-plan.ts';
 import { exponentialRetry } from '../saga/retry.ts';
@@ -139,6 +140,7 @@ export async function apiBench(
     sagas,
     provision: provisionSaga(new Providers(nothing)),
     providers: new Providers(nothing),
+    dispatcher: new Dispatcher({ store, events, sagas, clock, log }, { perTenant: 5, inAll: 1_000 }),
     fleet,
     care,
     images,

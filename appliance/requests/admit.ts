@@ -11,6 +11,7 @@ import type { Sagas } from '../saga/sagas.ts';
 import type { FlavorRow, ImageRow, RegionRow } from '../store/schema.ts';
 import type { Reader, Store, Tx } from '../store/store.ts';
 import { holdersOf, reserveQuota } from '../tenants/quota.ts';
+import type { Dispatcher } from './dispatcher.ts';
 import type { ProvisionSaga } from './provision.ts';
 import { quotaShape } from './provision.ts';
 import type { ServerOrder } from './server-order.ts';
@@ -21,6 +22,7 @@ export interface AdmitDeps {
   readonly sagas: Sagas;
   readonly provision: ProvisionSaga;
   readonly providers: Providers;
+  readonly dispatcher: Dispatcher;
   readonly clock: Clock;
   readonly ids: Ids;
 }
@@ -35,7 +37,7 @@ export interface Admission {
 
 /**
  * Takes a server order in, or refuses it whole: names resolved, quota reserved, request, first attempt and saga written in one
- * transaction. Returns the request's id.
+ * transaction, and, where nobody has to wait, its turn given in that same one. Returns the request's id.
  *
  * Errors: `request.invalid` with one complaint a field, `quota.exceeded`, `idempotency.reused`.
  */
@@ -79,7 +81,7 @@ async function write(
   digest: string,
 ): Promise<string> {
   const { tenantId, actor, idempotencyKey } = admission;
-  const { events, sagas, provision, providers, clock, ids } = deps;
+  const { events, sagas, provision, providers, dispatcher, clock, ids } = deps;
   const { region, flavor, image } = await resolve(tx, order);
   const { provider, cluster } = providers.choose(order);
   const at = clock.now();
@@ -108,7 +110,7 @@ async function write(
       user_id: null,
       progress_at: null,
       ready_at: at,
-      dispatched_at: at,
+      dispatched_at: null,
       created_by: actor,
       created_at: at,
       updated_at: at,
@@ -138,7 +140,7 @@ async function write(
     sshKeys,
     ...(userData === undefined ? {} : { userData }),
   };
-  const sagaId = await sagas.start(tx, provision, { subject: attemptId, tenantId, params: spec });
+  const sagaId = await sagas.start(tx, provision, { subject: attemptId, tenantId, params: spec, asleep: true });
   await tx
     .insertInto('attempts')
     .values({
@@ -158,6 +160,7 @@ async function write(
   const about = { key: requestId, tenantId, actor };
   await events.append(tx, 'request.state-changed', { ...about, data: { requestId, from: null, to: 'queued' } });
   await events.append(tx, 'provisioning.started', { ...about, data: { requestId, tenantId, attemptId, attempt: 1 } });
+  await dispatcher.admit(tx, { requestId, tenantId });
   return requestId;
 }
 

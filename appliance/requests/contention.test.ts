@@ -3,7 +3,7 @@ import { Pipeline } from './pipeline.fixture.ts';
 import { findRequest } from './request-records.ts';
 
 eachStore('fifty requests on ten machines: no machine and no address has two holders', async (t, store, { clock }) => {
-  const pipeline = await Pipeline.open(t, store, clock, { machines: 10 });
+  const pipeline = await Pipeline.open(t, store, clock, { machines: 10, fairness: { perTenant: 50 } });
   const ids = await Promise.all(Array.from({ length: 50 }, () => pipeline.order()));
   await pipeline.until('all have ended or work', async () => {
     const states = await Promise.all(ids.map(async (id) => (await findRequest(store.read, id)).state));

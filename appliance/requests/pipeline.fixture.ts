@@ -1,8 +1,10 @@
 import { createSecretKey } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import type { Test } from 'tap';
 
 import { parseMac } from '../../pxe/boot-client.ts';
+import type { FairnessLimits } from '../../scheduler/fairness.ts';
 import { loadSystemFiles } from '../../templates/system-files.ts';
 import type { EventRecord } from '../events/event-log.ts';
 import type { Millis } from '../kernel/clock.ts';
@@ -10,6 +12,7 @@ import { MINUTE } from '../kernel/clock.ts';
 import { Guards } from '../kernel/guard.ts';
 import { createIds } from '../kernel/ids.ts';
 import type { Ids } from '../kernel/ids.ts';
+import { silentLog } from '../kernel/log.ts';
 import type { ManualClock } from '../kernel/manual-clock.ts';
 import { Secret } from '../kernel/secret.ts';
 import { StoreAgentDesk } from '../machines/agent-desk.ts';
@@ -33,6 +36,7 @@ import type { Store } from '../store/store.ts';
 import { openQuota } from '../tenants/quota.ts';
 import type { Admission } from './admit.ts';
 import { admitServer } from './admit.ts';
+import { Dispatcher } from './dispatcher.ts';
 import type { ProvisionSaga } from './provision.ts';
 import { ProvisionListener, provisionSaga } from './provision.ts';
 import { releaseServer } from './release.ts';
@@ -58,6 +62,7 @@ export interface PipelineOptions {
   /** How many addresses servers may have. */
   readonly addresses?: number;
   readonly inspected?: boolean;
+  readonly fairness?: Partial<FairnessLimits>;
 }
 
 /** One daemon: the real runner, boot director, agent desk and machine care over one store; it can be killed. */
@@ -66,6 +71,7 @@ interface Daemon extends Plane {
   readonly care: MachineCare;
   readonly provision: ProvisionSaga;
   readonly providers: Providers;
+  readonly dispatcher: Dispatcher;
   /** Resolves when the next one has started. */
   readonly replaced: PromiseWithResolvers<undefined>;
   readonly died: PromiseWithResolvers<undefined>;
@@ -85,18 +91,20 @@ export class Pipeline {
   atProbe: (target: SshTarget) => SshTarget | Promise<SshTarget> = (target) => target;
   /** Told at each write and effect of the daemon that runs. */
   onPoint: (what: string) => void = () => undefined;
+  readonly #fairness: FairnessLimits;
   #daemon: Daemon;
 
-  private constructor(store: Store, clock: ManualClock) {
+  private constructor(store: Store, clock: ManualClock, fairness: Partial<FairnessLimits> = {}) {
     this.store = store;
     this.clock = clock;
     this.ids = createIds(clock);
+    this.#fairness = { perTenant: 5, inAll: 1_000, ...fairness };
     this.#daemon = this.#startDaemon();
   }
 
   /** With tenants `t1` and `t2`, and machines that were inspected; at the test's end the doctor must find nothing. */
   static async open(t: Test, store: Store, clock: ManualClock, options: PipelineOptions = {}): Promise<Pipeline> {
-    const pipeline = new Pipeline(store, clock);
+    const pipeline = new Pipeline(store, clock, options.fairness);
     t.teardown(() => pipeline.kill());
     await pipeline.#describe(options);
     return pipeline;
@@ -108,9 +116,9 @@ export class Pipeline {
 
   order(change: Partial<ServerOrder> = {}, admission: Partial<Admission> = {}): Promise<string> {
     const { store, clock, ids } = this;
-    const { process, provision, providers } = this.#daemon;
+    const { process, provision, providers, dispatcher } = this.#daemon;
     const { events, sagas } = process;
-    const deps = { store, events, sagas, provision, providers, clock, ids };
+    const deps = { store, events, sagas, provision, providers, dispatcher, clock, ids };
     return admitServer(deps, { ...serverOrder, ...change }, { tenantId: 't1', actor: 'key_1', ...admission });
   }
 
@@ -133,14 +141,14 @@ export class Pipeline {
     dead.replaced.resolve(undefined);
   }
 
-  /** Until sagas and machines have nothing to do; time stands still. */
+  /** Until sagas, dispatcher and machines have nothing to do; time stands still. */
   async settle(): Promise<void> {
-    const { process, died } = this.#daemon;
+    const { process, dispatcher, died } = this.#daemon;
     for (;;) {
       await process.settle();
       const works = this.rack.flatMap(({ work }) => work ?? []);
-      if (works.length === 0 || process.isDead()) return;
-      await Promise.race([Promise.all(works), died.promise]);
+      if ((works.length === 0 && !dispatcher.busy) || process.isDead()) return;
+      await Promise.race([Promise.all([...works, nextTurn()]), died.promise]);
     }
   }
 
@@ -231,20 +239,27 @@ export class Pipeline {
       },
     });
     const { events } = process;
+    const died = Promise.withResolvers<undefined>();
     const plane = { store: mortalStore(store, process), events, tokenKey: createSecretKey(Buffer.alloc(32, 7)), clock };
     const { care, provision, providers } = made;
     if (care === undefined || provision === undefined || providers === undefined)
       throw new Error('the process has bound no sagas');
     process.run();
+    const dispatched = { ...plane, sagas: process.sagas, log: silentLog };
+    const dispatcher = new Dispatcher(dispatched, this.#fairness);
+    const death = new AbortController();
+    void died.promise.then(() => death.abort());
+    void dispatcher.run(death.signal);
     return {
       process,
+      dispatcher,
       care,
       provision,
       providers,
       director: new StoreBootDirector({ ...plane, imagesUrl: 'http://10.77.0.1:8080/images' }),
       agents: new StoreAgentDesk(plane),
       replaced: Promise.withResolvers<undefined>(),
-      died: Promise.withResolvers<undefined>(),
+      died,
     };
   }
 

@@ -4,11 +4,12 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { Store } from '../store/store.ts';
 import { attemptsOf, findRequest, moveRequest } from './request-records.ts';
+import { requestStates } from './request-states.ts';
 
 /**
  * Ends a server, whatever state it is in: a request under way is cancelled, a completed one deprovisioned. Both take the one
- * release road, the undo of the attempt's saga. Returns at once; the road is watched like any deploy, and a server that worked is seen to be on it from here on.
- * Idempotent.
+ * release road, the undo of the attempt's saga. Returns at once; the road is watched like any deploy, and what nobody works
+ * on, a queued request or a server that works, is seen to be on it from here on. Idempotent.
  *
  * Errors: `not-found`.
  */
@@ -23,8 +24,8 @@ export function releaseServer(
     if (attempt === undefined) throw new RackstartError('internal', `Request ${requestId} has no attempt.`);
     const message = request.completed_at === null ? `Cancelled by ${actor}.` : `Released by ${actor}.`;
     const turned = await sagas.turnBack(tx, attempt.saga_id, { code: 'cancelled', message });
-    // One that is still worked on is moved when its step has settled.
-    if (!turned || request.state !== 'completed') return;
+    // One that is worked on is moved when its step has settled.
+    if (!turned || requestStates[request.state].inFlight) return;
     await moveRequest(tx, events, { requestId, to: 'rolling-back', actor, at: clock.now() });
   });
 }

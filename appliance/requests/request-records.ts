@@ -12,7 +12,7 @@ export interface RequestMove {
   readonly actor: string;
   readonly at: Millis;
   /** What else becomes true with the move. */
-  readonly set?: Partial<Pick<RequestRow, 'connection' | 'failure' | 'completed_at'>>;
+  readonly set?: Partial<Pick<RequestRow, 'connection' | 'failure' | 'completed_at' | 'dispatched_at'>>;
 }
 
 /**

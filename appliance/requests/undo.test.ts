@@ -10,6 +10,7 @@ const wiped = ['boot pxe once and reset', 'power off', 'clear boot override'];
 
 const cancellations: readonly { title: string; hop?: Hop; state: string }[] = [
   { title: 'queued', state: 'queued' },
+  { title: 'allocating, before anything was done', state: 'allocating' },
   { title: 'configuring', state: 'configuring' },
   { title: 'activating, before the claim', hop: 'claim', state: 'activating' },
   { title: 'activating, while the image is written', hop: 'image', state: 'activating' },
@@ -20,7 +21,7 @@ for (const { title, hop, state } of cancellations) {
   eachStore(
     `a request that is cancelled while ${title} is undone, and nobody is alerted`,
     async (t, store, { clock }) => {
-      const pipeline = await Pipeline.open(t, store, clock);
+      const pipeline = await Pipeline.open(t, store, clock, state === 'queued' ? { fairness: { perTenant: 0 } } : {});
       const [machine] = pipeline.rack;
       const id = await pipeline.order();
       let met = (await findRequest(store.read, id)).state as string;
@@ -28,7 +29,7 @@ for (const { title, hop, state } of cancellations) {
         met = (await findRequest(store.read, id)).state;
         await pipeline.release(id);
       };
-      if (state === 'queued') await cancel();
+      if (state === 'queued' || state === 'allocating') await cancel();
       if (state === 'configuring') machine!.atCommand = (command) => (command === 'read power' ? cancel() : undefined);
       if (hop !== undefined) {
         machine!.atHop = async (at) => {

@@ -26,18 +26,19 @@ export interface NewSaga {
   tenantId: string | undefined;
   params: unknown;
   now: Millis;
+  wakeAt: Millis;
 }
 
 export async function insertSaga(
   tx: Tx,
-  { id, name, version, subject, tenantId, params, now }: NewSaga,
+  { id, name, version, subject, tenantId, params, now, wakeAt }: NewSaga,
 ): Promise<void> {
   const start = {
     state: 'running',
     owner: null,
     epoch: 0,
     lease_expires_at: 0,
-    wake_at: now,
+    wake_at: wakeAt,
     created_at: now,
   } as const;
   await tx

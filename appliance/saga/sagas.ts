@@ -9,6 +9,8 @@ export interface StartOptions<Params> {
   subject: string;
   tenantId?: string | undefined;
   params: Params;
+  /** Nothing of it starts until it is woken, or turned back; at once unless told. */
+  asleep?: boolean;
 }
 
 /**
@@ -24,17 +26,25 @@ export class Sagas {
     this.#ids = deps.ids;
   }
 
-  /** The new saga's id. Its first step starts as soon as a runner hears of it. */
+  /** The new saga's id. Its first step starts as soon as a runner hears of it, unless it is to sleep. */
   async start<Params, Deps>(
     tx: Tx,
     definition: SagaDefinition<Params, Deps>,
-    { subject, tenantId, params }: StartOptions<Params>,
+    { subject, tenantId, params, asleep = false }: StartOptions<Params>,
   ): Promise<string> {
     const id = this.#ids.next('saga');
     const { name, version } = definition;
-    await log.insertSaga(tx, { id, name, version, subject, tenantId, params, now: this.#clock.now() });
-    this.#tell(tx, id);
+    const now = this.#clock.now();
+    const wakeAt = asleep ? NEVER : now;
+    await log.insertSaga(tx, { id, name, version, subject, tenantId, params, now, wakeAt });
+    if (!asleep) this.#tell(tx, id);
     return id;
+  }
+
+  /** Lets a saga go on that sleeps. */
+  async wake(tx: Tx, sagaId: string): Promise<void> {
+    await log.wake(tx, [sagaId], this.#clock.now());
+    this.#tell(tx, sagaId);
   }
 
   /**
@@ -77,3 +87,6 @@ export class Sagas {
     });
   }
 }
+
+// Not by itself: null would be a saga that has ended.
+const NEVER = Number.MAX_SAFE_INTEGER;

@@ -54,7 +54,7 @@ export async function openSimulatedSite(options: SimulatedSiteOptions): Promise<
     await writeFile(kernel, 'kernel');
     await writeFile(join(directory, 'initrd'), 'initrd');
     const listed = simulation.relays.map(({ address }) => `{ address: ${address} }`).join(', ');
-    const configuration = [`    relays: [${listed}]`, ...settings];
+    const configuration = [`    relays: [${listed}]`, ...WORKED_ON_AT_ONCE, ...settings];
     daemon = await startDaemon(simulation.rack, join(directory, 'appliance'), kernel, configuration);
     const inventory = await describeSite(simulation, daemon.api, directory);
     return new OpenSite({ simulation, daemon, ...inventory });
@@ -64,6 +64,9 @@ export async function openSimulatedSite(options: SimulatedSiteOptions): Promise<
     throw error;
   }
 }
+
+// A storm is orders of hundreds of servers by a tenant or two that are worked on at once: the product would do five at a time.
+const WORKED_ON_AT_ONCE = ['fairness: { perTenant: 10000, inAll: 10000 }'];
 
 // How many requests are under way at once: more would wait in the appliance instead of here.
 const AT_ONCE = 16;
