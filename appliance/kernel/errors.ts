@@ -148,6 +148,11 @@ const catalogue = {
     transient: false,
     hint: 'Another owner has taken this saga over; nothing was written.',
   },
+  'saga.step-late': {
+    status: 504,
+    transient: true,
+    hint: 'A step came to no end in its time and is run again; look at what it works with.',
+  },
   'saga.stuck': { status: 500, transient: false, hint: 'Undo failed; repair what is named, then retry or skip it.' },
   cancelled: { status: 409, transient: false, hint: 'The request was cancelled; order again if it was a mistake.' },
   internal: { status: 500, transient: false, hint: 'This is a defect: report it with the log around this time.' },

@@ -12,6 +12,7 @@ import { SagaProgress } from './saga-progress.ts';
 import type { BoundSaga, NamedStep, SagaFacts } from './saga.ts';
 import { toReason } from './step.ts';
 import type { Reason, StepContext, StepResult, WaitFor } from './step.ts';
+import { withinDeadline } from './step-deadline.ts';
 
 export interface DriveDeps {
   store: Store;
@@ -279,7 +280,7 @@ export class SagaDrive {
     const ctx = this.#context(progress, name);
     if (this.#isAborted()) return { kind: 'interrupted', name };
     try {
-      const result = await run(ctx);
+      const result = await withinDeadline(ctx, run);
       if (result.kind === 'done') return { kind: 'done', name, output: result.output };
       return { kind: 'wait', name, recheckAt: result.recheckAt, on: result.on ?? [] };
     } catch (error) {

@@ -4,6 +4,7 @@ import type { EventLog } from '../events/event-log.ts';
 import { Sequencer } from '../events/sequencer.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { createIds } from '../kernel/ids.ts';
+import type { Ids } from '../kernel/ids.ts';
 import { silentLog } from '../kernel/log.ts';
 import type { ManualClock } from '../kernel/manual-clock.ts';
 import type { Store } from '../store/store.ts';
@@ -23,6 +24,13 @@ export interface TestProcessOptions extends Omit<SagaRunnerOptions, 'sagas'> {
   clock: ManualClock;
   /** Called at every point before a dead process is held there. */
   onPoint?: ((what: string) => void | Promise<void>) | undefined;
+  /** Default: ids of its own. */
+  ids?: Ids;
+  /**
+   * Steps may wait inside for something that takes time, or for ever: the process is at rest, too, when nothing has passed a
+   * point for a while. On SQLite alone, where whatever is not waiting gets on with every turn of the event loop.
+   */
+  mayHang?: boolean;
 }
 
 /**
@@ -30,6 +38,8 @@ export interface TestProcessOptions extends Omit<SagaRunnerOptions, 'sagas'> {
  * reaches the database, the clock or the world any more, while its objects are still there.
  */
 export class TestProcess {
+  /** What of the database a process reaches: nothing once it is dead, and what it had not committed is thrown away. */
+  readonly store: Store;
   readonly events: EventLog;
   readonly sagas: Sagas;
   readonly runner: SagaRunner;
@@ -40,14 +50,18 @@ export class TestProcess {
   readonly #died = Promise.withResolvers<undefined>();
   readonly #end = new AbortController();
   readonly #onPoint: (what: string) => void | Promise<void>;
+  readonly #mayHang: boolean;
   #running: Promise<void> = Promise.resolve();
+  /** How many points it has passed. */
+  #passed = 0;
 
-  constructor({ store, clock, onPoint, sagas, ...options }: TestProcessOptions) {
+  constructor({ store, clock, onPoint, sagas, ids = createIds(clock), mayHang, ...options }: TestProcessOptions) {
     this.#store = store;
     this.#clock = clock;
     this.#onPoint = onPoint ?? (() => undefined);
-    const mortal = { store: this.#mortalStore(), clock: this.#mortalClock(), log: silentLog };
-    const ids = createIds(clock);
+    this.#mayHang = mayHang ?? false;
+    this.store = this.#mortalStore();
+    const mortal = { store: this.store, clock: this.#mortalClock(), log: silentLog };
     this.#sequencer = new Sequencer(mortal);
     this.events = createEventLog({ ...mortal, ids, sequencer: this.#sequencer });
     this.sagas = new Sagas({ clock, ids });
@@ -76,6 +90,7 @@ export class TestProcess {
 
   /** Passes at once while the process lives; a dead one stays there for ever. */
   readonly point: Point = async (what) => {
+    this.#passed += 1;
     if (!this.isDead()) await this.#onPoint(what);
     if (this.isDead()) await never();
   };
@@ -95,7 +110,9 @@ export class TestProcess {
     for (;;) {
       await Promise.race([this.#sequencer.sequence(), this.#died.promise]);
       if (!this.#isWorking()) return;
-      while (this.#isWorking()) {
+      for (let passed = this.#passed, quiet = 0; this.#isWorking(); quiet += 1) {
+        if (passed !== this.#passed) [passed, quiet] = [this.#passed, 0];
+        if (this.#mayHang && quiet > QUIET_TURNS) return;
         if (performance.now() > deadline) throw new Error('the sagas did not come to rest');
         await new Promise((resolve) => setImmediate(resolve));
       }
@@ -125,9 +142,19 @@ export class TestProcess {
       close: () => Promise.resolve(),
       transaction: async (work) => {
         await this.point('write');
-        const result = await this.#store.transaction(work);
-        await this.point('written');
-        return result;
+        try {
+          const result = await this.#store.transaction(async (tx) => {
+            const made = await work(tx);
+            if (!this.isDead()) await this.#onPoint('commit');
+            if (this.isDead()) throw new Lost();
+            return made;
+          });
+          await this.point('written');
+          return result;
+        } catch (error) {
+          if (error instanceof Lost) return never();
+          throw error;
+        }
       },
     };
   }
@@ -147,6 +174,12 @@ export class TestProcess {
     };
   }
 }
+
+/** How many turns of the event loop it takes to know that a step waits for something outside. */
+const QUIET_TURNS = 25;
+
+/** Its process died before the commit. */
+class Lost extends Error {}
 
 function never(): Promise<never> {
   return new Promise(() => undefined);
