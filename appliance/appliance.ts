@@ -1,4 +1,4 @@
-import { createSecretKey } from 'node:crypto';
+import { createHash, createSecretKey } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 
@@ -18,6 +18,9 @@ import { HOUR, SECOND } from './kernel/clock.ts';
 import { Guards } from './kernel/guard.ts';
 import type { Ids } from './kernel/ids.ts';
 import type { Log } from './kernel/log.ts';
+import { noPeers } from './kernel/peers.ts';
+import { RedisPeers } from './kernel/redis-peers.ts';
+import type { Secret } from './kernel/secret.ts';
 import type { Service } from './kernel/service.ts';
 import type { Systemd } from './kernel/systemd.ts';
 import { LifeSigns, noSystemd } from './kernel/systemd.ts';
@@ -74,10 +77,13 @@ export async function runAppliance(
     await firstOperatorKey(store, config.state, { ids, clock, hmacKey: apiKeyHmac, log });
 
     // What happened, and what is under way.
-    const sequencer = new Sequencer({ store, clock, log });
+    const redis = config.redis && new RedisPeers({ url: config.redis, ...together(apiKeyHmac, ids), log });
+    const peers = redis ?? noPeers;
+    const sequencer = new Sequencer({ store, clock, log, peers });
     const events = createEventLog({ store, clock, ids, sequencer });
-    const sagas = new Sagas({ clock, ids });
+    const sagas = new Sagas({ clock, ids, peers });
     const metrics = new Metrics({ read: store.read, clock, deployTarget: config.targets.deploySeconds * SECOND });
+    if (redis !== undefined) metrics.redis(() => redis.connected);
     const timelineRecords = new StoreTimeline({ store, clock, ids, log });
     const timeline = metrics.counting(timelineRecords);
 
@@ -134,7 +140,7 @@ export async function runAppliance(
     );
     const dispatcher = new Dispatcher({ store, events, sagas, clock, log }, config.fairness);
     const stalled = new StalledRequests({ store, events, sagas, clock, log }, config.deadlines.progress);
-    const deployTimes = deployTimeRecorder({ store, events, clock, log });
+    const deployTimes = deployTimeRecorder({ store, events, clock, log, peers });
 
     const seal = (machineId: string, password: Parameters<typeof masterKeys.seal>[0]) =>
       masterKeys.seal(password, machineId, ids);
@@ -154,7 +160,7 @@ export async function runAppliance(
     const probe = () => store.read.selectFrom('sealed_keys').select('name').limit(1).execute();
     const lifeSigns = new LifeSigns({ systemd, ready, probe, clock, log });
     try {
-      const records = [sequencer, timelineRecords, pruning, deployTimes];
+      const records = [...(redis === undefined ? [] : [redis]), sequencer, timelineRecords, pruning, deployTimes];
       await runAll(
         [
           ...[...records, ...plane.services, ...(config.console ? [consoles] : [])],
@@ -169,6 +175,12 @@ export async function runAppliance(
   } finally {
     await store.close();
   }
+}
+
+/** What daemons with the same data keys, on one database that is, have in common, and what is this one's. */
+function together(dataKey: Secret, ids: Ids): { appliance: string; self: string } {
+  const appliance = createHash('sha256').update(`peers ${dataKey.reveal()}`).digest('hex').slice(0, 16);
+  return { appliance, self: ids.next('proc') };
 }
 
 /** Runs services side by side; when one ends, by its failure or the signal, all are told to end and waited for. */

@@ -21,7 +21,8 @@ const ConfigFile = Type.Object(
     redis: Type.Optional(
       Type.String({
         pattern: '^(rediss?://|/)',
-        description: 'redis://…, rediss://… or the path of a socket: daemons on one PostgreSQL then hear of each other at once.',
+        description:
+          'redis://…, rediss://… or the path of a socket: daemons on one PostgreSQL then hear of each other at once.',
       }),
     ),
     masterKey: Type.Optional(

@@ -91,6 +91,18 @@ export class Metrics {
     scope.addHook('onResponse', ended('admission'));
   }
 
+  /** Whether daemons on one database hear of each other at once. */
+  redis(connected: () => boolean): void {
+    new Gauge({
+      name: 'rackstart_redis_connected',
+      help: 'Whether Redis is connected; without it processes look by themselves, every second or every five.',
+      registers: [this.#registry],
+      collect() {
+        this.set(connected() ? 1 : 0);
+      },
+    });
+  }
+
   limited(by: LimitedBy): void {
     this.#limited.inc({ by });
   }

@@ -2,6 +2,8 @@ import { SECOND } from '../kernel/clock.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { asRackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
+import { noPeers } from '../kernel/peers.ts';
+import type { Peers } from '../kernel/peers.ts';
 import type { Service } from '../kernel/service.ts';
 import type { Store } from '../store/store.ts';
 import type { EventType } from './catalogue.ts';
@@ -24,10 +26,20 @@ export interface ConsumerOptions {
   period?: Millis;
 }
 
+export interface ConsumerDeps {
+  store: Store;
+  events: EventLog;
+  clock: Clock;
+  log: Log;
+  /** Of several processes one delivers, as long as they can agree on which. */
+  peers?: Peers;
+}
+
 /** Reads the event log from a cursor of its own that outlives the process: each event is delivered at least once. */
 export class Consumer implements Service {
   readonly name: string;
-  readonly #deps: { store: Store; events: EventLog; clock: Clock; log: Log };
+  readonly #deps: ConsumerDeps;
+  readonly #peers: Peers;
   readonly #options: Required<Omit<ConsumerOptions, 'types'>>;
   readonly #wanted: (event: EventRecord) => boolean;
   /** Up to where it has read; undefined before the first look, and after a failure. */
@@ -35,10 +47,11 @@ export class Consumer implements Service {
   /** The cursor in the database. */
   #noted: Cursor = 0;
 
-  constructor(deps: { store: Store; events: EventLog; clock: Clock; log: Log }, options: ConsumerOptions) {
+  constructor(deps: ConsumerDeps, options: ConsumerOptions) {
     const { name, types } = options;
     this.name = name;
     this.#deps = deps;
+    this.#peers = deps.peers ?? noPeers;
     this.#wanted = ({ type }) => types === undefined || types.includes(type);
     this.#options = { from: 0, batch: 100, period: 5 * SECOND, ...options };
   }
@@ -50,7 +63,9 @@ export class Consumer implements Service {
     while (!signal.aborted) {
       bell.clear();
       try {
-        await this.#deliverAll(signal);
+        // Who has delivered last goes on; the others look again when it should have.
+        if (await this.#peers.isOurs(`consumer:${this.name}`, 2 * this.#options.period)) await this.#deliverAll(signal);
+        else this.#at = undefined;
       } catch (error) {
         this.#at = undefined;
         if (error === signal.reason) break;
@@ -95,7 +110,10 @@ export class Consumer implements Service {
       await tx
         .insertInto('cursors')
         .values({ consumer: this.name, position })
-        .onConflict((conflict) => conflict.column('consumer').doUpdateSet({ position }))
+        .onConflict((conflict) =>
+          // Another process may have come further.
+          conflict.column('consumer').doUpdateSet({ position }).where('cursors.position', '<', position),
+        )
         .execute();
     });
     this.#noted = position;

@@ -6,22 +6,26 @@ import { SECOND } from '../kernel/clock.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { asRackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
+import { noPeers } from '../kernel/peers.ts';
+import type { Peers } from '../kernel/peers.ts';
 import type { Service } from '../kernel/service.ts';
 import type { Store } from '../store/store.ts';
 import { Doorbell } from './doorbell.ts';
 
 /**
- * Gives events their positions, where their log does not (`event-log.ts`), and tells of new ones. An id from a sequence would be given before the commit: PostgreSQL then shows 8 before
- * 7, and a reader whose cursor stands at 8 never sees 7. So positions are given afterwards, under the lock of one row.
+ * Gives events their positions, where their log does not (`event-log.ts`), and tells of new ones. An id from a sequence
+ * would be given before the commit: PostgreSQL then shows 8 before 7, and a reader whose cursor stands at 8 never sees 7.
+ * So positions are given afterwards, under the lock of one row.
  *
  * It works at once when rung, and every `period` for the events of a process that ended before it came to that; what
- * another process positioned is told to the listeners then, too.
+ * another process positioned is told to the listeners then, too, or as soon as that one tells.
  */
 export class Sequencer implements Service {
   readonly name = 'event-sequencer';
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #peers: Peers;
   readonly #period: Millis;
   readonly #bell = new Doorbell();
   readonly #listeners = new Set<() => void>();
@@ -29,14 +33,19 @@ export class Sequencer implements Service {
   /** Whether an event may have none: not on SQLite, once those of an older program have theirs. */
   #mayWait = true;
 
-  constructor(deps: { store: Store; clock: Clock; log: Log }, { period = SECOND }: { period?: Millis } = {}) {
+  constructor(
+    deps: { store: Store; clock: Clock; log: Log; peers?: Peers },
+    { period = SECOND }: { period?: Millis } = {},
+  ) {
     this.#store = deps.store;
     this.#clock = deps.clock;
     this.#log = deps.log;
+    this.#peers = deps.peers ?? noPeers;
     this.#period = period;
   }
 
   async run(signal: AbortSignal): Promise<void> {
+    const silence = this.#peers.hear(TOPIC, () => this.#bell.ring());
     while (!signal.aborted) {
       this.#bell.clear();
       try {
@@ -49,6 +58,7 @@ export class Sequencer implements Service {
       // All who follow the log look at every nudge. A loop that is idle comes round in no time; a busy one has more to tell by then.
       for (let turn = 0; turn < TURNS_A_NUDGE; turn++) await nextTurn();
     }
+    silence();
   }
 
   /** There is something to position. */
@@ -63,7 +73,9 @@ export class Sequencer implements Service {
 
   /** Positions every committed event, then nudges the listeners if the log has grown since they were last told. */
   async sequence(): Promise<void> {
-    while (this.#mayWait && (await this.#anyWaits())) await this.#positionSome();
+    let positioned = false;
+    while (this.#mayWait && (await this.#anyWaits())) positioned = (await this.#positionSome()) > 0 || positioned;
+    if (positioned) this.#peers.tell(TOPIC, 'positioned');
     this.#mayWait = this.#store.dialect === 'postgres';
     const { last } = await this.#store.read.selectFrom('event_positions').select('last').executeTakeFirstOrThrow();
     if (last === this.#told) return;
@@ -76,7 +88,7 @@ export class Sequencer implements Service {
     return (await waiting.executeTakeFirst()) !== undefined;
   }
 
-  #positionSome(): Promise<void> {
+  #positionSome(): Promise<number> {
     return this.#store.transaction(async (tx) => {
       // Reading in the writing takes the row's lock first: all that committed before is seen by the next statement.
       const { last } = await tx
@@ -103,9 +115,12 @@ export class Sequencer implements Service {
         .updateTable('event_positions')
         .set({ last: last + count })
         .execute();
+      return count;
     });
   }
 }
+
+const TOPIC = 'events';
 
 const TURNS_A_NUDGE = 4;
 

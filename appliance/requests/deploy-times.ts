@@ -1,11 +1,10 @@
 import { Consumer } from '../events/consumer.ts';
-import type { EventLog } from '../events/event-log.ts';
+import type { ConsumerDeps } from '../events/consumer.ts';
 import type { EventMap } from '../events/catalogue.ts';
-import type { Clock, Millis } from '../kernel/clock.ts';
+import type { Millis } from '../kernel/clock.ts';
 import { HOUR, SECOND } from '../kernel/clock.ts';
-import type { Log } from '../kernel/log.ts';
 import type { DeployStageRow } from '../store/schema.ts';
-import type { Reader, Store } from '../store/store.ts';
+import type { Reader } from '../store/store.ts';
 import type { ServerTimeline } from './server-timeline.ts';
 import { deployStages, serverTimeline } from './server-timeline.ts';
 import { viewServer } from './server-view.ts';
@@ -23,7 +22,7 @@ export const TIMES_KEPT: Millis = 30 * 24 * HOUR;
  * Writes down how long each stage of a completed deploy took, once and for good: a deploy that is told of again changes
  * nothing. Those that ended more than 30 days ago are forgotten.
  */
-export function deployTimeRecorder(deps: { store: Store; events: EventLog; clock: Clock; log: Log }): Consumer {
+export function deployTimeRecorder(deps: ConsumerDeps): Consumer {
   const { store, clock } = deps;
   return new Consumer(deps, {
     name: 'deploy-times',

@@ -152,10 +152,18 @@ export async function anyDue(read: Reader, { now, plans, except }: ClaimOptions)
   return row !== undefined;
 }
 
-/** Leases due sagas, the longest due first. Two owners that choose the same row: the second one's condition fails. */
-export async function claimDue(tx: Tx, { owner, now, until, limit, plans, except }: ClaimOptions): Promise<SagaRow[]> {
+/**
+ * Leases due sagas, the longest due first. Two owners that choose the same row: the second one's condition fails. Where rows
+ * can be locked one by one (PostgreSQL), owners that choose at the same time choose different ones.
+ */
+export async function claimDue(
+  tx: Tx,
+  { owner, now, until, limit, plans, except }: ClaimOptions,
+  { skipLocked = false }: { skipLocked?: boolean } = {},
+): Promise<SagaRow[]> {
   const due = isDue({ now, plans, except });
-  const chosen = tx.selectFrom('sagas').select('id').where(due).orderBy('wake_at').limit(limit);
+  const first = tx.selectFrom('sagas').select('id').where(due).orderBy('wake_at').limit(limit);
+  const chosen = skipLocked ? first.forUpdate().skipLocked() : first;
   return tx
     .updateTable('sagas')
     .set((row) => ({ owner, epoch: row('epoch', '+', 1), lease_expires_at: until }))

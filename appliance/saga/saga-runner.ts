@@ -91,9 +91,9 @@ export class SagaRunner implements Service {
     this.#looking = false;
   }
 
-  #attend(sagaId: string): void {
+  #attend(sagaId: string | undefined): void {
     this.#bell.ring();
-    const driven = this.#drives.get(sagaId);
+    const driven = sagaId === undefined ? undefined : this.#drives.get(sagaId);
     // Should this look fail: the saga's next write, or the renewal of its lease, tells the same.
     driven?.drive.look().catch(() => undefined);
   }
@@ -151,7 +151,8 @@ export class SagaRunner implements Service {
     if (claim.limit <= 0 || this.#plans.length === 0) return;
     // Looking first spares a transaction that would find nothing.
     if (!(await sagaLog.anyDue(store.read, claim))) return;
-    for (const row of await store.transaction((tx) => sagaLog.claimDue(tx, claim))) {
+    const skipLocked = store.dialect === 'postgres';
+    for (const row of await store.transaction((tx) => sagaLog.claimDue(tx, claim, { skipLocked }))) {
       const plan = this.#options.sagas.find(
         ({ definition }) => definition.name === row.name && definition.version === row.version,
       );

@@ -1,5 +1,7 @@
 import type { Clock } from '../kernel/clock.ts';
 import type { Ids } from '../kernel/ids.ts';
+import { noPeers } from '../kernel/peers.ts';
+import type { Peers } from '../kernel/peers.ts';
 import type { Tx } from '../store/store.ts';
 import * as log from './saga-log.ts';
 import type { SagaDefinition } from './saga.ts';
@@ -14,16 +16,20 @@ export interface StartOptions<Params> {
 }
 
 /**
- * What others ask of sagas, each in the caller's own transaction; the runner hears of it after the commit.
+ * What others ask of sagas, each in the caller's own transaction; the runner hears of it after the commit, and so do
+ * those of other processes.
  */
 export class Sagas {
   readonly #clock: Clock;
   readonly #ids: Ids;
-  readonly #listeners = new Set<(sagaId: string) => void>();
+  readonly #peers: Peers;
+  readonly #listeners = new Set<(sagaId: string | undefined) => void>();
 
-  constructor(deps: { clock: Clock; ids: Ids }) {
+  constructor(deps: { clock: Clock; ids: Ids; peers?: Peers }) {
     this.#clock = deps.clock;
     this.#ids = deps.ids;
+    this.#peers = deps.peers ?? noPeers;
+    this.#peers.hear(TOPIC, (sagaId) => this.#ring(sagaId));
   }
 
   /** The new saga's id. Its first step starts as soon as a runner hears of it, unless it is to sleep. */
@@ -69,8 +75,11 @@ export class Sagas {
     return this.#unstick(tx, sagaId, 'skipped');
   }
 
-  /** Calls `listener` with the id of a saga that wants attention, until the returned function is called. */
-  nudge(listener: (sagaId: string) => void): () => void {
+  /**
+   * Calls `listener` with the id of a saga that wants attention, until the returned function is called; without one when
+   * any of them may.
+   */
+  nudge(listener: (sagaId: string | undefined) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
@@ -83,10 +92,17 @@ export class Sagas {
 
   #tell(tx: Tx, sagaId: string): void {
     tx.afterCommit(() => {
-      for (const listener of this.#listeners) listener(sagaId);
+      this.#ring(sagaId);
+      this.#peers.tell(TOPIC, sagaId);
     });
+  }
+
+  #ring(sagaId: string | undefined): void {
+    for (const listener of this.#listeners) listener(sagaId);
   }
 }
 
 // Not by itself: null would be a saga that has ended.
 const NEVER = Number.MAX_SAFE_INTEGER;
+
+const TOPIC = 'sagas';

@@ -43,9 +43,9 @@ export function isLabImport(from: string, to: string): boolean {
 }
 
 /**
- * What tests beside the code may take from the lab: peers to talk to (BMCs, PostgreSQL, TFTP clients), a path that loses
+ * What tests beside the code may take from the lab: peers to talk to (BMCs, PostgreSQL, Redis, TFTP clients), a path that loses
  * packets, and the means to start programs and to wait for them. They import nothing of ours but `kernel/`.
  */
 export function isLabPeer(file: string): boolean {
-  return /^lab\/((bmc|loss|process)\/[^/]+|tftp\/fetch|sim\/bmc-server[^/]*|test\/postgres)\.ts$/.test(file);
+  return /^lab\/((bmc|loss|process)\/[^/]+|tftp\/fetch|sim\/bmc-server[^/]*|test\/(postgres|redis))\.ts$/.test(file);
 }
