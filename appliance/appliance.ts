@@ -147,7 +147,7 @@ export async function runAppliance(
     const api = new ApiServer(
       {
         ...{ store, events, sagas, provision, providers, dispatcher, fleet, care, images, clock, ids, log, metrics },
-        ...{ apiKeyHmac, seal },
+        ...{ apiKeyHmac, seal, guards },
       },
       { ...config.api, targets: config.targets },
     );

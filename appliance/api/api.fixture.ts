@@ -39,6 +39,7 @@ export interface ApiBench {
   readonly app: FastifyInstance;
   readonly events: EventLog;
   readonly operator: Caller;
+  readonly guards: Guards;
   /** What has been sent to BMCs, `<machine's BMC address> <power>`. */
   readonly commands: readonly string[];
   /** Gives positions to what was appended, and tells who listens. */
@@ -142,6 +143,7 @@ export async function apiBench(
     providers: new Providers(nothing),
     dispatcher: new Dispatcher({ store, events, sagas, clock, log }, { perTenant: 5, inAll: 1_000 }),
     fleet,
+    guards,
     care,
     images,
     clock,
@@ -170,6 +172,7 @@ export async function apiBench(
     app,
     events,
     operator,
+    guards,
     commands,
     sequence: () => sequencer.sequence(),
     logged: () => lines.join(''),

@@ -9,11 +9,13 @@ import type { AddressInfo } from 'node:net';
 import type { ImageStore } from '../../images/image-store.ts';
 import { clientErrorHandler } from '../../pxe/http/errors.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import type { Guards } from '../kernel/guard.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Service } from '../kernel/service.ts';
 import type { AdmitDeps } from '../requests/admit.ts';
 import { authorize, callerOf, everyRouteSaysWhoMay } from './auth.ts';
 import { bootRoutes } from './boots.ts';
+import { guardRoutes } from './guards.ts';
 import { rememberAnswers } from './idempotency.ts';
 import { imageRoutes } from './images.ts';
 import type { InventoryRouteDeps } from './inventory.ts';
@@ -45,6 +47,7 @@ export interface ApiDeps extends AdmitDeps, MachineRouteDeps, InventoryRouteDeps
   readonly images: ImageStore;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly guards: Guards;
 }
 
 /** What operators may set. */
@@ -139,6 +142,7 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
   app.decorateRequest('caller');
   everyRouteSaysWhoMay(app);
   metrics.watch(app);
+  metrics.watchGuards(deps.guards);
   limitClients(app, limits, trustedProxies, clock);
 
   await app.register(websocket, { options: { maxPayload: 1024 } });
@@ -185,6 +189,7 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   inventoryRoutes(api, deps);
   leaseRoutes(api, { read: deps.store.read, clock: deps.clock });
   stuckRoutes(api, deps);
+  guardRoutes(api, deps.guards);
   tenantRoutes(api, deps);
   userRoutes(api, deps);
   projectRoutes(api, deps);

@@ -4,10 +4,12 @@ import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom
 import type { Timeline } from '../../pxe/timeline.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { MINUTE, SECOND } from '../kernel/clock.ts';
+import type { Guards } from '../kernel/guard.ts';
 import type { DeployKind, DeployStatistics, DeployTimes } from '../requests/deploy-statistics.ts';
 import { deployStatistics } from '../requests/deploy-statistics.ts';
 import { TIMES_KEPT } from '../requests/deploy-times.ts';
 import type { Reader } from '../store/store.ts';
+import { guardMetrics } from './guard-metrics.ts';
 import type { LimitedBy } from './rate-limit.ts';
 
 /** The stages of an order before its saga begins; admission is names, quota and rows. The body takes the caller's time. */
@@ -101,6 +103,10 @@ export class Metrics {
         this.set(connected() ? 1 : 0);
       },
     });
+  }
+
+  watchGuards(guards: Guards): void {
+    guardMetrics([this.#registry], guards);
   }
 
   limited(by: LimitedBy): void {

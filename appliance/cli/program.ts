@@ -5,6 +5,7 @@ import type { CliContext } from './context.ts';
 import { databaseCommands } from './database.ts';
 import { demoCommand } from './demo.ts';
 import { flavorCommands } from './flavors.ts';
+import { guardsCommand } from './guards.ts';
 import { imageCommands, ramdiskCommands } from './images.ts';
 import { leaseCommands } from './leases.ts';
 import { machineCommands } from './machines.ts';
@@ -36,6 +37,7 @@ export function createProgram(context: CliContext): Command {
   leaseCommands(program, context);
   performanceCommand(program, context);
   stuckCommands(program, context);
+  guardsCommand(program, context);
   tenantCommands(program, context);
   keyCommands(program, context);
   imageCommands(program, context);

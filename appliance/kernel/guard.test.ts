@@ -23,7 +23,7 @@ test('calls beyond the limit wait for their turn; one more than may wait is refu
   const results = calls.map(({ work }) => guard.run(work, { signal: forever }));
   await t.rejects(guard.run(succeeds, { signal: forever }), {
     code: 'provider.busy',
-    details: { cluster: 'bmc:north/r1', retryAt: clock.now() + SECOND },
+    details: { cluster: 'bmc:north/r1', retryAt: clock.now() + SECOND, retryAfter: 1 },
   });
   t.same(
     calls.map(({ begun }) => begun()),

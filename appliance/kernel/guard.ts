@@ -190,7 +190,7 @@ export class Guard {
         ? `${String(inFlight)} calls are under way and ${String(waiting)} wait`
         : `it has not answered since ${new Date(this.#since).toISOString()}`;
     return new RackstartError(code, `${this.#cluster} is not called now: ${why}.`, {
-      details: { cluster: this.#cluster, retryAt },
+      details: { cluster: this.#cluster, retryAt, retryAfter: Math.ceil((retryAt - this.#clock.now()) / SECOND) },
     });
   }
 
