@@ -5,6 +5,7 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Engine, OpenMode } from './engine.ts';
 import { migrate, requireCurrentSchema } from './migrate.ts';
+import { Outage } from './outage.ts';
 import { openPostgres } from './postgres.ts';
 import { openSqlite } from './sqlite.ts';
 import type { Store, Tx } from './store.ts';
@@ -28,7 +29,10 @@ export interface OpenOptions {
  */
 export async function openStore({ url, clock, log, mode = 'write' }: OpenOptions): Promise<Store> {
   const address = parseStoreUrl(url);
-  const engine = address.dialect === 'sqlite' ? openSqlite(address.path, mode) : await openPostgres(address, mode, log);
+  const engine =
+    address.dialect === 'sqlite'
+      ? openSqlite(address.path, mode, log, clock)
+      : await openPostgres(address, mode, log, clock);
   try {
     if (engine.writer === undefined) await requireCurrentSchema(engine.reader);
     else await migrate(engine.writer, { lockSchema: engine.lockSchema, clock, log });
@@ -36,10 +40,10 @@ export async function openStore({ url, clock, log, mode = 'write' }: OpenOptions
     await engine.close();
     throw error;
   }
-  return createStore(engine, log);
+  return createStore(engine, log, new Outage('written', clock, log));
 }
 
-function createStore(engine: Engine, log: Log): Store {
+function createStore(engine: Engine, log: Log, outage: Outage): Store {
   const running = new Set<Promise<unknown>>();
   const inside = new AsyncLocalStorage<{ open: boolean }>();
   let closed: Promise<void> | undefined;
@@ -68,7 +72,12 @@ function createStore(engine: Engine, log: Log): Store {
       const run = runTransaction(engine.writer, (tx) => guarded(work, tx), log);
       running.add(run);
       try {
-        return await run;
+        const result = await run;
+        outage.worked();
+        return result;
+      } catch (error) {
+        outage.failed(error);
+        throw error;
       } finally {
         running.delete(run);
       }

@@ -2,9 +2,12 @@ import { Kysely, PostgresDialect, sql } from 'kysely';
 import type { PostgresPool, PostgresPoolClient } from 'kysely';
 import pg from 'pg';
 
+import type { Clock, Millis } from '../kernel/clock.ts';
+import { systemClock } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Engine, OpenMode } from './engine.ts';
+import { Outage } from './outage.ts';
 import type { Database } from './schema.ts';
 
 export interface PostgresAddress {
@@ -26,15 +29,21 @@ const READERS = 4;
 const SCHEMA_LOCK = 7_237_737_801;
 
 /** Two pools, so that a read never queues for a connection behind writers that wait for each other. */
-export async function openPostgres(address: PostgresAddress, mode: OpenMode, log: Log): Promise<Engine> {
-  const reads = createPool(address, { max: READERS, options: '-c default_transaction_read_only=on' }, log);
-  const writes = mode === 'write' ? createPool(address, { max: WRITERS }, log) : undefined;
+export async function openPostgres(
+  address: PostgresAddress,
+  mode: OpenMode,
+  log: Log,
+  clock: Clock = systemClock,
+): Promise<Engine> {
+  const options = '-c default_transaction_read_only=on';
+  const reads = new Connections(createPool(address, { max: READERS, options }, log), clock);
+  const writes = mode === 'write' ? new Connections(createPool(address, { max: WRITERS }, log), clock) : undefined;
   const close = async () => {
     await reads.end();
     await writes?.end();
   };
   try {
-    (await connect(reads)).release();
+    (await reads.connect()).release();
   } catch (error) {
     await close();
     throw error;
@@ -42,7 +51,7 @@ export async function openPostgres(address: PostgresAddress, mode: OpenMode, log
   return {
     dialect: 'postgres',
     writer: writes && createKysely(writes),
-    reader: createKysely(reads),
+    reader: createKysely(reads, new Outage('read', clock, log)),
     async lockSchema(tx) {
       await sql`select pg_advisory_xact_lock(${sql.lit(SCHEMA_LOCK)})`.execute(tx);
       await sql`set local statement_timeout = 0`.execute(tx); // a migration may take as long as it needs
@@ -77,24 +86,80 @@ function getTypeParser(...[oid, format]: Parameters<typeof pg.types.getTypeParse
   return pg.types.getTypeParser(oid, format) as (value: string) => unknown;
 }
 
-function createKysely(pool: pg.Pool): Kysely<Database> {
+/** `outage` hears what became of each query; a transaction's is told where it ends. */
+function createKysely(connections: Connections, outage?: Outage): Kysely<Database> {
   const translating: PostgresPool = {
-    options: pool.options,
-    connect: async () => translatingClient(await connect(pool)),
-    end: () => pool.end(),
+    options: connections.options,
+    connect: async () => translatingClient(await told(connections.connect(), outage), outage),
+    end: () => connections.end(),
   };
   return new Kysely({ dialect: new PostgresDialect({ pool: translating }) });
 }
 
-async function connect(pool: pg.Pool): Promise<pg.PoolClient> {
-  try {
-    return await pool.connect();
-  } catch (error) {
-    // 28xxx: the server does not take this user; 3D000: it has no such database.
-    if (error instanceof pg.DatabaseError && /^(28|3D)/.test(error.code ?? '')) {
-      throw new RackstartError('config.invalid', `PostgreSQL: ${error.message}.`, { cause: error });
+/** A pool that makes do with fewer connections when the server has no more for it. */
+class Connections {
+  readonly #pool: pg.Pool;
+  readonly #most: number;
+  readonly #clock: Clock;
+  /** Until when it asks the server for no more than it has. */
+  #contentUntil: Millis = -Infinity;
+
+  constructor(pool: pg.Pool, clock: Clock) {
+    this.#pool = pool;
+    this.#most = pool.options.max;
+    this.#clock = clock;
+  }
+
+  get options(): pg.PoolOptions {
+    return this.#pool.options;
+  }
+
+  /** Errors: `store.unavailable`; `config.invalid` for who or what the server doesn't know. */
+  async connect(): Promise<pg.PoolClient> {
+    if (this.#clock.now() >= this.#contentUntil) this.#pool.options.max = this.#most;
+    try {
+      return await this.#pool.connect();
+    } catch (error) {
+      const has = this.#pool.totalCount;
+      if (!isFull(error) || has === 0) throw connectionError(error);
+      // One of those that are there comes free soon: it is queued for, as at the pool's own limit.
+      this.#pool.options.max = has;
+      this.#contentUntil = this.#clock.now() + CONTENT_MS;
+      return this.#pool.connect().catch((second: unknown) => {
+        throw connectionError(second);
+      });
     }
-    throw unavailable(error);
+  }
+
+  end(): Promise<void> {
+    return this.#pool.end();
+  }
+}
+
+// Each try is a line in the server's log.
+const CONTENT_MS = 5_000;
+
+// too_many_connections
+function isFull(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === '53300';
+}
+
+function connectionError(error: unknown): RackstartError {
+  // 28xxx: the server does not take this user; 3D000: it has no such database.
+  if (error instanceof pg.DatabaseError && /^(28|3D)/.test(error.code ?? '')) {
+    return new RackstartError('config.invalid', `PostgreSQL: ${error.message}.`, { cause: error });
+  }
+  return unavailable(error);
+}
+
+async function told<T>(work: Promise<T>, outage: Outage | undefined): Promise<T> {
+  try {
+    const result = await work;
+    outage?.worked();
+    return result;
+  } catch (error) {
+    outage?.failed(error);
+    throw error;
   }
 }
 
@@ -102,7 +167,7 @@ async function connect(pool: pg.Pool): Promise<pg.PoolClient> {
  * Errors as the store promises them, and a rule of its own: when the connection breaks, nothing more is sent on it (the
  * server rolls back), and it leaves the pool.
  */
-function translatingClient(client: pg.PoolClient): PostgresPoolClient {
+function translatingClient(client: pg.PoolClient, outage: Outage | undefined): PostgresPoolClient {
   let broken: Error | undefined;
   let failure: Error | undefined;
 
@@ -124,7 +189,8 @@ function translatingClient(client: pg.PoolClient): PostgresPoolClient {
     return answer;
   }
 
-  return { query: query as PostgresPoolClient['query'], release: () => client.release(broken !== undefined) };
+  const watched = (text: string, parameters: readonly unknown[]) => told(query(text, parameters), outage);
+  return { query: watched as PostgresPoolClient['query'], release: () => client.release(broken !== undefined) };
 }
 
 type Answer = Pick<pg.QueryResult, 'command' | 'rowCount' | 'rows'>;

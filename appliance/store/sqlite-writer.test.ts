@@ -4,6 +4,7 @@ import type { DatabaseConnection } from 'kysely';
 import { test } from 'tap';
 import type { Test } from 'tap';
 
+import { systemClock } from '../kernel/clock.ts';
 import { SqliteWriter } from './sqlite-writer.ts';
 
 test('those that wait are committed together, and none hears of it before', async (t) => {
@@ -74,6 +75,27 @@ test('when SQLite rolls everything back by itself, those that had their turn hea
   t.same(names(), ['c']);
 });
 
+test('a rollback that fails takes its group along, and the next ones are committed all the same', async (t) => {
+  const { names, insert, transact, breaks } = open(t);
+  breaks.add('rollback to turn').add('rollback');
+  const settled = await Promise.allSettled([
+    transact(insert('a')),
+    transact(() => Promise.reject(new Error('disk full'))),
+    // In a group of its own, which can't begin before the other has ended.
+    transact(insert('c')),
+  ]);
+  t.match(settled, [{ status: 'rejected' }, { reason: { message: 'disk full' } }, { status: 'rejected' }]);
+  breaks.clear();
+  await transact(insert('d'));
+  t.same(names(), ['d']);
+
+  breaks.add('commit').add('rollback');
+  await t.rejects(transact(insert('e')), { message: 'commit broke' });
+  breaks.clear();
+  await transact(insert('f'));
+  t.same(names(), ['d', 'f']);
+});
+
 test('a crowd does not keep the first waiting for the last', async (t) => {
   const { statements, names, insert, transact } = open(t);
   await Promise.all(Array.from({ length: 70 }, (_, index) => transact(insert(`n${index}`))));
@@ -108,12 +130,12 @@ function open(t: Test) {
     statements.push(sql.startsWith('insert') ? `insert ${String(parameters[0])}` : sql);
     return { rows: [] };
   };
-  const writer = new SqliteWriter(run, () => database.inTransaction);
+  const writer = new SqliteWriter(run, () => database.inTransaction, systemClock);
 
   async function transact(work: (connection: DatabaseConnection) => Promise<unknown>): Promise<void> {
     const turn = await writer.acquireConnection();
     try {
-      await writer.beginTransaction();
+      await writer.beginTransaction(turn);
       try {
         await work(turn);
         await writer.commitTransaction(turn);

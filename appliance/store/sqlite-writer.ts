@@ -1,6 +1,8 @@
 import type { CompiledQuery, DatabaseConnection, Driver, QueryResult } from 'kysely';
 
-import { RackstartError } from '../kernel/errors.ts';
+import type { Clock, Millis } from '../kernel/clock.ts';
+import { SECOND } from '../kernel/clock.ts';
+import { hasCode, RackstartError } from '../kernel/errors.ts';
 
 /** Runs one statement at once; throws what the store promises to throw. */
 export type RunStatement = (sql: string, parameters?: readonly unknown[]) => QueryResult<unknown>;
@@ -14,13 +16,15 @@ export type RunStatement = (sql: string, parameters?: readonly unknown[]) => Que
 export class SqliteWriter implements Driver {
   readonly #run: RunStatement;
   readonly #inTransaction: () => boolean;
+  readonly #clock: Clock;
   readonly #queue: (() => void)[] = [];
   #taken = false;
   #group: Group | undefined;
 
-  constructor(run: RunStatement, inTransaction: () => boolean) {
+  constructor(run: RunStatement, inTransaction: () => boolean, clock: Clock) {
     this.#run = run;
     this.#inTransaction = inTransaction;
+    this.#clock = clock;
   }
 
   async init() {
@@ -32,15 +36,16 @@ export class SqliteWriter implements Driver {
   }
 
   async acquireConnection(): Promise<Turn> {
+    const patience = this.#clock.now() + BUSY_PATIENCE;
     if (this.#taken) await new Promise<void>((resolve) => this.#queue.push(resolve));
     this.#taken = true;
-    return new Turn(this.#run);
+    return new Turn(this.#run, patience);
   }
 
   // Kysely's own driver says BEGIN, which takes the write lock at the first write and may lose it to somebody else.
-  async beginTransaction(): Promise<void> {
+  async beginTransaction(turn: Turn): Promise<void> {
     if (this.#group === undefined) {
-      this.#run('begin immediate');
+      await this.#begin(turn.patience);
       const group: Group = { size: 0, isDue: false, ...Promise.withResolvers<undefined>() };
       // Nobody may be left to hear of it.
       group.promise.catch(() => undefined);
@@ -62,11 +67,8 @@ export class SqliteWriter implements Driver {
   async rollbackTransaction(turn: Turn): Promise<void> {
     // Ended: the commit of its group failed, and took it along.
     if (turn.ended) return;
-    if (this.#inTransaction()) {
-      this.#run(`rollback to ${TURN}`);
-      this.#run(`release ${TURN}`);
-    } else {
-      // SQLite has rolled back by itself, as after some errors (disk full, I/O): the whole group is gone.
+    if (!this.#undo()) {
+      // The whole group is gone.
       this.#group?.reject(turn.failure ?? new RackstartError('store.unavailable', 'SQLite rolled a transaction back.'));
       this.#group = undefined;
     }
@@ -76,6 +78,45 @@ export class SqliteWriter implements Driver {
   async releaseConnection(turn: Turn): Promise<void> {
     // Its transaction did not begin, or it asked for none.
     if (!turn.ended) this.#end(turn);
+  }
+
+  /**
+   * Takes the write lock. Nobody but us should write this file; who does (sqlite3 on a shell) is waited for while everything
+   * else goes on, and not again by each of those who queued up behind: their patience began when they came.
+   */
+  async #begin(patience: Millis): Promise<void> {
+    // A rollback that failed has left it open.
+    if (this.#inTransaction()) this.#run('rollback');
+    for (;;) {
+      try {
+        this.#run('begin immediate');
+        return;
+      } catch (error) {
+        if (!isBusy(error) || this.#clock.now() >= patience) throw error;
+      }
+      await this.#clock.sleepUntil(this.#clock.now() + BUSY_LOOK, NEVER);
+    }
+  }
+
+  /** Undoes one turn. False when all that is together was undone: by SQLite itself, as after some errors (disk full, I/O). */
+  #undo(): boolean {
+    if (!this.#inTransaction()) return false;
+    try {
+      this.#run(`rollback to ${TURN}`);
+      this.#run(`release ${TURN}`);
+      return true;
+    } catch {
+      this.#undoAll();
+      return false;
+    }
+  }
+
+  #undoAll(): void {
+    try {
+      if (this.#inTransaction()) this.#run('rollback');
+    } catch {
+      // It is tried again before the next begins.
+    }
   }
 
   /** The loop has come round: what is under way in the group is waited for, and nothing else. */
@@ -100,7 +141,7 @@ export class SqliteWriter implements Driver {
       this.#run('commit');
       group.resolve(undefined);
     } catch (error) {
-      if (this.#inTransaction()) this.#run('rollback');
+      this.#undoAll();
       group.reject(error);
     }
   }
@@ -116,14 +157,26 @@ interface Group extends PromiseWithResolvers<undefined> {
 const MOST_TOGETHER = 32;
 const TURN = 'turn';
 
+// Together what SQLite would have waited by itself, with the event loop standing still.
+const BUSY_PATIENCE: Millis = 2 * SECOND;
+const BUSY_LOOK: Millis = 20;
+const NEVER = new AbortController().signal;
+
+function isBusy(error: unknown): boolean {
+  return hasCode(error, 'store.unavailable') && error.details['sqlite'] === 'SQLITE_BUSY';
+}
+
 /** As on PostgreSQL, a statement that fails ends its transaction: what follows fails alike, and nothing is committed. */
 class Turn implements DatabaseConnection {
   readonly #run: RunStatement;
+  /** Until when it waits for somebody else who writes. */
+  readonly patience: Millis;
   failure: Error | undefined;
   ended = false;
 
-  constructor(run: RunStatement) {
+  constructor(run: RunStatement, patience: Millis) {
     this.#run = run;
+    this.patience = patience;
   }
 
   requireGood(): void {

@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { statSync, symlinkSync, writeFileSync } from 'node:fs';
+import SqliteFile from 'better-sqlite3';
 import { sql } from 'kysely';
 import { test } from 'tap';
 
+import { SECOND } from '../kernel/clock.ts';
 import { silentLog } from '../kernel/log.ts';
 import { ManualClock } from '../kernel/manual-clock.ts';
 import { openStore } from './open.ts';
@@ -66,6 +68,31 @@ sqliteStore('a full disk changes nothing, and writing works again once there is 
   await fill(1_000_000);
   t.same(await store.read.selectFrom('regions').select('id').execute(), [{ id: 'r1' }]);
 });
+
+sqliteStore(
+  'who writes the file beside us is waited for, while everything else goes on',
+  async (t, store, { clock, url }) => {
+    const other = new SqliteFile(url.slice('sqlite:'.length));
+    t.teardown(() => other.close());
+    const write = (id: string) =>
+      store.transaction((tx) => tx.insertInto('regions').values({ id, name: id }).executeTakeFirst());
+    other.exec('begin immediate');
+    const late = Array.from({ length: 100 }, (_, index) => write(`late-${String(index)}`));
+    const answers = Promise.allSettled(late);
+    await clock.advance(SECOND);
+    t.same(await store.read.selectFrom('regions').select('id').execute(), [], 'reads are answered');
+    await clock.advance(SECOND);
+    // Each has waited its 2 s when the first has: they do not wait one after the other.
+    t.ok((await answers).every(({ status }) => status === 'rejected'));
+    await t.rejects(Promise.all(late), { code: 'store.unavailable', details: { sqlite: 'SQLITE_BUSY' } });
+    const patient = write('patient');
+    await clock.advance(SECOND);
+    other.exec('commit');
+    await clock.advance(SECOND);
+    await patient;
+    t.same(await store.read.selectFrom('regions').select('id').execute(), [{ id: 'patient' }]);
+  },
+);
 
 sqliteStore('commits are on the disk, and the file is nobody else’s to read', async (t, store, { url }) => {
   const settings = await store.transaction(async (tx) => [

@@ -4,19 +4,24 @@ import SqliteFile from 'better-sqlite3';
 import { Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely';
 import type { CompiledQuery, DatabaseConnection, Driver, QueryResult } from 'kysely';
 
+import type { Clock } from '../kernel/clock.ts';
+import { systemClock } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import type { Log } from '../kernel/log.ts';
+import { silentLog } from '../kernel/log.ts';
 import type { Engine, OpenMode } from './engine.ts';
+import { Outage } from './outage.ts';
 import { createPrivateFile } from './private-file.ts';
 import type { Database } from './schema.ts';
 import { lockSqlite } from './sqlite-lock.ts';
 import { SqliteWriter } from './sqlite-writer.ts';
 import type { RunStatement } from './sqlite-writer.ts';
 
-// Only tools that read may hold the file beside us, and they never block a writer for long. A wait blocks the event loop.
+// While the file is opened and recovered; SQLite's own wait blocks the event loop.
 const BUSY_TIMEOUT_MS = 2_000;
 
 /** One connection that writes (and owns the file), one that reads and, thanks to WAL, never waits for the first. */
-export function openSqlite(path: string, mode: OpenMode): Engine {
+export function openSqlite(path: string, mode: OpenMode, log: Log = silentLog, clock: Clock = systemClock): Engine {
   if (mode === 'read' && !existsSync(path))
     throw new RackstartError('config.invalid', `There is no database at ${path}.`);
   if (!existsSync(dirname(path))) throw new RackstartError('config.invalid', `There is no directory for ${path}.`);
@@ -35,7 +40,8 @@ export function openSqlite(path: string, mode: OpenMode): Engine {
       writer.pragma('journal_mode = wal');
       writer.pragma('synchronous = full');
       writer.pragma('foreign_keys = on');
-      writing = new SqliteWriter(statementsOn(writer), () => writer.inTransaction);
+      writer.pragma('busy_timeout = 0'); // from here on the writer waits, and everything else goes on
+      writing = new SqliteWriter(statementsOn(writer), () => writer.inTransaction, clock);
     }
     const reader = openConnection(path, true);
     open.push(reader);
@@ -43,7 +49,7 @@ export function openSqlite(path: string, mode: OpenMode): Engine {
     return {
       dialect: 'sqlite',
       writer: writing && kyselyOn(writing),
-      reader: kyselyOn(new SqliteReader(statementsOn(reader))),
+      reader: kyselyOn(new SqliteReader(statementsOn(reader), new Outage('read', clock, log))),
       lockSchema: async () => undefined, // the file has one writer, and BEGIN IMMEDIATE makes it the only one
       close: async () => close(),
     };
@@ -81,9 +87,11 @@ class SqliteStoreAdapter extends SqliteAdapter {
 
 class SqliteReader implements Driver, DatabaseConnection {
   readonly #run: RunStatement;
+  readonly #outage: Outage;
 
-  constructor(run: RunStatement) {
+  constructor(run: RunStatement, outage: Outage) {
     this.#run = run;
+    this.#outage = outage;
   }
 
   async init() {
@@ -109,7 +117,14 @@ class SqliteReader implements Driver, DatabaseConnection {
   }
 
   async executeQuery<Row>({ sql, parameters }: CompiledQuery): Promise<QueryResult<Row>> {
-    return this.#run(sql, parameters) as QueryResult<Row>;
+    try {
+      const result = this.#run(sql, parameters) as QueryResult<Row>;
+      this.#outage.worked();
+      return result;
+    } catch (error) {
+      this.#outage.failed(error);
+      throw error;
+    }
   }
   async *streamQuery<Row>(query: CompiledQuery): AsyncIterableIterator<QueryResult<Row>> {
     yield await this.executeQuery<Row>(query);
