@@ -15,6 +15,8 @@ eachStore('an order is answered with a server that waits for its machine', async
   const bench = await apiBench(t, store, clock);
   await described(bench, store);
   const { id: tenant, member } = await bench.tenant('acme');
+  const admin = await bench.caller({ role: 'tenant-admin', tenantId: tenant });
+  t.equal((await admin.post('/projects', { name: 'shop' })).status, 201);
   const ordered = await member.post('/servers', order({ userData: '#cloud-config\n', project: 'shop' }));
   t.equal(ordered.status, 202);
   t.match(ordered.body, {
@@ -53,7 +55,10 @@ eachStore('what is wrong with an order is told field by field, and nothing is or
     [{ sshKeys: [SSH_KEY, SSH_KEY] }, ['/sshKeys']],
     [{ userData: 'x'.repeat(65_537) }, ['/userData']],
     [{ hostname: 7, region: null }, ['/hostname', '/region']],
-    [{ region: 'east', flavor: 'huge', image: 'debian:13' }, ['/flavor', '/image', '/region']],
+    [
+      { region: 'east', flavor: 'huge', image: 'debian:13', project: 'x' },
+      ['/flavor', '/image', '/project', '/region'],
+    ],
   ] as const) {
     const answer = await member.post('/servers', order(change));
     t.equal(answer.status, 400);

@@ -117,7 +117,8 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
 
   api.post(
     '/servers',
-    { config: { right: 'servers:write' },
+    {
+      config: { right: 'servers:write' },
       schema: {
         tags,
         summary: 'Order a server',
@@ -131,6 +132,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
       const idempotencyKey = request.headers['idempotency-key'];
       const id = await admitServer(deps, order, {
         tenantId: await tenantFor(request.caller, tenant, read),
+        userId: request.caller.userId,
         ...doneBy(request),
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       });
@@ -140,7 +142,8 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
 
   api.get(
     '/servers',
-    { config: { right: 'servers:read' },
+    {
+      config: { right: 'servers:read' },
       schema: {
         tags,
         summary: 'List servers, newest first',
@@ -156,13 +159,17 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
 
   api.get(
     '/servers/:id',
-    { config: { right: 'servers:read' }, schema: { tags, summary: 'Show a server', params: IdParams, response: { 200: Server, ...problems } } },
+    {
+      config: { right: 'servers:read' },
+      schema: { tags, summary: 'Show a server', params: IdParams, response: { 200: Server, ...problems } },
+    },
     async (request) => present(await viewServer(read, request.params.id, tenantOf(request.caller))),
   );
 
   api.delete(
     '/servers/:id',
-    { config: { right: 'servers:write' },
+    {
+      config: { right: 'servers:write' },
       schema: {
         tags,
         summary: 'Release a server, or cancel its request',
@@ -183,7 +190,8 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
 
   api.get(
     '/servers/:id/timeline',
-    { config: { right: 'servers:read' },
+    {
+      config: { right: 'servers:read' },
       schema: {
         tags,
         summary: 'Everything seen of a deploy, on one clock; a download',
@@ -216,12 +224,12 @@ export function shownTo({ tenantId }: Pick<Caller, 'tenantId'>, { at, source, na
 
 const tenantsOwn: ReadonlySet<string> = new Set(['saga', 'agent']);
 
-function present({ request, status, flavor, image, region, connection, failure, attempts }: ServerView) {
+function present({ request, status, flavor, image, region, project, connection, failure, attempts }: ServerView) {
   const agent = attempts.at(-1)?.agent;
   return {
     id: request.id,
     tenant: request.tenant_id,
-    project: request.project,
+    project,
     hostname: request.hostname,
     region,
     flavor,

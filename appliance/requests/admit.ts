@@ -10,6 +10,7 @@ import type { Providers } from '../providers/providers.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { FlavorRow, ImageRow, RegionRow } from '../store/schema.ts';
 import type { Reader, Store, Tx } from '../store/store.ts';
+import { DEFAULT_PROJECT, projectOf } from '../tenants/projects.ts';
 import { holdersOf, reserveQuota } from '../tenants/quota.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { ProvisionSaga } from './provision.ts';
@@ -29,8 +30,10 @@ export interface AdmitDeps {
 
 export interface Admission {
   readonly tenantId: string;
-  /** The API key that asks. */
+  /** The API key that asks, whose it is, and where it was shown. */
   readonly actor: string;
+  readonly userId?: string | undefined;
+  readonly origin?: string | undefined;
   /** The same key with the same order gets the same request; with another order it is refused. */
   readonly idempotencyKey?: string;
 }
@@ -80,9 +83,9 @@ async function write(
   admission: Admission,
   digest: string,
 ): Promise<string> {
-  const { tenantId, actor, idempotencyKey } = admission;
+  const { tenantId, userId = null, actor, origin, idempotencyKey } = admission;
   const { events, sagas, provision, providers, dispatcher, clock, ids } = deps;
-  const { region, flavor, image } = await resolve(tx, order);
+  const { region, flavor, image, projectId } = await resolve(tx, order, tenantId);
   const { provider, cluster } = providers.choose(order);
   const at = clock.now();
   const requestId = ids.next('srv');
@@ -93,7 +96,6 @@ async function write(
     .values({
       id: requestId,
       tenant_id: tenantId,
-      project: order.project ?? 'default',
       provider,
       cluster,
       hostname,
@@ -106,8 +108,8 @@ async function write(
       failure: null,
       idempotency_key: idempotencyKey ?? null,
       idempotency_digest: idempotencyKey === undefined ? null : digest,
-      project_id: null,
-      user_id: null,
+      project_id: projectId,
+      user_id: userId,
       progress_at: null,
       ready_at: at,
       dispatched_at: null,
@@ -125,7 +127,7 @@ async function write(
     if (known === undefined) throw new RackstartError('internal', `The id ${requestId} was given twice.`);
     return known;
   }
-  const holders = holdersOf({ tenant_id: tenantId, project_id: null, user_id: null });
+  const holders = holdersOf({ tenant_id: tenantId, project_id: projectId, user_id: userId });
   await reserveQuota(tx, holders, quotaShape(flavor));
   const spec: ServerSpec = {
     requestId,
@@ -157,7 +159,7 @@ async function write(
       ended_at: null,
     })
     .execute();
-  const about = { key: requestId, tenantId, actor };
+  const about = { key: requestId, tenantId, actor, origin };
   await events.append(tx, 'request.state-changed', { ...about, data: { requestId, from: null, to: 'queued' } });
   await events.append(tx, 'provisioning.started', { ...about, data: { requestId, tenantId, attemptId, attempt: 1 } });
   await dispatcher.admit(tx, { requestId, tenantId });
@@ -167,15 +169,18 @@ async function write(
 async function resolve(
   read: Reader,
   order: ServerOrder,
-): Promise<{ region: RegionRow; flavor: FlavorRow; image: ImageRow }> {
+  tenantId: string,
+): Promise<{ region: RegionRow; flavor: FlavorRow; image: ImageRow; projectId: string }> {
   const region = await read.selectFrom('regions').selectAll().where('name', '=', order.region).executeTakeFirst();
   const flavor = await read.selectFrom('flavors').selectAll().where('name', '=', order.flavor).executeTakeFirst();
   const image = await findImage(read, order.image);
-  if (region && flavor && image) return { region, flavor, image };
+  const projectId = await projectOf(read, tenantId, order.project ?? DEFAULT_PROJECT);
+  if (region && flavor && image && projectId) return { region, flavor, image, projectId };
   const unknown: [string, unknown][] = [
     ['region', region],
     ['flavor', flavor],
     ['image', image],
+    ['project', projectId],
   ];
   const fields: FieldError[] = unknown
     .filter(([, found]) => found === undefined)

@@ -34,7 +34,7 @@ export async function timedDeploys(store: Store, deploys: readonly TimedDeploy[]
     for (const [index, deploy] of deploys.entries()) {
       const attemptId = `att_${String(index)}`;
       const { endedAt, spans, region_id = 'reg_north', model = 'A', firmware = 'bios', path = 'cold' } = deploy;
-      const request = { id: `srv_${String(index)}`, tenant_id: 't1', project: '', provider: '', hostname: 'h' };
+      const request = { id: `srv_${String(index)}`, tenant_id: 't1', provider: '', hostname: 'h' };
       const ends = { created_at: 0, updated_at: 0, completed_at: endedAt, ended_at: null };
       const nothing = { connection: null, failure: null, idempotency_key: null, idempotency_digest: null };
       const of = { region_id, flavor_id: 'flv1', image_id: 'img1', params: '{}', created_by: 'key_1' };

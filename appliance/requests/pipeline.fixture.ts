@@ -33,7 +33,7 @@ import { TestProcess } from '../saga/test-process.ts';
 import { examine } from '../store/doctor.ts';
 import type { MachineRow } from '../store/schema.ts';
 import type { Store } from '../store/store.ts';
-import { openQuota } from '../tenants/quota.ts';
+import { addTenant } from '../tenants/tenants.ts';
 import type { Admission } from './admit.ts';
 import { admitServer } from './admit.ts';
 import { Dispatcher } from './dispatcher.ts';
@@ -280,13 +280,10 @@ export class Pipeline {
   }
 
   async #describe({ machines = 1, addresses = 20, inspected = true }: PipelineOptions): Promise<void> {
-    const { store, clock } = this;
+    const { store, clock, ids } = this;
     const at: Millis = clock.now();
     await store.transaction(async (tx) => {
-      for (const id of ['t1', 't2']) {
-        await tx.insertInto('tenants').values({ id, name: id, created_at: at }).execute();
-        await openQuota(tx, { kind: 'tenant', id, tenantId: id });
-      }
+      for (const id of ['t1', 't2']) await addTenant(tx, { id, name: id }, { ids, at });
       await tx.insertInto('regions').values({ id: 'reg1', name: 'north' }).execute();
       await tx.insertInto('racks').values({ id: 'rack1', region_id: 'reg1', name: 'a' }).execute();
       const shape = { cores: 4, memory_mib: 8_192, disk_gib: 100, nics: 'same' } as const;

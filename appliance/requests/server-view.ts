@@ -13,6 +13,7 @@ export interface ServerView {
   readonly flavor: string;
   readonly image: string;
   readonly region: string;
+  readonly project: string;
   readonly connection: Connection | null;
   readonly failure: Reason | null;
   readonly attempts: readonly AttemptView[];
@@ -34,7 +35,9 @@ export async function viewServer(read: Reader, requestId: string, tenantId?: str
     .innerJoin('flavors', 'flavors.id', 'requests.flavor_id')
     .innerJoin('images', 'images.id', 'requests.image_id')
     .innerJoin('regions', 'regions.id', 'requests.region_id')
+    .innerJoin('projects', 'projects.id', 'requests.project_id')
     .select(['flavors.name as flavor', 'images.name as image', 'images.version', 'regions.name as region'])
+    .select('projects.name as project')
     .where('requests.id', '=', requestId)
     .executeTakeFirstOrThrow();
   const attempts: AttemptView[] = [];
@@ -45,6 +48,7 @@ export async function viewServer(read: Reader, requestId: string, tenantId?: str
     flavor: names.flavor,
     image: `${names.image}:${names.version}`,
     region: names.region,
+    project: names.project,
     connection: parsed(request.connection) as Connection | null,
     failure: parsed(request.failure) as Reason | null,
     attempts,

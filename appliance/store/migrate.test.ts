@@ -106,7 +106,7 @@ eachEngine('what tenants had before there were projects is theirs afterwards', a
     { hmac: 'ab', key_id: 'key_1', generation: 1, created_at: 6, valid_until: null },
     { hmac: 'cd', key_id: 'key_2', generation: 1, created_at: 7, valid_until: null },
   ]);
-  t.match(await rows('select * from requests'), [{ id: 'srv_9', project_id: 'prj_9', project: 'shop' }]);
+  t.match(await rows('select * from requests'), [{ id: 'srv_9', project_id: 'prj_9' }]);
 });
 
 test('daemons that start together on one PostgreSQL database do not collide', async (t) => {

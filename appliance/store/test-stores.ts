@@ -120,8 +120,7 @@ interface TestDatabase {
 async function migrated(url: string): Promise<TestDatabase> {
   const store = await openStore({ url, clock: new ManualClock(), log: silentLog });
   await store.close();
-  // Tables in the order they were made: what refers comes after what it refers to.
-  const { tables, rows } = await withClient(url, async (client) => {
+  const { tables, references, rows } = await withClient(url, async (client) => {
     const found = await client.query<{ relname: string }>(
       "select relname from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace order by oid",
     );
@@ -132,9 +131,12 @@ async function migrated(url: string): Promise<TestDatabase> {
       const json = rows[0]?.json;
       if (json) kept.push({ table, json });
     }
-    return { tables: names, rows: kept };
+    const referring = await client.query<Reference>(
+      "select conrelid::regclass::text as from, confrelid::regclass::text as to from pg_constraint where contype = 'f'",
+    );
+    return { tables: names, references: referring.rows, rows: kept };
   });
-  const empty = tables.toReversed().map((table) => `delete from ${table}`);
+  const empty = referrersFirst(tables, references).map((table) => `delete from ${table}`);
   return {
     url,
     reset: () =>
@@ -145,6 +147,22 @@ async function migrated(url: string): Promise<TestDatabase> {
         }
       }),
   };
+}
+
+interface Reference {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** So that no row is deleted before those that refer to it. */
+function referrersFirst(tables: readonly string[], references: readonly Reference[]): string[] {
+  if (tables.length === 0) return [];
+  const isReferredTo = (table: string) =>
+    references.some(({ from, to }) => to === table && from !== table && tables.includes(from));
+  const free = tables.filter((table) => !isReferredTo(table));
+  if (free.length === 0) throw new Error(`These tables refer to each other in a circle: ${tables.join(', ')}`);
+  const rest = tables.filter(isReferredTo);
+  return [...free, ...referrersFirst(rest, references)];
 }
 
 async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {

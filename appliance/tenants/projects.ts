@@ -37,8 +37,8 @@ export function listProjects(read: Reader, tenantId: string | undefined): Promis
     .execute();
 }
 
-/** The id of what a tenant calls so. Errors: `request.invalid` about `/project`. */
-export async function projectOf(read: Reader, tenantId: string, name: string): Promise<string> {
+/** The id of what a tenant calls so. */
+export async function projectOf(read: Reader, tenantId: string, name: string): Promise<string | undefined> {
   const project = await read
     .selectFrom('projects')
     .select('id')
@@ -46,9 +46,7 @@ export async function projectOf(read: Reader, tenantId: string, name: string): P
     .where('name', '=', name)
     .where('deleted_at', 'is', null)
     .executeTakeFirst();
-  if (project !== undefined) return project.id;
-  const message = 'There is no such project.';
-  throw new RackstartError('request.invalid', message, { fields: [{ field: '/project', message }] });
+  return project?.id;
 }
 
 /**

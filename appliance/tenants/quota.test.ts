@@ -110,19 +110,22 @@ postgresStore('nobody waits in a circle, whatever order holders are named in', a
   await isUsed(t, watched, { tenant: 0, project: 0, user: 0 });
 });
 
-eachStore('an operator holds no quota; anybody else without one is a defect', async (t, store) => {
-  await insertHolders(store);
-  const operator: Holder = { kind: 'user', id: 'usr_0' };
-  await store.transaction((tx) => reserveQuota(tx, [tenant, operator], shape));
-  await isUsed(t, store, { tenant: 1, project: 0, user: 0 });
-  for (const kind of ['tenant', 'project', 'user'] as const) {
-    const nobody = store.transaction((tx) => reserveQuota(tx, [tenant, { kind, id: 'gone' }], shape));
-    await t.rejects(nobody, { code: 'internal' }, kind);
-  }
-  await isUsed(t, store, { tenant: 1, project: 0, user: 0 });
-  t.same(holdersOf({ tenant_id: 'ten_1', project_id: 'prj_1', user_id: 'usr_1' }), all);
-  t.same(holdersOf({ tenant_id: 'ten_1', project_id: null, user_id: null }), [tenant]);
-});
+eachStore(
+  'an operator holds no quota; a project without one was deleted; anybody else is a defect',
+  async (t, store) => {
+    await insertHolders(store);
+    const operator: Holder = { kind: 'user', id: 'usr_0' };
+    await store.transaction((tx) => reserveQuota(tx, [tenant, operator], shape));
+    await isUsed(t, store, { tenant: 1, project: 0, user: 0 });
+    for (const kind of ['tenant', 'project', 'user'] as const) {
+      const nobody = store.transaction((tx) => reserveQuota(tx, [tenant, { kind, id: 'gone' }], shape));
+      await t.rejects(nobody, { code: kind === 'project' ? 'state.conflict' : 'internal' }, kind);
+    }
+    await isUsed(t, store, { tenant: 1, project: 0, user: 0 });
+    t.same(holdersOf({ tenant_id: 'ten_1', project_id: 'prj_1', user_id: 'usr_1' }), all);
+    t.same(holdersOf({ tenant_id: 'ten_1', project_id: null, user_id: null }), [tenant]);
+  },
+);
 
 /** A tenant with a project and a user, and an operator, who is nobody's. */
 async function insertHolders(store: Store): Promise<void> {

@@ -41,7 +41,7 @@ test('each role has the rights of the table, by a key of all scopes', (t) => {
     allRights,
   );
   for (const row of rows) {
-    const [right, ...said] = row.split(/\s+/);
+    const [right = '', ...said] = row.split(/\s+/);
     const found = standings.map((standing) => refusal(standing, right as (typeof allRights)[number]));
     t.same(
       found,

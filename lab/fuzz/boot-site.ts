@@ -48,7 +48,7 @@ export async function installed(site: Site, machine: SiteMachine): Promise<OpenM
     const order = { hostname: 'web-1', region_id: 'reg_1', flavor_id: 'flv_1', image_id: 'img_1', params: '{}' };
     const none = { connection: null, failure: null, idempotency_key: null, idempotency_digest: null };
     const times = { created_at: at, updated_at: at, completed_at: null, ended_at: null };
-    const origin = { tenant_id: tenant, project: 'default', provider: 'bare-metal', created_by: 'lab' };
+    const origin = { tenant_id: tenant, provider: 'bare-metal', created_by: 'lab' };
     const nobody = { project_id: null, user_id: null, progress_at: null, ready_at: at, dispatched_at: at };
     await tx
       .insertInto('requests')

@@ -131,6 +131,7 @@ const statements = [
   `alter table requests add column project_id text references projects (id)`,
   `update requests set project_id =
     (select p.id from projects p where p.tenant_id = requests.tenant_id and p.name = requests.project)`,
+  `alter table requests drop column project`,
   `alter table requests add column user_id text references users (id)`,
   // When its lack of progress was last noticed.
   `alter table requests add column progress_at bigint`,

@@ -3,7 +3,6 @@ import type { Json, Millis } from './column-types.ts';
 export interface RequestRow {
   id: string;
   tenant_id: string;
-  project: string;
   provider: string;
   /** Of the provider's; null where it has none. */
   cluster: string | null;
@@ -33,7 +32,7 @@ export interface RequestRow {
   idempotency_key: string | null;
   /** SHA-256 of the request body the key was first used with. */
   idempotency_digest: string | null;
-  /** Null for what was asked for before there were projects. */
+  /** Never null in what is admitted: SQLite adds no column that refers and may not be null to a table that is there. */
   project_id: string | null;
   /** Whose key asked; null for a program's. */
   user_id: string | null;
