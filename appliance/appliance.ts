@@ -33,6 +33,7 @@ import { MachineCare } from './machines/machine-care.ts';
 import { dataKey, openMasterKeys } from './machines/master-key.ts';
 import { bareMetal } from './providers/bare-metal/bare-metal.ts';
 import { Providers } from './providers/providers.ts';
+import { simulation } from './providers/simulation/simulation.ts';
 import { probeSsh } from './providers/ssh-probe.ts';
 import { deployTimeRecorder } from './requests/deploy-times.ts';
 import { Dispatcher } from './requests/dispatcher.ts';
@@ -124,7 +125,8 @@ export async function runAppliance(
       caPem: plane.caPem,
       verify: { events, deadline: verify, probe: probeSsh },
     });
-    const providers = new Providers(ours);
+    const simulated = simulation({ store, clock }, config.simulation);
+    const providers = new Providers(ours, ...(config.simulation.length > 0 ? [simulated] : []));
     const provision = provisionSaga(providers);
     const runner = new SagaRunner(
       { store, events, sagas, clock, log },
@@ -133,7 +135,7 @@ export async function runAppliance(
         retry,
         soleOwner: store.dialect === 'sqlite',
         sagas: [
-          bindSaga(provision, undefined, new ProvisionListener({ events, providers, clock })),
+          bindSaga(provision, undefined, new ProvisionListener({ events, sagas, providers, clock })),
           ...care.definitions.map((definition) => bindSaga(definition, undefined, care.listener)),
         ],
       },

@@ -57,3 +57,26 @@ test('a network is served by our DHCP server, or beside another; relays of other
   }
   t.end();
 });
+
+test('a simulated cluster has usual delays and no faults unless told, and faults that can not be are refused', (t) => {
+  const simulated = (more: string) =>
+    parse('{}', `, simulation: { clusters: [{ name: a, shape: proxmox${more} }] }`).simulation;
+  t.match(simulated(''), [
+    { name: 'a', shape: 'proxmox', seed: 'a', delays: { create: { usual: 120 } }, failureRates: {} },
+  ]);
+  const told = 'delays: { start: { least: 1, usual: 2, most: 3 } }, failureRates: { create: { passing: 0.1 } }';
+  t.match(simulated(`, ${told}`), [
+    { delays: { create: { usual: 120 }, start: { most: 3 } }, failureRates: { create: { passing: 0.1 } } },
+  ]);
+  for (const [wrong, field] of [
+    ['shape: bochs', '/shape'],
+    ['delays: { start: { least: 4, usual: 2, most: 3 } }', '/delays/start'],
+    ['failureRates: { delete: { hang: 0.6, lies: 0.6 } }', '/failureRates/delete'],
+  ] as const) {
+    t.throws(() => simulated(`, ${wrong}`), { code: 'config.invalid' }, field);
+  }
+  const twice = '{ name: a, shape: vmware }, { name: a, shape: vmware }';
+  t.throws(() => parse('{}', `, simulation: { clusters: [${twice}] }`), { code: 'config.invalid' }, 'two of one name');
+  t.same(parse('{}').simulation, []);
+  t.end();
+});

@@ -7,8 +7,10 @@ import { Value } from 'typebox/value';
 import { parse } from 'yaml';
 
 import type { TrustedRelay } from '../pxe/dhcp/relay.ts';
-import { MINUTE, SECOND } from './kernel/clock.ts';
+import { HOUR, MINUTE, SECOND } from './kernel/clock.ts';
 import { RackstartError } from './kernel/errors.ts';
+import type { SimulatedClusterSettings } from './providers/simulation/simulated-cluster.ts';
+import { SimulationConfig, simulatedClusters } from './providers/simulation/simulation-config.ts';
 import { Secret } from './kernel/secret.ts';
 
 const Port = Type.Integer({ minimum: 0, maximum: 65_535 });
@@ -133,6 +135,7 @@ const ConfigFile = Type.Object(
         },
       ),
     ),
+    simulation: Type.Optional(SimulationConfig),
     deadlines: Type.Optional(
       Type.Object(
         {
@@ -140,6 +143,7 @@ const ConfigFile = Type.Object(
           stage: Type.Optional(Duration),
           verify: Type.Optional(Duration),
           progress: Type.Optional(Duration),
+          orphan: Type.Optional(Duration),
         },
         { additionalProperties: false },
       ),
@@ -176,6 +180,8 @@ export interface Config {
   readonly fairness: { readonly perTenant: number; readonly inAll: number };
   /** How often what failed in passing is tried again. */
   readonly retry: { readonly attempts: number };
+  /** Clusters that are simulated. */
+  readonly simulation: readonly SimulatedClusterSettings[];
   readonly deadlines: Deadlines;
 }
 
@@ -202,6 +208,8 @@ export interface Deadlines {
   readonly verify: number;
   /** In which something must happen to a request that is worked on. */
   readonly progress: number;
+  /** From when something is found that nobody owns until it is removed. */
+  readonly orphan: number;
 }
 
 /** Errors: `config.invalid`, with one complaint a field. Relative paths are relative to the file. */
@@ -253,11 +261,13 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
     // In all as many as a machine room at its busiest is far below.
     fairness: { perTenant: 5, inAll: 1_000, ...file.fairness },
     retry: { attempts: 3, ...file.retry },
+    simulation: simulatedClusters(file.simulation),
     deadlines: {
       bootWindow: 15 * MINUTE,
       stage: 5 * MINUTE,
       verify: 300 * SECOND,
       progress: 30 * MINUTE,
+      orphan: HOUR,
       ...file.deadlines,
     },
   };
