@@ -32,6 +32,7 @@ import type { DeployTargets } from './performance.ts';
 import { performanceRoutes } from './performance.ts';
 import { errorOf, problemOf } from './problem.ts';
 import { projectRoutes } from './projects.ts';
+import { quotaRoutes } from './quotas.ts';
 import type { Rate } from './rate-limit.ts';
 import { CallerLimits } from './rate-limit.ts';
 import { serverRoutes } from './servers.ts';
@@ -193,6 +194,7 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   tenantRoutes(api, deps);
   userRoutes(api, deps);
   projectRoutes(api, deps);
+  quotaRoutes(api, deps);
   keyRoutes(api, deps);
   imageRoutes(api, deps.images);
   bootRoutes(api, deps);

@@ -11,6 +11,7 @@ import { leaseCommands } from './leases.ts';
 import { machineCommands } from './machines.ts';
 import { performanceCommand } from './performance.ts';
 import { placeCommands } from './places.ts';
+import { quotaCommands } from './quotas.ts';
 import { serveCommand } from './serve.ts';
 import { serverCommands } from './servers.ts';
 import { stuckCommands } from './stuck.ts';
@@ -40,6 +41,7 @@ export function createProgram(context: CliContext): Command {
   guardsCommand(program, context);
   tenantCommands(program, context);
   keyCommands(program, context);
+  quotaCommands(program, context);
   imageCommands(program, context);
   ramdiskCommands(program, context);
   databaseCommands(program, context);
