@@ -22,6 +22,7 @@ import { noPeers } from './kernel/peers.ts';
 import { RedisPeers } from './kernel/redis-peers.ts';
 import type { Secret } from './kernel/secret.ts';
 import type { Service } from './kernel/service.ts';
+import { SteadyClock } from './kernel/steady-clock.ts';
 import type { Systemd } from './kernel/systemd.ts';
 import { LifeSigns, noSystemd } from './kernel/systemd.ts';
 import { BmcFleet } from './machines/bmc-fleet.ts';
@@ -44,6 +45,7 @@ import { bindSaga } from './saga/saga.ts';
 import { SagaRunner } from './saga/saga-runner.ts';
 import { Sagas } from './saga/sagas.ts';
 import { firstOperatorKey } from './start-up.ts';
+import { ClockFollower } from './store/clock-follower.ts';
 import { openStore } from './store/open.ts';
 
 export interface Surroundings {
@@ -73,6 +75,8 @@ export async function runAppliance(
   const masterKeys = await openMasterKeys(config.masterKey, ids, log);
   const store = await openStore({ url: config.store, clock, log });
   try {
+    const follower = clock instanceof SteadyClock ? new ClockFollower({ store, clock, log }) : undefined;
+    await follower?.begin();
     const apiKeyHmac = await dataKey(store, masterKeys, 'api-keys', ids);
     const tokenKey = createSecretKey((await dataKey(store, masterKeys, 'boot-tokens', ids)).reveal(), 'hex');
     await firstOperatorKey(store, config.state, { ids, clock, hmacKey: apiKeyHmac, log });
@@ -162,7 +166,8 @@ export async function runAppliance(
     const probe = () => store.read.selectFrom('sealed_keys').select('name').limit(1).execute();
     const lifeSigns = new LifeSigns({ systemd, ready, probe, clock, log });
     try {
-      const records = [...(redis === undefined ? [] : [redis]), sequencer, timelineRecords, pruning, deployTimes];
+      const shared = [follower, redis].filter((service) => service !== undefined);
+      const records = [...shared, sequencer, timelineRecords, pruning, deployTimes];
       await runAll(
         [
           ...[...records, ...plane.services, ...(config.console ? [consoles] : [])],

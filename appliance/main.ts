@@ -2,12 +2,12 @@
 import { describeFailure } from './cli/failure.ts';
 import { createProgram } from './cli/program.ts';
 import { loadConfig } from './config.ts';
-import { systemClock } from './kernel/clock.ts';
 import { createIds } from './kernel/ids.ts';
 import { createLog } from './kernel/log.ts';
+import { SteadyClock } from './kernel/steady-clock.ts';
 import { openSystemd } from './kernel/systemd.ts';
 
-const clock = systemClock;
+const clock = new SteadyClock();
 const ids = createIds(clock);
 const { stdout, stderr, env: environment } = process;
 

@@ -24,7 +24,8 @@ export const systemClock: Clock = {
   },
 };
 
-function pause(duration: Millis, signal: AbortSignal): Promise<void> {
+/** Resolves after so long; rejects with the signal's reason. */
+export function pause(duration: Millis, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const stop = () => {
       clearTimeout(timer);
