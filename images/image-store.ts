@@ -12,7 +12,7 @@ import { syncDirectory } from '../appliance/kernel/durable-file.ts';
 import { RackstartError } from '../appliance/kernel/errors.ts';
 import type { Ids } from '../appliance/kernel/ids.ts';
 import type { ImageRow } from '../appliance/store/schema.ts';
-import type { Reader, Store } from '../appliance/store/store.ts';
+import type { Reader, Store, Tx } from '../appliance/store/store.ts';
 
 export interface NewImage {
   readonly name: string;
@@ -47,7 +47,12 @@ export class ImageStore {
    * Takes in a raw disk image compressed with zstd. Nothing is left behind unless the digest is right and the whole stream
    * decompresses. Errors: `image.digest`, `image.invalid`, `state.conflict` when name and version are taken.
    */
-  async add(image: NewImage, content: Readable): Promise<ImageRow> {
+  /** `also` runs in the transaction that makes it known, and not for one that was known before. */
+  async add(
+    image: NewImage,
+    content: Readable,
+    also: (tx: Tx, row: ImageRow) => Promise<void> = async () => undefined,
+  ): Promise<ImageRow> {
     const { directory, ids, mostBytes = MOST_BYTES } = this.#deps;
     await mkdir(directory, { recursive: true });
     const staged = join(directory, `${ids.next('incoming')}.tmp`);
@@ -61,7 +66,7 @@ export class ImageStore {
       await this.#known(this.#deps.store.read, image);
       await rename(staged, this.#file(sha256));
       await syncDirectory(directory);
-      return await this.#register(image, { sha256, bytes, rawBytes });
+      return await this.#register(image, { sha256, bytes, rawBytes }, also);
     } finally {
       await rm(staged, { force: true });
     }
@@ -86,6 +91,7 @@ export class ImageStore {
   #register(
     { name, version, rootPartition, kernelArgs }: NewImage,
     { sha256, bytes, rawBytes }: { sha256: string; bytes: number; rawBytes: number },
+    also: (tx: Tx, row: ImageRow) => Promise<void>,
   ): Promise<ImageRow> {
     const { store, ids, clock } = this.#deps;
     const row: ImageRow = {
@@ -107,7 +113,10 @@ export class ImageStore {
         .values(row)
         .onConflict((conflict) => conflict.columns(['name', 'version']).doNothing())
         .executeTakeFirst();
-      if (numInsertedOrUpdatedRows === 1n) return row;
+      if (numInsertedOrUpdatedRows === 1n) {
+        await also(tx, row);
+        return row;
+      }
       const known = await this.#known(tx, { name, version, sha256 });
       if (known !== undefined) return known;
       throw new RackstartError('internal', `The id ${row.id} was given twice.`);

@@ -2,8 +2,10 @@ import type { Readable } from 'node:stream';
 import { Type } from 'typebox';
 
 import type { ImageStore } from '../../images/image-store.ts';
+import type { EventLog } from '../events/event-log.ts';
 import type { ImageRow } from '../store/schema.ts';
 import type { Api } from './typed-api.ts';
+import { doneBy } from './auth.ts';
 import { Id, Name, Timestamp, iso, problems, strict } from './schemas.ts';
 
 const Image = Type.Object({
@@ -18,7 +20,7 @@ const Image = Type.Object({
 
 const tags = ['images'];
 
-export function imageRoutes(api: Api, images: ImageStore): void {
+export function imageRoutes(api: Api, { images, events }: { images: ImageStore; events: EventLog }): void {
   // The body is the image itself: it goes to the store as it comes, never through memory.
   api.addContentTypeParser('application/zstd', (_request, payload, done) => done(null, payload));
 
@@ -45,7 +47,11 @@ export function imageRoutes(api: Api, images: ImageStore): void {
       },
     },
     async (request, reply) => {
-      const image = await images.add(request.query, request.body as Readable);
+      const by = doneBy(request);
+      const image = await images.add(request.query, request.body as Readable, (tx, { id, name, version }) => {
+        const data = { kind: 'image', id, name: `${name}:${version}` } as const;
+        return events.append(tx, 'inventory.added', { key: id, ...by, data });
+      });
       return reply.code(201).send(present(image));
     },
   );

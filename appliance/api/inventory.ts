@@ -1,6 +1,10 @@
+import type { FastifyRequest } from 'fastify';
+import type { InsertResult } from 'kysely';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
 
+import type { EventLog } from '../events/event-log.ts';
+import type { EventMap } from '../events/catalogue.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Ids } from '../kernel/ids.ts';
 import type { Cidr } from '../network/address-range.ts';
@@ -8,11 +12,13 @@ import { addressRange, parseCidr } from '../network/address-range.ts';
 import type { SubnetRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
 import type { Api } from './typed-api.ts';
-import { invalid, unique } from './unique.ts';
+import { doneBy } from './auth.ts';
+import { invalid } from './unique.ts';
 import { Created, Id, Name, problems, strict } from './schemas.ts';
 
 export interface InventoryRouteDeps {
   readonly store: Store;
+  readonly events: EventLog;
   readonly ids: Ids;
 }
 
@@ -26,7 +32,7 @@ export function inventoryRoutes(api: Api, deps: InventoryRouteDeps): void {
   subnetRoutes(api, deps);
 }
 
-function regionRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
+function regionRoutes(api: Api, { store, events, ids }: InventoryRouteDeps): void {
   const tags = ['places'];
   api.post(
     '/regions',
@@ -42,13 +48,14 @@ function regionRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
     async (request, reply) => {
       const id = ids.next('reg');
       const row = { id, name: request.body.name };
-      await unique(store, 'name', (tx) =>
-        tx
+      await store.transaction(async (tx) => {
+        const inserted = await tx
           .insertInto('regions')
           .values(row)
           .onConflict((conflict) => conflict.doNothing())
-          .executeTakeFirst(),
-      );
+          .executeTakeFirst();
+        await wasAdded(tx, events, request, inserted, 'name', { kind: 'region', ...row });
+      });
       return reply.code(201).send({ id });
     },
   );
@@ -81,13 +88,14 @@ function regionRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
     async (request, reply) => {
       const { region, name } = request.body;
       const id = ids.next('rck');
-      await unique(store, 'name', async (tx) => {
+      await store.transaction(async (tx) => {
         await requireRegion(tx, region);
-        return tx
+        const inserted = await tx
           .insertInto('racks')
           .values({ id, region_id: region, name })
           .onConflict((conflict) => conflict.doNothing())
           .executeTakeFirst();
+        await wasAdded(tx, events, request, inserted, 'name', { kind: 'rack', id, name });
       });
       return reply.code(201).send({ id });
     },
@@ -112,7 +120,7 @@ function regionRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   );
 }
 
-function flavorRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
+function flavorRoutes(api: Api, { store, events, ids }: InventoryRouteDeps): void {
   const tags = ['flavors'];
   const shape = {
     name: Name,
@@ -135,13 +143,14 @@ function flavorRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
     async (request, reply) => {
       const { name, cores, memoryMib, diskGib, nics } = request.body;
       const id = ids.next('flv');
-      await unique(store, 'name', (tx) =>
-        tx
+      await store.transaction(async (tx) => {
+        const inserted = await tx
           .insertInto('flavors')
           .values({ id, name, cores, memory_mib: memoryMib, disk_gib: diskGib, nics })
           .onConflict((conflict) => conflict.doNothing())
-          .executeTakeFirst(),
-      );
+          .executeTakeFirst();
+        await wasAdded(tx, events, request, inserted, 'name', { kind: 'flavor', id, name });
+      });
       return reply.code(201).send({ id });
     },
   );
@@ -168,7 +177,7 @@ function flavorRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
   );
 }
 
-function subnetRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
+function subnetRoutes(api: Api, { store, events, ids }: InventoryRouteDeps): void {
   const tags = ['networks'];
   const body = Type.Object(
     {
@@ -216,13 +225,14 @@ function subnetRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
         },
         cidr,
       );
-      await unique(store, 'cidr', async (tx) => {
+      await store.transaction(async (tx) => {
         await requireRegion(tx, region);
-        return tx
+        const inserted = await tx
           .insertInto('subnets')
           .values(row)
           .onConflict((conflict) => conflict.doNothing())
           .executeTakeFirst();
+        await wasAdded(tx, events, request, inserted, 'cidr', { kind: 'subnet', id: row.id, name: row.cidr });
       });
       return reply.code(201).send({ id: row.id });
     },
@@ -256,6 +266,19 @@ function subnetRoutes(api: Api, { store, ids }: InventoryRouteDeps): void {
       return { subnets: rows };
     },
   );
+}
+
+/** Tells of what was inserted. Errors: `request.invalid` about `field` when nothing was, since its key is taken. */
+async function wasAdded(
+  tx: Tx,
+  events: EventLog,
+  request: FastifyRequest,
+  { numInsertedOrUpdatedRows }: InsertResult,
+  field: string,
+  what: EventMap['inventory.added'],
+): Promise<void> {
+  if (numInsertedOrUpdatedRows !== 1n) throw invalid(`/${field}`, 'This is taken.');
+  await events.append(tx, 'inventory.added', { key: what.id, ...doneBy(request), data: what });
 }
 
 async function requireRegion(tx: Tx, id: string): Promise<void> {

@@ -1,8 +1,10 @@
+import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
 
 import type { Mac } from '../../pxe/boot-client.ts';
 import { parseMac } from '../../pxe/boot-client.ts';
+import type { EventMap } from '../events/catalogue.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
@@ -14,8 +16,9 @@ import { enrolMachine } from '../machines/enrol.ts';
 import type { MachineCare } from '../machines/machine-care.ts';
 import { moveMachine } from '../machines/machine-states.ts';
 import type { MachineRow } from '../store/schema.ts';
-import type { Reader, Store } from '../store/store.ts';
+import type { Reader, Store, Tx } from '../store/store.ts';
 import type { Api } from './typed-api.ts';
+import { doneBy } from './auth.ts';
 import { Id, IdParams, Name, problems, strict } from './schemas.ts';
 import { invalid } from './unique.ts';
 
@@ -117,6 +120,9 @@ const tags = ['machines'];
 export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
   const { store, events, fleet, care, clock } = deps;
   const { read } = store;
+  type Action = EventMap['machine.asked']['action'];
+  const asked = (tx: Tx, request: FastifyRequest, machineId: string, action: Action) =>
+    events.append(tx, 'machine.asked', { key: machineId, ...doneBy(request), data: { machineId, action } });
 
   api.post(
     '/machines',
@@ -146,7 +152,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
         diskRule: { minBytes: 0, ...disk },
       };
       const id = await store.transaction(async (tx) => {
-        const machineId = await enrolMachine(tx, deps, machine, { actor: request.caller.keyId, at: clock.now() });
+        const machineId = await enrolMachine(tx, deps, machine, { ...doneBy(request), at: clock.now() });
         await care.startInspection(tx, machineId);
         return machineId;
       });
@@ -194,15 +200,16 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
     async (request) => {
       const { id, mac } = request.params;
       await findMachine(read, id);
-      const { numUpdatedRows } = await store.transaction((tx) =>
-        tx
+      await store.transaction(async (tx) => {
+        const { numUpdatedRows } = await tx
           .updateTable('machine_nics')
           .set({ switch_port: request.body.switchPort })
           .where('machine_id', '=', id)
           .where('mac', '=', parseMac(mac) ?? mac)
-          .executeTakeFirst(),
-      );
-      if (numUpdatedRows === 0n) throw new RackstartError('not-found', `Machine ${id} has no NIC ${mac}.`);
+          .executeTakeFirst();
+        if (numUpdatedRows === 0n) throw new RackstartError('not-found', `Machine ${id} has no NIC ${mac}.`);
+        await asked(tx, request, id, 'plug-in');
+      });
       return present(read, id);
     },
   );
@@ -246,6 +253,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
         );
       }
       const bmc = await fleet.of(id);
+      await store.transaction((tx) => asked(tx, request, id, `power-${request.body.want}`));
       const signal = AbortSignal.timeout(60_000);
       await bmc.setPower(request.body.want, signal);
       return { power: await bmc.power(signal) };
@@ -261,7 +269,10 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
     async (request, reply) => {
       const { id } = request.params;
       await findMachine(read, id);
-      await store.transaction((tx) => care.startInspection(tx, id));
+      await store.transaction(async (tx) => {
+        await asked(tx, request, id, 'inspect');
+        await care.startInspection(tx, id);
+      });
       return reply.code(202).send(await present(read, id));
     },
   );
@@ -284,6 +295,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
       // It may still answer at the addresses it was set aside with: they are free once it is proven off.
       await (await fleet.of(id)).setPower('off', AbortSignal.timeout(60_000));
       await store.transaction(async (tx) => {
+        await asked(tx, request, id, 'readmit');
         await tx.deleteFrom('addresses').where('holder_kind', '=', 'set-aside').where('holder_id', '=', id).execute();
         if (disk_state === 'dirty') {
           await care.startWipe(tx, id);

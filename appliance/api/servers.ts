@@ -179,11 +179,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
     },
     async (request, reply) => {
       const { id } = request.params;
-      const tenantId = tenantOf(request.caller);
-      await releaseServer(deps, id, {
-        ...doneBy(request),
-        ...(tenantId === undefined ? {} : { tenantId }),
-      });
+      await releaseServer(deps, id, { tenantId: tenantOf(request.caller), ...doneBy(request) });
       return reply.code(202).send(present(await viewServer(read, id)));
     },
   );

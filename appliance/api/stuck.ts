@@ -4,6 +4,7 @@ import type { EventLog } from '../events/event-log.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { Reader, Store } from '../store/store.ts';
+import { doneBy } from './auth.ts';
 import { Id, IdParams, iso, problems, strict, Timestamp } from './schemas.ts';
 import type { Api } from './typed-api.ts';
 
@@ -75,7 +76,7 @@ export function stuckRoutes(api: Api, { store, events, sagas }: StuckRouteDeps):
         const resumed = action === 'retry' ? await sagas.retryStuck(tx, id) : await sagas.skipStuck(tx, id);
         if (!resumed) throw new RackstartError('not-found', `Nothing that is stuck has the id ${id}.`);
         const data = { sagaId: id, action, reason };
-        await events.append(tx, 'saga.resumed', { key: id, actor: request.caller.keyId, data });
+        await events.append(tx, 'saga.resumed', { key: id, ...doneBy(request), data });
       });
       return reply.code(204).send(null);
     },

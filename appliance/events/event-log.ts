@@ -125,7 +125,7 @@ export function createEventLog(deps: { store: Store; clock: Clock; ids: Ids; seq
   };
 }
 
-function toRecord({ tenant_id, origin, data, ...row }: EventRow): EventRecord {
+export function toRecord({ tenant_id, origin, data, ...row }: EventRow): EventRecord {
   const who = { tenantId: tenant_id ?? undefined, origin: origin ?? undefined };
   return { ...row, ...who, data: JSON.parse(data) as unknown } as EventRecord;
 }

@@ -48,7 +48,7 @@ export async function enrolMachine(
   tx: Tx,
   { events, ids, seal }: EnrolDeps,
   machine: NewMachine,
-  { actor, at }: { actor: string; at: Millis },
+  { actor, origin, at }: { actor: string; origin?: string | undefined; at: Millis },
 ): Promise<string> {
   const rack = await tx.selectFrom('racks').selectAll().where('id', '=', machine.rackId).executeTakeFirst();
   if (rack === undefined) throw invalid('/rack', 'There is no such rack.');
@@ -96,7 +96,7 @@ export async function enrolMachine(
     .execute();
   const subnet = await provisioningSubnet(tx, rack.region_id);
   await holdAddress(tx, subnet, 'reservations', { kind: 'nic', id: boots.mac, tenantId: null }, at);
-  await events.append(tx, 'machine.enrolled', { key: id, actor, data: { machineId: id, name: machine.name } });
+  await events.append(tx, 'machine.enrolled', { key: id, actor, origin, data: { machineId: id, name: machine.name } });
   return id;
 }
 

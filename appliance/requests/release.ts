@@ -16,7 +16,7 @@ import { requestStates } from './request-states.ts';
 export function releaseServer(
   { store, events, sagas, clock }: { store: Store; events: EventLog; sagas: Sagas; clock: Clock },
   requestId: string,
-  { tenantId, actor }: { tenantId?: string; actor: string },
+  { tenantId, actor, origin }: { tenantId?: string | undefined; actor: string; origin?: string | undefined },
 ): Promise<void> {
   return store.transaction(async (tx) => {
     const request = await findRequest(tx, requestId, tenantId);
@@ -24,8 +24,11 @@ export function releaseServer(
     if (attempt === undefined) throw new RackstartError('internal', `Request ${requestId} has no attempt.`);
     const message = request.completed_at === null ? `Cancelled by ${actor}.` : `Released by ${actor}.`;
     const turned = await sagas.turnBack(tx, attempt.saga_id, { code: 'cancelled', message });
+    if (!turned) return;
+    const about = { key: requestId, tenantId: request.tenant_id, actor, origin };
+    await events.append(tx, 'service.release-asked', { ...about, data: { requestId, tenantId: request.tenant_id } });
     // One that is worked on is moved when its step has settled.
-    if (!turned || requestStates[request.state].inFlight) return;
+    if (requestStates[request.state].inFlight) return;
     await moveRequest(tx, events, { requestId, to: 'rolling-back', actor, at: clock.now() });
   });
 }
