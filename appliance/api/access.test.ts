@@ -117,8 +117,6 @@ sqliteStore('an unknown route and a body that is no JSON are answered in the one
     ['application/json', '{"name":'],
     ['application/json', ''],
     ['application/json', '{"__proto__":{"name":"x"},"name":"y"}'],
-    ['application/xml', '<name/>'],
-    ['application/json', JSON.stringify({ name: 'x'.repeat(300_000) })],
   ] as const) {
     const headers = { ...operator.headers, 'content-type': type };
     const answer = await app.inject({ method: 'POST', url: '/api/v1/regions', headers, payload });

@@ -39,11 +39,12 @@ import { CallerLimits } from './rate-limit.ts';
 import { serverRoutes } from './servers.ts';
 import type { ApiLimits } from './slow-clients.ts';
 import { apiLimits, limitClients, timeouts } from './slow-clients.ts';
+import { noSuchRoute, strictHttp } from './strict-http.ts';
 import { stuckRoutes } from './stuck.ts';
 import type { TenantRouteDeps } from './tenants.ts';
 import { tenantRoutes } from './tenants.ts';
 import { userRoutes } from './users.ts';
-import { schemaCompiler } from './validation.ts';
+import { BODY_LIMIT, refuseUnknown, schemaCompiler } from './validation.ts';
 
 export interface ApiDeps extends AdmitDeps, MachineRouteDeps, InventoryRouteDeps, TenantRouteDeps, KeyRouteDeps {
   readonly images: ImageStore;
@@ -127,20 +128,26 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
     if (typeof retryAfter === 'number') void reply.header('retry-after', String(retryAfter));
     return reply.code(error.status).send(problemOf(error));
   };
+  const timing = timeouts(limits);
   const app = fastify({
-    ...timeouts(limits),
-    bodyLimit: 256 * 1024,
+    ...timing,
+    http: { ...timing.http, requireHostHeader: false },
+    bodyLimit: BODY_LIMIT,
     trustProxy: [...trustedProxies],
     forceCloseConnections: true,
     clientErrorHandler,
     frameworkErrors: (error, request, reply) => void answer(error, request, reply),
   });
   app.setErrorHandler(async (thrown, request, reply) => answer(thrown, request, reply));
-  app.setNotFoundHandler(async (request) => {
+  const nothingThere = noSuchRoute(app);
+  app.setNotFoundHandler(async (request, reply) => {
     callers.unknown(request);
-    throw new RackstartError('not-found', 'There is no such route.');
+    throw nothingThere(request, reply);
   });
   app.setValidatorCompiler(schemaCompiler());
+  // JSON, and what a route names: a text is neither.
+  app.removeContentTypeParser('text/plain');
+  strictHttp(app);
   app.decorateRequest('caller');
   everyRouteSaysWhoMay(app);
   metrics.watch(app);
@@ -184,6 +191,7 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
 
 function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings): void {
   deps.metrics.watchOrders(scope);
+  refuseUnknown(scope);
   const api = scope.withTypeProvider<TypeBoxTypeProvider>();
   const { read } = deps.store;
   serverRoutes(api, deps);

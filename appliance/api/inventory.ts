@@ -125,8 +125,8 @@ function flavorRoutes(api: Api, { store, events, ids }: InventoryRouteDeps): voi
   const shape = {
     name: Name,
     cores: Type.Integer({ minimum: 1, maximum: 4096 }),
-    memoryMib: Type.Integer({ minimum: 1 }),
-    diskGib: Type.Integer({ minimum: 1 }),
+    memoryMib: Type.Integer({ minimum: 1, maximum: 2 ** 30 }),
+    diskGib: Type.Integer({ minimum: 1, maximum: 2 ** 30 }),
     nics: Type.Union([Type.Literal('same'), Type.Literal('separate')]),
   };
   api.post(

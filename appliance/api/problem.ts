@@ -1,7 +1,8 @@
 import type { FastifyError } from 'fastify';
 
-import type { FieldError } from '../kernel/errors.ts';
+import type { ErrorCode, FieldError } from '../kernel/errors.ts';
 import { RackstartError, asRackstartError } from '../kernel/errors.ts';
+import { fieldErrors } from './field-errors.ts';
 
 /** The one shape of every error answer. */
 export interface Problem {
@@ -11,7 +12,7 @@ export interface Problem {
     readonly message: string;
     /** What to do. */
     readonly hint: string;
-    /** One entry a field, JSON pointers into the body. */
+    /** One entry a field: JSON pointers into the body; or `/params`, `/querystring`, `/headers` and the name there. */
     readonly fields?: readonly FieldError[];
     readonly details?: Readonly<Record<string, unknown>>;
   };
@@ -36,32 +37,21 @@ export function problemOf(error: RackstartError): Problem {
 export function errorOf(error: unknown): RackstartError {
   if (!isFastifyError(error)) return asRackstartError(error);
   if (error.validation !== undefined) {
-    const context = error.validationContext === 'body' ? '' : `/${error.validationContext ?? 'request'}`;
-    const fields = error.validation.map(({ instancePath, message = 'is wrong', params, keyword }) => ({
-      field: `${context}${instancePath}${namedIn(keyword, params)}` || '/',
-      message,
-    }));
     return new RackstartError('request.invalid', 'The request does not have the form it must have.', {
-      fields: onePerField(fields),
+      fields: fieldErrors(error.validation, error.validationContext ?? 'request'),
     });
   }
-  if (error.statusCode !== undefined && error.statusCode < 500) {
-    return new RackstartError('request.invalid', error.message);
-  }
-  return asRackstartError(error);
+  const { statusCode = 500, message } = error;
+  return statusCode < 500
+    ? new RackstartError(codes[statusCode] ?? 'request.invalid', message)
+    : asRackstartError(error);
 }
+
+const codes: Readonly<Record<number, ErrorCode>> = {
+  413: 'request.too-large',
+  415: 'request.media-type',
+};
 
 function isFastifyError(error: unknown): error is FastifyError {
   return error instanceof Error && 'code' in error && 'statusCode' in error && !(error instanceof RackstartError);
-}
-
-// Unknown and missing fields are complaints about the object; people look for the field.
-function namedIn(keyword: string, params: Record<string, unknown>): string {
-  if (keyword === 'required') return `/${String(params['missingProperty'])}`;
-  if (keyword === 'additionalProperties') return `/${String(params['additionalProperty'])}`;
-  return '';
-}
-
-function onePerField(fields: readonly FieldError[]): FieldError[] {
-  return [...new Map(fields.toReversed().map((field) => [field.field, field])).values()].toReversed();
 }

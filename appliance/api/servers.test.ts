@@ -83,7 +83,7 @@ eachStore('the same Idempotency-Key is the same server, and no other order', asy
   t.equal(first!.status, 202);
   for (const other of others) t.same(other.body, first!.body, 'also when they come at once');
   const changed = await acme.member.post('/servers', order({ hostname: 'web-2' }), again);
-  t.equal(changed.status, 409);
+  t.equal(changed.status, 422);
   t.equal(codeOf(changed), 'idempotency.reused');
   const { id } = first!.body as Server;
   const foreign = (await rival.member.post('/servers', order(), again)).body as Server;

@@ -4,6 +4,13 @@
  */
 const catalogue = {
   'request.invalid': { status: 400, transient: false, hint: 'Correct the named fields and send the request again.' },
+  'request.too-large': {
+    status: 413,
+    transient: false,
+    hint: 'Send less: the API document says how much each route takes.',
+  },
+  'request.media-type': { status: 415, transient: false, hint: 'Send the content type that the API document names.' },
+  'request.method': { status: 405, transient: false, hint: 'Use one of the methods in the Allow header.' },
   'auth.missing': { status: 401, transient: false, hint: 'Send an API key: Authorization: Bearer KEY.' },
   'auth.invalid': { status: 401, transient: false, hint: 'The key is unknown; ask for a new one.' },
   'auth.expired': { status: 401, transient: false, hint: 'Use the key that follows it, or ask for a new one.' },
@@ -14,7 +21,11 @@ const catalogue = {
   'not-found': { status: 404, transient: false, hint: 'Check the id; list what exists first.' },
   'state.conflict': { status: 409, transient: false, hint: 'Read the current state and decide again.' },
   'idempotency.reused': { status: 422, transient: false, hint: 'Use a new Idempotency-Key for a different request.' },
-  'idempotency.in-progress': { status: 409, transient: true, hint: 'Repeat it with the same Idempotency-Key in a moment.' },
+  'idempotency.in-progress': {
+    status: 409,
+    transient: true,
+    hint: 'Repeat it with the same Idempotency-Key in a moment.',
+  },
   'idempotency.unknown-outcome': {
     status: 409,
     transient: false,
