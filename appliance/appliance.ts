@@ -16,6 +16,7 @@ import { Sequencer } from './events/sequencer.ts';
 import type { Clock } from './kernel/clock.ts';
 import { HOUR, SECOND } from './kernel/clock.ts';
 import { Guards } from './kernel/guard.ts';
+import { hasCode } from './kernel/errors.ts';
 import type { Ids } from './kernel/ids.ts';
 import type { Log } from './kernel/log.ts';
 import { noPeers } from './kernel/peers.ts';
@@ -47,6 +48,7 @@ import { Sagas } from './saga/sagas.ts';
 import { firstOperatorKey } from './start-up.ts';
 import { ClockFollower } from './store/clock-follower.ts';
 import { openStore } from './store/open.ts';
+import type { Store } from './store/store.ts';
 
 export interface Surroundings {
   readonly clock: Clock;
@@ -163,7 +165,7 @@ export async function runAppliance(
       ([{ address, port }]) => onReady({ api: { host: address, port } }),
       () => undefined,
     );
-    const probe = () => store.read.selectFrom('sealed_keys').select('name').limit(1).execute();
+    const probe = () => storeAnswers(store);
     const lifeSigns = new LifeSigns({ systemd, ready, probe, clock, log });
     try {
       const shared = [follower, redis].filter((service) => service !== undefined);
@@ -188,6 +190,15 @@ export async function runAppliance(
 function together(dataKey: Secret, ids: Ids): { appliance: string; self: string } {
   const appliance = createHash('sha256').update(`peers ${dataKey.reveal()}`).digest('hex').slice(0, 16);
   return { appliance, self: ids.next('proc') };
+}
+
+/** Rejects when a restart of ours may help. A PostgreSQL that is away is not brought back by one; boots would stop as well. */
+async function storeAnswers(store: Store): Promise<void> {
+  try {
+    await store.read.selectFrom('sealed_keys').select('name').limit(1).execute();
+  } catch (error) {
+    if (store.dialect === 'sqlite' || !hasCode(error, 'store.unavailable')) throw error;
+  }
 }
 
 /** Runs services side by side; when one ends, by its failure or the signal, all are told to end and waited for. */

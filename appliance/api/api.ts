@@ -122,9 +122,10 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
   const callers = new CallerLimits(rateLimit, clock, (by) => metrics.limited(by));
   const answer = (thrown: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const error = errorOf(thrown);
-    if (error.status >= 500)
+    // The store tells of its outages itself, in fewer lines than there are callers.
+    if (error.status >= 500 && error.code !== 'store.unavailable')
       log.error({ error: thrown, method: request.method, route: request.routeOptions.url }, 'request failed');
-    const { retryAfter } = error.details;
+    const { retryAfter = error.status === 503 ? RETRY_AFTER : undefined } = error.details;
     if (typeof retryAfter === 'number') void reply.header('retry-after', String(retryAfter));
     return reply.code(error.status).send(problemOf(error));
   };
@@ -188,6 +189,9 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
   });
   return app;
 }
+
+/** Seconds: long enough that callers who wait do no harm, short enough that nobody notices who comes back. */
+const RETRY_AFTER = 5;
 
 function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings): void {
   deps.metrics.watchOrders(scope);

@@ -39,7 +39,11 @@ const catalogue = {
   },
   'placement.none': { status: 409, transient: true, hint: 'No machine fits now; the reasons are in the details.' },
   'address.pool-empty': { status: 409, transient: true, hint: 'Widen the subnet, or release servers in it.' },
-  'store.unavailable': { status: 503, transient: true, hint: 'Nothing was changed; try again shortly.' },
+  'store.unavailable': {
+    status: 503,
+    transient: true,
+    hint: 'Nothing was changed (unless `commit` in the details is `unknown`); try again shortly. Operators: see the log.',
+  },
   'lease.fenced': {
     status: 409,
     transient: true,
@@ -215,8 +219,16 @@ export function hasCode(error: unknown, code: ErrorCode): error is RackstartErro
   return error instanceof RackstartError && error.code === code;
 }
 
-/** Any thrown value as one of ours; what is not ours is `internal` and keeps the original as its cause. */
+/** Any thrown value as one of ours, its cause the original: `store.unavailable` when the disk is full, else `internal`. */
 export function asRackstartError(error: unknown): RackstartError {
   if (error instanceof RackstartError) return error;
+  if (isOfTheDisk(error))
+    return new RackstartError('store.unavailable', `The disk: ${error.message}.`, { cause: error });
   return new RackstartError('internal', error instanceof Error ? error.message : String(error), { cause: error });
+}
+
+// What an operator repairs at the disk: full, over its quota, broken, mounted for reading.
+function isOfTheDisk(error: unknown): error is Error {
+  if (!(error instanceof Error) || !('code' in error)) return false;
+  return ['ENOSPC', 'EDQUOT', 'EIO', 'EROFS'].includes(String(error.code));
 }

@@ -13,7 +13,10 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
 
 /** JSON lines on standard error: standard output belongs to what a command answers. */
 export function createLog(level: LogLevel): Log {
-  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination(2));
+  // What was thrown is told with its message and stack under either name; pino knows `err` alone.
+  const serializers = { error: pino.stdSerializers.err };
+  const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, serializers };
+  return pino(options, pino.destination(2));
 }
 
 export const silentLog: Log = pino({ level: 'silent' });

@@ -76,6 +76,7 @@ eachStore('a quota that differs from what is held, or is missing, is named for a
       .values([
         { id: 'prj_1', name: 'web', ...project },
         { id: 'prj_2', name: 'db', ...project },
+        { id: 'prj_3', name: 'gone', ...project, deleted_at: 1 },
       ])
       .execute();
     const person = { email: null, disabled_at: null, ...at };
@@ -107,6 +108,6 @@ eachStore('a quota that differs from what is held, or is missing, is named for a
       'usr_1: the quota in use is what requests that have not ended were admitted for',
       'usr_2: every tenant, project and user of a tenant has a quota',
     ],
-    'an operator needs none',
+    'an operator needs none, nor does a project that was deleted',
   );
 });

@@ -82,7 +82,8 @@ const invariants: Readonly<Record<string, string>> = {
     where q.used_servers <> coalesce(used.servers, 0) or q.used_cores <> coalesce(used.cores, 0)
        or q.used_memory_mib <> coalesce(used.memory, 0) or q.used_disk_gib <> coalesce(used.disk, 0)`,
   'every tenant, project and user of a tenant has a quota': `
-    select id as subject from (select 'tenant' as kind, id from tenants union all select 'project', id from projects
+    select id as subject from (select 'tenant' as kind, id from tenants
+      union all select 'project', id from projects where deleted_at is null
       union all select 'user', id from users where tenant_id is not null) holders
     where not exists (select 1 from quotas q where q.holder_kind = holders.kind and q.holder_id = holders.id)`,
 };
