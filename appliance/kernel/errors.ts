@@ -37,6 +37,11 @@ const catalogue = {
     transient: false,
     hint: 'Read its timeline for the last thing that happened; it is rolled back.',
   },
+  'request.prerequisite-failed': {
+    status: 424,
+    transient: false,
+    hint: 'Order it again, and with it what it depends on, once what made that fail is out of the way.',
+  },
   'placement.none': { status: 409, transient: true, hint: 'No machine fits now; the reasons are in the details.' },
   'address.pool-empty': { status: 409, transient: true, hint: 'Widen the subnet, or release servers in it.' },
   'store.unavailable': {

@@ -13,6 +13,7 @@ import type { Reader, Store, Tx } from '../store/store.ts';
 import { DEFAULT_PROJECT, projectOf } from '../tenants/projects.ts';
 import { holdersOf, reserveQuota } from '../tenants/quota.ts';
 import type { Dispatcher } from './dispatcher.ts';
+import { areMet, notePrerequisites } from './prerequisites.ts';
 import type { ProvisionSaga } from './provision.ts';
 import { quotaShape } from './provision.ts';
 import type { ServerOrder } from './server-order.ts';
@@ -48,17 +49,18 @@ export function admitServer(deps: AdmitDeps, order: ServerOrder, admission: Admi
   const digest = digestOf(order);
   return deps.store.transaction(async (tx) => {
     const known = await findByIdempotencyKey(tx, admission, digest);
-    return known ?? write(tx, deps, order, admission, digest);
+    return known ?? writeOrder(tx, deps, order, admission, digest);
   });
 }
 
 // Whatever the order in which a client writes its fields.
 function digestOf(order: ServerOrder): string {
   const { hostname, region, flavor, image, sshKeys, userData = null, project = null } = order;
-  const { provider = null, cluster = null } = order;
+  const { provider = null, cluster = null, dependsOn = [] } = order;
   const fields: unknown[] = [hostname, region, flavor, image, sshKeys, userData, project];
   // An order that says nothing of it has the digest that it had before there was a choice.
   if (provider !== null || cluster !== null) fields.push(provider, cluster);
+  if (dependsOn.length > 0) fields.push(dependsOn);
   return createHash('sha256').update(JSON.stringify(fields)).digest('hex');
 }
 
@@ -76,12 +78,13 @@ async function findByIdempotencyKey(tx: Tx, admission: Admission, digest: string
   return request?.id;
 }
 
-async function write(
+/** One order, in the transaction of whoever takes it in. */
+export async function writeOrder(
   tx: Tx,
   deps: AdmitDeps,
   order: ServerOrder,
   admission: Admission,
-  digest: string,
+  digest = digestOf(order),
 ): Promise<string> {
   const { tenantId, userId = null, actor, origin, idempotencyKey } = admission;
   const { events, sagas, provision, providers, dispatcher, clock, ids } = deps;
@@ -90,7 +93,8 @@ async function write(
   const at = clock.now();
   const requestId = ids.next('srv');
   const attemptId = ids.next('att');
-  const { hostname, sshKeys, userData } = order;
+  const { hostname, sshKeys, userData, dependsOn = [] } = order;
+  const isReady = await areMet(tx, tenantId, dependsOn);
   const { numInsertedOrUpdatedRows } = await tx
     .insertInto('requests')
     .values({
@@ -111,7 +115,7 @@ async function write(
       project_id: projectId,
       user_id: userId,
       progress_at: null,
-      ready_at: at,
+      ready_at: isReady ? at : null,
       dispatched_at: null,
       created_by: actor,
       created_at: at,
@@ -127,6 +131,7 @@ async function write(
     if (known === undefined) throw new RackstartError('internal', `The id ${requestId} was given twice.`);
     return known;
   }
+  await notePrerequisites(tx, { requestId, tenantId }, dependsOn);
   const holders = holdersOf({ tenant_id: tenantId, project_id: projectId, user_id: userId });
   await reserveQuota(tx, holders, quotaShape(flavor));
   const spec: ServerSpec = {
@@ -162,7 +167,7 @@ async function write(
   const about = { key: requestId, tenantId, actor, origin };
   await events.append(tx, 'request.state-changed', { ...about, data: { requestId, from: null, to: 'queued' } });
   await events.append(tx, 'provisioning.started', { ...about, data: { requestId, tenantId, attemptId, attempt: 1 } });
-  await dispatcher.admit(tx, { requestId, tenantId });
+  if (isReady) await dispatcher.admit(tx, { requestId, tenantId });
   return requestId;
 }
 

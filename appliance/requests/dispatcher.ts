@@ -105,10 +105,10 @@ export class Dispatcher implements Service {
 
   /** False when it was cancelled meanwhile. */
   async #giveTurn(tx: Tx, requestId: string): Promise<boolean> {
-    const { events, sagas, clock } = this.#deps;
+    const { sagas, clock } = this.#deps;
     const at = clock.now();
     const move = { requestId, to: 'allocating', actor: 'dispatcher', at, set: { dispatched_at: at } } as const;
-    if (!(await moveRequest(tx, events, move))) return false;
+    if (!(await moveRequest(tx, this.#deps, move))) return false;
     const { saga_id } = await tx
       .selectFrom('attempts')
       .select('saga_id')

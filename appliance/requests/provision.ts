@@ -6,6 +6,7 @@ import type { Providers } from '../providers/providers.ts';
 import { resourceStep } from '../saga/resource-step.ts';
 import { saga } from '../saga/saga.ts';
 import type { SagaDefinition, SagaFacts, SagaListener } from '../saga/saga.ts';
+import type { Sagas } from '../saga/sagas.ts';
 import type { Reason } from '../saga/step.ts';
 import type { FlavorRow } from '../store/schema.ts';
 import type { Tx } from '../store/store.ts';
@@ -45,11 +46,13 @@ type Facts = SagaFacts<ServerSpec>;
 /** Keeps the request in step with its saga: each state and its event in the transaction that moves the saga. */
 export class ProvisionListener implements SagaListener<ServerSpec> {
   readonly #events: EventLog;
+  readonly #sagas: Sagas;
   readonly #providers: Providers;
   readonly #clock: Clock;
 
-  constructor(deps: { events: EventLog; providers: Providers; clock: Clock }) {
+  constructor(deps: { events: EventLog; sagas: Sagas; providers: Providers; clock: Clock }) {
     this.#events = deps.events;
+    this.#sagas = deps.sagas;
     this.#providers = deps.providers;
     this.#clock = deps.clock;
   }
@@ -104,10 +107,11 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
         const { code, message } = reason;
         const data = { ...attemptOf(params), code, message };
         await this.#events.append(tx, 'provisioning.failed', { ...about(params), data });
-        await this.#events.append(tx, 'alert.raised', {
-          ...about(params),
-          data: { subject: params.requestId, code, message },
-        });
+        // Who looks after what it depends on has been told of that.
+        if (code !== 'request.prerequisite-failed') {
+          const alert = { subject: params.requestId, code, message };
+          await this.#events.append(tx, 'alert.raised', { ...about(params), data: alert });
+        }
       }
     }
     await this.#move(tx, params, 'rolling-back');
@@ -160,7 +164,8 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
     set?: Parameters<typeof moveRequest>[2]['set'],
   ): Promise<boolean> {
     const at = this.#clock.now();
-    return moveRequest(tx, this.#events, { requestId, to, actor: 'saga', at, ...(set === undefined ? {} : { set }) });
+    const deps = { events: this.#events, sagas: this.#sagas };
+    return moveRequest(tx, deps, { requestId, to, actor: 'saga', at, ...(set === undefined ? {} : { set }) });
   }
 
   async #tellAllocated(tx: Tx, { id, params }: Facts): Promise<void> {

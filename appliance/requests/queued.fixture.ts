@@ -7,6 +7,7 @@ import type { ManualClock } from '../kernel/manual-clock.ts';
 import { Sagas } from '../saga/sagas.ts';
 import type { RequestRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
+import { areMet, notePrerequisites } from './prerequisites.ts';
 import { moveRequest } from './request-records.ts';
 import type { RequestState } from './request-states.ts';
 
@@ -79,7 +80,15 @@ export class Queued {
 
   move(requestId: string, to: RequestState): Promise<boolean> {
     const at = this.deps.clock.now();
-    return this.deps.store.transaction((tx) => moveRequest(tx, this.events, { requestId, to, actor: 'test', at }));
+    return this.deps.store.transaction((tx) => moveRequest(tx, this.deps, { requestId, to, actor: 'test', at }));
+  }
+
+  /** Lets a request depend on others that are not there yet. */
+  async depend(tx: Tx, tenantId: string, prerequisites: readonly string[]): Promise<string> {
+    const isReady = await areMet(tx, tenantId, prerequisites);
+    const [requestId = ''] = await this.queue(tx, tenantId, 1, isReady ? {} : { ready_at: null });
+    await notePrerequisites(tx, { requestId, tenantId }, prerequisites);
+    return requestId;
   }
 
   /** The ids of the tenants' requests in a state, the first dispatched first. */

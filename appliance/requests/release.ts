@@ -29,6 +29,6 @@ export function releaseServer(
     await events.append(tx, 'service.release-asked', { ...about, data: { requestId, tenantId: request.tenant_id } });
     // One that is worked on is moved when its step has settled.
     if (requestStates[request.state].inFlight) return;
-    await moveRequest(tx, events, { requestId, to: 'rolling-back', actor, at: clock.now() });
+    await moveRequest(tx, { events, sagas }, { requestId, to: 'rolling-back', actor, at: clock.now() });
   });
 }

@@ -1,8 +1,10 @@
 import type { EventLog } from '../events/event-log.ts';
 import type { Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import type { Sagas } from '../saga/sagas.ts';
 import type { AttemptRow, RequestRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
+import { tellDependents } from './prerequisites.ts';
 import type { RequestState } from './request-states.ts';
 import { mayMove, requestStates } from './request-states.ts';
 
@@ -17,9 +19,14 @@ export interface RequestMove {
 
 /**
  * Moves a request and tells of it, in one transaction. A move that the table doesn't allow is refused and changes nothing:
- * false. Moving to where it stands already is no move. It ends with the move that gives its quota back.
+ * false. Moving to where it stands already is no move. It ends with the move that gives its quota back; those that wait for
+ * it learn what the move means to them.
  */
-export async function moveRequest(tx: Tx, events: EventLog, move: RequestMove): Promise<boolean> {
+export async function moveRequest(
+  tx: Tx,
+  { events, sagas }: { readonly events: EventLog; readonly sagas: Sagas },
+  move: RequestMove,
+): Promise<boolean> {
   const { requestId, to, actor, at, set } = move;
   const request = await findRequest(tx, requestId);
   if (!mayMove(request.state, to)) return false;
@@ -36,6 +43,7 @@ export async function moveRequest(tx: Tx, events: EventLog, move: RequestMove): 
     actor,
     data: { requestId, from: request.state, to },
   });
+  await tellDependents(tx, sagas, { requestId, hostname: request.hostname, from: request.state, to, at });
   return true;
 }
 

@@ -10,6 +10,8 @@ export interface ServerOrder {
   /** Cloud-init user data, passed on as it is. */
   readonly userData?: string;
   readonly project?: string;
+  /** Servers of the same tenant that must be completed before this one is begun. */
+  readonly dependsOn?: readonly string[];
   /** A provider's type, `bare-metal` unless told; and one of its clusters, the first in the region unless told. */
   readonly provider?: string;
   readonly cluster?: string;
