@@ -34,7 +34,7 @@ import { examine } from '../store/doctor.ts';
 import type { MachineRow } from '../store/schema.ts';
 import type { Store } from '../store/store.ts';
 import { addTenant } from '../tenants/tenants.ts';
-import type { Admission } from './admit.ts';
+import type { AdmitDeps, Admission } from './admit.ts';
 import { admitServer } from './admit.ts';
 import { Dispatcher } from './dispatcher.ts';
 import type { ProvisionSaga } from './provision.ts';
@@ -114,12 +114,17 @@ export class Pipeline {
     return this.#daemon;
   }
 
-  order(change: Partial<ServerOrder> = {}, admission: Partial<Admission> = {}): Promise<string> {
+  /** What the daemon admits with. */
+  get admitDeps(): AdmitDeps {
     const { store, clock, ids } = this;
     const { process, provision, providers, dispatcher } = this.#daemon;
     const { events, sagas } = process;
-    const deps = { store, events, sagas, provision, providers, dispatcher, clock, ids };
-    return admitServer(deps, { ...serverOrder, ...change }, { tenantId: 't1', actor: 'key_1', ...admission });
+    return { store, events, sagas, provision, providers, dispatcher, clock, ids };
+  }
+
+  order(change: Partial<ServerOrder> = {}, admission: Partial<Admission> = {}): Promise<string> {
+    const order = { ...serverOrder, ...change };
+    return admitServer(this.admitDeps, order, { tenantId: 't1', actor: 'key_1', ...admission });
   }
 
   release(requestId: string): Promise<void> {
@@ -233,7 +238,7 @@ export class Pipeline {
         const provision = provisionSaga(providers);
         Object.assign(made, { care, provision, providers });
         return [
-          bindSaga(provision, undefined, new ProvisionListener({ events, providers, clock })),
+          bindSaga(provision, undefined, new ProvisionListener({ events, sagas, providers, clock })),
           ...care.definitions.map((definition) => bindSaga(definition, undefined, care.listener)),
         ];
       },
