@@ -41,6 +41,7 @@ import { deployTimeRecorder } from './requests/deploy-times.ts';
 import { Dispatcher } from './requests/dispatcher.ts';
 import { ProvisionListener, provisionSaga } from './requests/provision.ts';
 import { StalledRequests } from './requests/stalled.ts';
+import { Sweep } from './requests/sweep.ts';
 import { exponentialRetry } from './saga/retry.ts';
 import { bindSaga } from './saga/saga.ts';
 import { SagaRunner } from './saga/saga-runner.ts';
@@ -148,6 +149,7 @@ export async function runAppliance(
     );
     const dispatcher = new Dispatcher({ store, events, sagas, clock, log }, config.fairness);
     const stalled = new StalledRequests({ store, events, sagas, clock, log }, config.deadlines.progress);
+    const sweep = new Sweep({ store, events, providers, clock, ids, log }, { grace: config.deadlines.orphan });
     const deployTimes = deployTimeRecorder({ store, events, clock, log, peers });
 
     const seal = (machineId: string, password: Parameters<typeof masterKeys.seal>[0]) =>
@@ -173,7 +175,7 @@ export async function runAppliance(
       await runAll(
         [
           ...[...records, ...plane.services, ...(config.console ? [consoles] : [])],
-          ...[runner, dispatcher, stalled, api, lifeSigns],
+          ...[runner, dispatcher, stalled, sweep, api, lifeSigns],
         ],
         signal,
         log,

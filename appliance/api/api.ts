@@ -41,6 +41,7 @@ import type { ApiLimits } from './slow-clients.ts';
 import { apiLimits, limitClients, timeouts } from './slow-clients.ts';
 import { noSuchRoute, strictHttp } from './strict-http.ts';
 import { stuckRoutes } from './stuck.ts';
+import { orphanRoutes } from './sweep.ts';
 import type { TenantRouteDeps } from './tenants.ts';
 import { tenantRoutes } from './tenants.ts';
 import { userRoutes } from './users.ts';
@@ -204,6 +205,7 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   leaseRoutes(api, { read: deps.store.read, clock: deps.clock });
   stuckRoutes(api, deps);
   guardRoutes(api, deps.guards);
+  orphanRoutes(api, deps.store.read);
   tenantRoutes(api, deps);
   userRoutes(api, deps);
   projectRoutes(api, deps);

@@ -154,6 +154,7 @@ function states(registers: Registers, read: Reader, clock: Clock): void {
     { name: 'rackstart_attempts', help: 'Attempts to deploy, by outcome.', table: 'attempts', column: 'outcome' },
     { name: 'rackstart_machines', help: 'Machines by state.', table: 'machines', column: 'state' },
     { name: 'rackstart_sagas', help: 'Sagas by state; a stuck one waits for people.', table: 'sagas', column: 'state' },
+    { name: 'rackstart_orphans', help: 'What is held and nobody owns.', table: 'orphans', column: 'provider' },
   ] as const;
   for (const { name, help, table, column } of counted) {
     const known = new Set<string>();

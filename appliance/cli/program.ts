@@ -15,6 +15,7 @@ import { quotaCommands } from './quotas.ts';
 import { serveCommand } from './serve.ts';
 import { serverCommands } from './servers.ts';
 import { stuckCommands } from './stuck.ts';
+import { orphansCommand } from './sweep.ts';
 import { subnetCommands } from './subnets.ts';
 import { keyCommands, tenantCommands } from './tenants.ts';
 
@@ -39,6 +40,7 @@ export function createProgram(context: CliContext): Command {
   performanceCommand(program, context);
   stuckCommands(program, context);
   guardsCommand(program, context);
+  orphansCommand(program, context);
   tenantCommands(program, context);
   keyCommands(program, context);
   quotaCommands(program, context);

@@ -18,6 +18,15 @@ const ofBoot = {
 };
 const ofAgent = { attemptId: Id, requestId: Id, machineId: Id };
 const held = { from: Millis, to: Millis };
+const ofOrphan = {
+  orphanId: Id,
+  provider: Id,
+  cluster: Type.Union([Id, Type.Null()]),
+  kind: Id,
+  name: Type.String({ description: "The provider's id of it." }),
+  madeFor: Type.String({ description: 'The attempt, or the key of a resource, that it was made for.' }),
+  removeAt: Type.Integer({ minimum: 0, description: 'When it is removed, unless somebody owns it by then.' }),
+};
 const ofHolder = {
   tenantId: Id,
   holderKind: Type.Union([Type.Literal('tenant'), Type.Literal('project'), Type.Literal('user')]),
@@ -131,6 +140,13 @@ export const catalogue = {
   'alert.raised': told(1, 'subject', { subject: Text, code: Text, message: Text }),
   /** A cluster is called again; that it was not is an `alert.raised` with the code `provider.circuit-open`. */
   'circuit.closed': told(1, 'cluster', { cluster: Id, ...held }),
+  /** Something is held that no request owns. */
+  'orphan.found': told(1, 'orphanId', ofOrphan),
+  /** It was removed; or is gone, or owned, without our doing. */
+  'orphan.ended': told(1, 'orphanId', {
+    ...ofOrphan,
+    outcome: Type.Union([Type.Literal('removed'), Type.Literal('owned'), Type.Literal('gone')]),
+  }),
   'saga.stuck': told(1, 'subject', { sagaId: Id, saga: Text, subject: Text, step: Text, code: Text, message: Text }),
 } as const;
 

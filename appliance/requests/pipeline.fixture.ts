@@ -26,6 +26,9 @@ import { RackMachine, probeRack } from '../machines/rack.fixture.ts';
 import type { Plane } from '../machines/rack.fixture.ts';
 import { bareMetal } from '../providers/bare-metal/bare-metal.ts';
 import { Providers } from '../providers/providers.ts';
+import { usualDelays } from '../providers/simulation/simulated-cluster.ts';
+import type { SimulatedClusterSettings } from '../providers/simulation/simulated-cluster.ts';
+import { simulation } from '../providers/simulation/simulation.ts';
 import type { SshTarget } from '../providers/ssh-probe.ts';
 import { exponentialRetry } from '../saga/retry.ts';
 import { bindSaga } from '../saga/saga.ts';
@@ -55,6 +58,14 @@ export const serverOrder: ServerOrder = {
   flavor: 'small',
   image: 'debian',
   sshKeys: [sshKey],
+};
+
+const atOnce = { least: 0, usual: 0, most: 0 };
+
+/** Beside the rack: where an order of provider `simulation` goes. What runs there takes its time to start, and no call does. */
+const simulatedCluster: SimulatedClusterSettings = {
+  ...{ name: 'sim1', shape: 'openstack', region: 'north', seed: '7', failureRates: {} },
+  delays: { ...usualDelays, create: atOnce, find: atOnce, delete: atOnce, probe: atOnce },
 };
 
 export interface PipelineOptions {
@@ -234,7 +245,8 @@ export class Pipeline {
             probe: async (target) => probeRack(this.rack, await this.atProbe(target)),
           },
         });
-        const providers = new Providers(ours);
+        const mortally = { store: mortalStore(store, self), clock };
+        const providers = new Providers(ours, simulation(mortally, [simulatedCluster]));
         const provision = provisionSaga(providers);
         Object.assign(made, { care, provision, providers });
         return [

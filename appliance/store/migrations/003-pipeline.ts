@@ -181,6 +181,7 @@ const statements = [
     name text not null,
     made_for text not null,
     found_at bigint not null,
+    remove_at bigint not null,
     failure text
   )`,
   `create unique index orphans_by_name on orphans (provider, coalesce(cluster, ''), kind, name, made_for)`,

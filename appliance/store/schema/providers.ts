@@ -38,6 +38,8 @@ export interface OrphanRow {
   /** The key or attempt that it was made for. */
   made_for: string;
   found_at: Millis;
+  /** Unless somebody owns it by then. */
+  remove_at: Millis;
   /** JSON: why it could not be removed, at the last try. */
   failure: Json | null;
 }
