@@ -49,7 +49,7 @@ eachStore('requests, attempts, machines and sagas are told by state', async (t, 
   t.equal((await new Caller(bench.app, 'nobody').post('/servers', order())).status, 401);
   const text = await scraped(bench);
   for (const line of [
-    'rackstart_requests{state="queued"} 1',
+    'rackstart_requests{state="allocating"} 1',
     'rackstart_attempts{outcome="running"} 1',
     'rackstart_machines{state="inspecting"} 1',
     'rackstart_sagas{state="running"} 2',
@@ -61,11 +61,11 @@ eachStore('requests, attempts, machines and sagas are told by state', async (t, 
   for (const secret of [id, member.key, bmc.password, '52:54:00']) t.notOk(text.includes(secret), secret);
 
   await store.transaction((tx) => tx.updateTable('requests').set({ state: 'failed' }).execute());
-  t.match(await scraped(bench), 'rackstart_requests{state="queued"} 1\n', 'the database is not asked at every scrape');
+  t.match(await scraped(bench), 'rackstart_requests{state="allocating"} 1\n', 'the database is not asked at every scrape');
   await clock.advance(MINUTE);
   const later = await scraped(bench);
   t.match(later, 'rackstart_requests{state="failed"} 1\n');
-  t.match(later, 'rackstart_requests{state="queued"} 0\n', 'a state that is left is 0, not gone');
+  t.match(later, 'rackstart_requests{state="allocating"} 0\n', 'a state that is left is 0, not gone');
 });
 
 sqliteStore('API requests are told by route, whatever path strangers try', async (t, store, { clock }) => {
