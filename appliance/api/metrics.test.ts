@@ -61,7 +61,11 @@ eachStore('requests, attempts, machines and sagas are told by state', async (t, 
   for (const secret of [id, member.key, bmc.password, '52:54:00']) t.notOk(text.includes(secret), secret);
 
   await store.transaction((tx) => tx.updateTable('requests').set({ state: 'failed' }).execute());
-  t.match(await scraped(bench), 'rackstart_requests{state="allocating"} 1\n', 'the database is not asked at every scrape');
+  t.match(
+    await scraped(bench),
+    'rackstart_requests{state="allocating"} 1\n',
+    'the database is not asked at every scrape',
+  );
   await clock.advance(MINUTE);
   const later = await scraped(bench);
   t.match(later, 'rackstart_requests{state="failed"} 1\n');
