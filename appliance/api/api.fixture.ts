@@ -69,10 +69,10 @@ export interface Answer {
 /** Somebody with a key. */
 export class Caller {
   readonly key: string;
-  readonly #app: FastifyInstance;
+  readonly app: FastifyInstance;
 
   constructor(app: FastifyInstance, key: string) {
-    this.#app = app;
+    this.app = app;
     this.key = key;
   }
 
@@ -93,7 +93,7 @@ export class Caller {
   }
 
   async send(method: string, path: string, payload?: object, headers: Record<string, string> = {}): Promise<Answer> {
-    const response = await this.#app.inject({
+    const response = await this.app.inject({
       method: method as 'GET',
       url: `/api/v1${path}`,
       headers: { ...this.headers, ...headers },

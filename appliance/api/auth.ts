@@ -83,7 +83,3 @@ export async function tenantFor(caller: Caller, asked: string | undefined, read:
 export function doneBy({ caller, ip }: FastifyRequest): { actor: string; origin: string } {
   return { actor: caller.keyId, origin: ip };
 }
-
-/** For routes that wait to say it themselves. */
-export const operatorOnly = { config: { right: 'fleet:write' } } as const;
-export const scopeOf = tenantOf;

@@ -1,8 +1,9 @@
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { Type } from 'typebox';
 
 import type { ImageStore } from '../../images/image-store.ts';
 import type { EventLog } from '../events/event-log.ts';
+import { RackstartError } from '../kernel/errors.ts';
 import type { ImageRow } from '../store/schema.ts';
 import type { Api } from './typed-api.ts';
 import { doneBy } from './auth.ts';
@@ -33,6 +34,7 @@ export function imageRoutes(api: Api, { images, events }: { images: ImageStore; 
         tags,
         summary: 'Add a raw disk image compressed with zstd',
         consumes: ['application/zstd'],
+        body: Type.Unknown({ description: 'The compressed disk image.' }),
         querystring: Type.Object(
           {
             name: Name,
@@ -47,8 +49,11 @@ export function imageRoutes(api: Api, { images, events }: { images: ImageStore; 
       },
     },
     async (request, reply) => {
+      const { body } = request;
+      if (!(body instanceof Readable))
+        throw new RackstartError('request.invalid', 'The body is the image, as application/zstd.');
       const by = doneBy(request);
-      const image = await images.add(request.query, request.body as Readable, (tx, { id, name, version }) => {
+      const image = await images.add(request.query, body, (tx, { id, name, version }) => {
         const data = { kind: 'image', id, name: `${name}:${version}` } as const;
         return events.append(tx, 'inventory.added', { key: id, ...by, data });
       });
