@@ -34,6 +34,8 @@ import type { BootDriveDeps } from './machines/boot-drive.ts';
 import { MachineCare } from './machines/machine-care.ts';
 import { dataKey, openMasterKeys } from './machines/master-key.ts';
 import { bareMetal } from './providers/bare-metal/bare-metal.ts';
+import { guarded } from './providers/guarded.ts';
+import { manual } from './providers/manual/manual.ts';
 import { Providers } from './providers/providers.ts';
 import { simulation } from './providers/simulation/simulation.ts';
 import { probeSsh } from './providers/ssh-probe.ts';
@@ -132,8 +134,11 @@ export async function runAppliance(
       caPem: plane.caPem,
       verify: { events, deadline: verify, probe: probeSsh },
     });
-    const simulated = simulation({ store, clock }, config.simulation);
-    const providers = new Providers(ours, ...(config.simulation.length > 0 ? [simulated] : []));
+    const simulated = guarded(simulation({ store, clock }, config.simulation), guards);
+    const byHand = manual({ events, deadline: verify, probe: probeSsh });
+    const providers = new Providers(
+      ...[ours, ...(config.simulation.length > 0 ? [simulated] : []), ...(config.manual ? [byHand] : [])],
+    );
     const provision = provisionSaga(providers);
     const runner = new SagaRunner(
       { store, events, sagas, clock, log },

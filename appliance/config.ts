@@ -136,6 +136,7 @@ const ConfigFile = Type.Object(
       ),
     ),
     simulation: Type.Optional(SimulationConfig),
+    manual: Type.Optional(Type.Boolean({ description: 'Whether servers may be ordered that a person makes.' })),
     deadlines: Type.Optional(
       Type.Object(
         {
@@ -182,6 +183,8 @@ export interface Config {
   readonly retry: { readonly attempts: number };
   /** Clusters that are simulated. */
   readonly simulation: readonly SimulatedClusterSettings[];
+  /** Whether servers may be ordered that a person makes. */
+  readonly manual: boolean;
   readonly deadlines: Deadlines;
 }
 
@@ -262,6 +265,7 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
     fairness: { perTenant: 5, inAll: 1_000, ...file.fairness },
     retry: { attempts: 3, ...file.retry },
     simulation: simulatedClusters(file.simulation),
+    manual: file.manual ?? false,
     deadlines: {
       bootWindow: 15 * MINUTE,
       stage: 5 * MINUTE,

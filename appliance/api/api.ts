@@ -14,6 +14,7 @@ import type { Log } from '../kernel/log.ts';
 import type { Service } from '../kernel/service.ts';
 import type { AdmitDeps } from '../requests/admit.ts';
 import { auditRoutes } from './audit.ts';
+import { accessEntryRoutes } from './access-entries.ts';
 import { authorize, callerOf, everyRouteSaysWhoMay } from './auth.ts';
 import { bootRoutes } from './boots.ts';
 import { guardRoutes } from './guards.ts';
@@ -205,6 +206,7 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   leaseRoutes(api, { read: deps.store.read, clock: deps.clock });
   stuckRoutes(api, deps);
   guardRoutes(api, deps.guards);
+  accessEntryRoutes(api, deps);
   orphanRoutes(api, deps.store.read);
   tenantRoutes(api, deps);
   userRoutes(api, deps);

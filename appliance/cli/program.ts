@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 
+import { accessCommands } from './access.ts';
 import { bootCommands } from './boots.ts';
 import type { CliContext } from './context.ts';
 import { databaseCommands } from './database.ts';
@@ -40,6 +41,7 @@ export function createProgram(context: CliContext): Command {
   performanceCommand(program, context);
   stuckCommands(program, context);
   guardsCommand(program, context);
+  accessCommands(program, context);
   orphansCommand(program, context);
   tenantCommands(program, context);
   keyCommands(program, context);

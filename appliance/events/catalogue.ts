@@ -62,6 +62,12 @@ export const catalogue = {
   /** `from` is null for a request that has just been admitted. */
   'request.state-changed': told(1, 'requestId', { requestId: Id, from: MaybeState, to: Text }),
 
+  // What a person is asked to make, and has said of how it is reached.
+  'access.asked': told(1, 'attemptId', { ...ofAttempt, hostname: Text }),
+  'access.entered': told(1, 'attemptId', { ...ofAttempt, username: Text, addresses: Type.Array(Text) }),
+  /** It is not wanted any more; `addresses` are those of what was made. */
+  'access.closed': told(1, 'attemptId', { ...ofAttempt, addresses: Type.Array(Text) }),
+
   // What operators are told about machines.
   'machine.enrolled': told(1, 'machineId', { machineId: Id, name: Text }),
   'machine.state-changed': told(1, 'machineId', {

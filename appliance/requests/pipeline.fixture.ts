@@ -25,6 +25,7 @@ import { MachineCare } from '../machines/machine-care.ts';
 import { RackMachine, probeRack } from '../machines/rack.fixture.ts';
 import type { Plane } from '../machines/rack.fixture.ts';
 import { bareMetal } from '../providers/bare-metal/bare-metal.ts';
+import { manual } from '../providers/manual/manual.ts';
 import { Providers } from '../providers/providers.ts';
 import { usualDelays } from '../providers/simulation/simulated-cluster.ts';
 import type { SimulatedClusterSettings } from '../providers/simulation/simulated-cluster.ts';
@@ -245,8 +246,14 @@ export class Pipeline {
             probe: async (target) => probeRack(this.rack, await this.atProbe(target)),
           },
         });
+        const byHand = manual({
+          ...{ events, deadline: VERIFY_DEADLINE },
+          probe: async (target) => {
+            await this.atProbe(target);
+          },
+        });
         const mortally = { store: mortalStore(store, self), clock };
-        const providers = new Providers(ours, simulation(mortally, [simulatedCluster]));
+        const providers = new Providers(ours, byHand, simulation(mortally, [simulatedCluster]));
         const provision = provisionSaga(providers);
         Object.assign(made, { care, provision, providers });
         return [

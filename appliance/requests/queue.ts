@@ -3,11 +3,13 @@ import { sql } from 'kysely';
 import type { FairnessLimits, Turns, WaitingTenant } from '../../scheduler/fairness.ts';
 import { takeTurns } from '../../scheduler/fairness.ts';
 import type { Reader, Store, Tx } from '../store/store.ts';
+import { awaitsInput } from './awaiting-input.ts';
 import { inFlightStates } from './request-states.ts';
 
 // A request is in the queue from when it is ready until its turn; `requests_in_queue` is the index of just that.
 const inQueue = sql`state = 'queued' and ready_at is not null and dispatched_at is null and ended_at is null`;
-const inFlight = sql`state in (${sql.join(inFlightStates.map((state) => sql.lit(state)))}) and ended_at is null`;
+const inFlight = sql`state in (${sql.join(inFlightStates.map((state) => sql.lit(state)))}) and ended_at is null
+  and not ${awaitsInput}`;
 
 /** Whether any request, or any but one, waits for its turn: one look at an index. */
 export async function anyWaits(read: Reader, but = ''): Promise<boolean> {

@@ -23,8 +23,13 @@ export interface AttemptView {
   readonly attempt: AttemptRow;
   /** The machine's name and firmware, once one was chosen. */
   readonly machine: { readonly id: string; readonly name: string; readonly firmware: 'bios' | 'uefi' | null } | null;
-  readonly steps: readonly SagaStepRow[];
+  readonly steps: readonly StepView[];
   readonly agent: AgentRow | undefined;
+}
+
+/** A step of the saga; one that waits for a person says so. */
+export interface StepView extends Omit<SagaStepRow, 'state'> {
+  readonly state: SagaStepRow['state'] | 'awaiting-input';
 }
 
 /** Errors: `not-found`; another tenant's server is not there either. */
@@ -84,14 +89,27 @@ async function viewAttempt(read: Reader, attempt: AttemptRow): Promise<AttemptVi
           .select(['id', 'name', 'firmware'])
           .where('id', '=', attempt.machine_id)
           .executeTakeFirst();
+  const steps = await viewSteps(read, attempt.saga_id);
+  const agent = await read.selectFrom('agents').selectAll().where('attempt_id', '=', attempt.id).executeTakeFirst();
+  return { attempt, machine: machine ?? null, steps, agent };
+}
+
+async function viewSteps(read: Reader, sagaId: string): Promise<StepView[]> {
   const steps = await read
     .selectFrom('saga_steps')
     .selectAll()
-    .where('saga_id', '=', attempt.saga_id)
+    .where('saga_id', '=', sagaId)
     .orderBy('ordinal')
     .execute();
-  const agent = await read.selectFrom('agents').selectAll().where('attempt_id', '=', attempt.id).executeTakeFirst();
-  return { attempt, machine: machine ?? null, steps, agent };
+  if (!steps.some(({ state }) => state === 'waiting')) return steps;
+  const waits = await read
+    .selectFrom('saga_waits')
+    .select('step')
+    .where('saga_id', '=', sagaId)
+    .where('type', '=', 'access.entered')
+    .execute();
+  const awaits = (name: string) => waits.some(({ step }) => step === name);
+  return steps.map((step) => (awaits(step.name) ? { ...step, state: 'awaiting-input' } : step));
 }
 
 function parsed(json: string | null): unknown {

@@ -6,6 +6,7 @@ import type { Log } from '../kernel/log.ts';
 import type { Service } from '../kernel/service.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { Store, Tx } from '../store/store.ts';
+import { awaitsInput } from './awaiting-input.ts';
 import { clockedStates } from './request-states.ts';
 import type { RequestState } from './request-states.ts';
 
@@ -54,6 +55,7 @@ export class StalledRequests implements Service {
       .select(['requests.id', 'requests.tenant_id as tenantId', 'requests.state', 'attempts.saga_id as sagaId'])
       .where('requests.ended_at', 'is', null)
       .where('requests.state', 'in', clockedStates)
+      .where((eb) => eb.not(awaitsInput))
       .where('attempts.ended_at', 'is', null)
       .where('requests.updated_at', '<=', since)
       .where((eb) => eb.or([eb('requests.progress_at', 'is', null), eb('requests.progress_at', '<=', since)]))

@@ -4,6 +4,7 @@ import type { Resource } from '../../saga/resource-plan.ts';
 import { planned, resourcePlan } from '../../saga/resource-plan.ts';
 import { done } from '../../saga/step.ts';
 import type { Connection, Provider } from '../provider.ts';
+import type { SshProof } from '../ssh-proof.ts';
 import { agentAccess } from './agent-access.ts';
 import type { DeployDeps } from './deploy.ts';
 import { deploy } from './deploy.ts';
@@ -12,7 +13,7 @@ import { holding } from './holding.ts';
 import { bareMetalHoldings, removeBareMetal } from './holdings.ts';
 import type { FrozenPlan, InstallPlanDeps } from './install-plan.ts';
 import { frozenPlan } from './install-plan.ts';
-import type { SshProof, VerifyDeps } from './verified.ts';
+import type { VerifyDeps } from './verified.ts';
 import { handedOver, heartbeatSeen, phonedHome, sshAccepted } from './verified.ts';
 
 export type BareMetalDeps = HoldingDeps & InstallPlanDeps & DeployDeps & { readonly verify: VerifyDeps };

@@ -1,8 +1,7 @@
 import type { EventType } from '../../events/catalogue.ts';
 import type { EventLog } from '../../events/event-log.ts';
-import { SECOND } from '../../kernel/clock.ts';
 import type { Millis } from '../../kernel/clock.ts';
-import { RackstartError, hasCode } from '../../kernel/errors.ts';
+import { RackstartError } from '../../kernel/errors.ts';
 import { failureOf } from '../../machines/boot-drive.ts';
 import { concludeBoot, lastBootOf } from '../../machines/boot-records.ts';
 import { moveMachine } from '../../machines/machine-states.ts';
@@ -12,6 +11,8 @@ import type { StepContext } from '../../saga/step.ts';
 import type { AgentRow } from '../../store/schema.ts';
 import type { probeSsh } from '../ssh-probe.ts';
 import type { ServerSpec } from '../provider.ts';
+import type { SshProof } from '../ssh-proof.ts';
+import { proveSsh } from '../ssh-proof.ts';
 import type { Holding } from './holding.ts';
 
 export interface VerifyDeps {
@@ -20,9 +21,6 @@ export interface VerifyDeps {
   readonly deadline: Millis;
   readonly probe: typeof probeSsh;
 }
-
-const SSH_POLL = 2 * SECOND;
-const SSH_TIMEOUT = 10 * SECOND;
 
 /** A proof holds nothing, so there is nothing to give back. */
 const nothingHeld = {
@@ -65,20 +63,8 @@ function awaitAgent(
   };
 }
 
-export interface SshProof {
-  readonly address: string;
-  readonly hostKey: string;
-  readonly at: Millis;
-}
-
-/**
- * SSH answers at the server's first address with the host key that our own ramdisk reported, and would let the tenant in.
- * Tried every two seconds within the deadline; a wrong host key ends it at once.
- */
-export function sshAccepted({
-  deadline,
-  probe,
-}: VerifyDeps): Resource<{ spec: ServerSpec; holding: Holding }, SshProof, undefined> {
+/** SSH answers at the server's first address with the host key that our own ramdisk reported, and would let the tenant in. */
+export function sshAccepted(deps: VerifyDeps): Resource<{ spec: ServerSpec; holding: Holding }, SshProof, undefined> {
   return {
     ...nothingHeld,
     async create(_key, { spec, holding }, ctx) {
@@ -89,15 +75,7 @@ export function sshAccepted({
         throw new RackstartError('internal', 'Verification began before host key, address and SSH key were known.');
       }
       const target = { host: first.address, port: 22, username: 'root', hostKey, publicKey };
-      try {
-        await probe(target, SSH_TIMEOUT, ctx.signal);
-        return done({ address: first.address, hostKey, at: ctx.clock.now() });
-      } catch (error) {
-        const soon = ctx.clock.now() + SSH_POLL;
-        const mayCome = hasCode(error, 'ssh.unreachable') || hasCode(error, 'ssh.key-refused');
-        if (mayCome && soon < ctx.startedAt + deadline) return wait(soon);
-        throw error;
-      }
+      return proveSsh(target, deps, ctx);
     },
   };
 }
