@@ -40,6 +40,8 @@ export interface TestProcessOptions extends Omit<SagaRunnerOptions, 'sagas'> {
 export class TestProcess {
   /** What of the database a process reaches: nothing once it is dead, and what it had not committed is thrown away. */
   readonly store: Store;
+  /** Nothing of a dead process wakes. */
+  readonly clock: Clock;
   readonly events: EventLog;
   readonly sagas: Sagas;
   readonly runner: SagaRunner;
@@ -61,7 +63,8 @@ export class TestProcess {
     this.#onPoint = onPoint ?? (() => undefined);
     this.#mayHang = mayHang ?? false;
     this.store = this.#mortalStore();
-    const mortal = { store: this.store, clock: this.#mortalClock(), log: silentLog };
+    this.clock = this.#mortalClock();
+    const mortal = { store: this.store, clock: this.clock, log: silentLog };
     this.#sequencer = new Sequencer(mortal);
     this.events = createEventLog({ ...mortal, ids, sequencer: this.#sequencer });
     this.sagas = new Sagas({ clock, ids });

@@ -13,9 +13,9 @@ export function fuzzFiles(root: string): string[] {
   return walk(root).filter((file) => file.startsWith('lab/fuzz/') && file.endsWith('.fuzz.ts'));
 }
 
-/** What simulated fleets must withstand. */
+/** What simulated fleets and sagas must withstand. */
 export function storms(root: string): string[] {
-  return walk(root).filter((file) => file.startsWith('lab/sim/') && file.endsWith('.storm.ts'));
+  return walk(root).filter((file) => file.startsWith('lab/') && file.endsWith('.storm.ts'));
 }
 
 /** The flows with whole machines. */

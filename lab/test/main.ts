@@ -1,6 +1,6 @@
 /**
  * The test run: `node lab/test/main.ts [--fast] [FILTER]`. Checks and test files go two at a time, then the storms of
- * simulated fleets (`lab/sim/*.storm.ts`) and the campaigns of hostile input (`lab/fuzz/*.fuzz.ts`), then the machine flows one
+ * simulated fleets and of sagas (`*.storm.ts`) and the campaigns of hostile input (`lab/fuzz/*.fuzz.ts`), then the machine flows one
  * after another. `--fast` leaves storms and flows out and feeds 5,000 inputs in place of 200,000; a FILTER (part of a path)
  * runs only matching files, without checks.
  */

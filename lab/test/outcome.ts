@@ -5,6 +5,8 @@ export interface Outcome {
   skipped: readonly Skip[];
   /** What else it wrote, to be shown when something failed. */
   output?: string;
+  /** What it has to show in any case, for the end of the report. */
+  report?: string;
 }
 
 export interface Failure {

@@ -36,6 +36,12 @@ test('the summary names every failure with what is known, and every skipped test
   t.end();
 });
 
+test('the summary shows what a part has to show, before anything else', (t) => {
+  const text = summary([part('a', good), part('b', { ...good, report: 'a matrix' })], 1_234);
+  t.match(text, /^a matrix\n\nTook/);
+  t.end();
+});
+
 test('a run is good only when something passed and nothing failed', (t) => {
   t.equal(isGood([part('a', good), part('c', partly)]), true);
   t.equal(isGood([part('a', good), part('b', bad)]), false);

@@ -13,7 +13,7 @@ export function line({ title, outcome: { passed, failures, skipped }, ms }: Fini
 }
 
 /**
- * The end of a report: every skipped test with its reason, every failure with all that is known, the time, and as the
+ * The end of a report: what parts have to show, every skipped test with its reason, every failure with all that is known, the time, and as the
  * very last line `N passed, N failed` (`, N skipped` when there are any).
  */
 export function summary(all: readonly Finished[], ms: number): string {
@@ -28,7 +28,8 @@ export function summary(all: readonly Finished[], ms: number): string {
     skips.length,
   );
   const skipped = skips.length > 0 ? [['Skipped:', ...skips].join('\n')] : [];
-  return [...skipped, ...failures, `Took ${seconds(ms)}`, last].join('\n\n');
+  const reports = all.flatMap(({ outcome }) => outcome.report ?? []);
+  return [...reports, ...skipped, ...failures, `Took ${seconds(ms)}`, last].join('\n\n');
 }
 
 /** Whether a run proves something: tests there were, and none failed. */

@@ -88,6 +88,15 @@ test('a late file is ended with everything it started, even if neither heeds SIG
   await until('both are gone', 5_000, () => !started.some(isAlive));
 });
 
+test('what a file has to show is in its outcome, whether it passed or not', async (t) => {
+  const show = `
+    import { appendFileSync } from 'node:fs';
+    for (const line of ['a matrix', 'of two lines']) appendFileSync(process.env.RACKSTART_TEST_REPORT, line + '\\n');`;
+  t.match(await program(t, `${show}${passing}`), { passed: 1, report: 'a matrix\nof two lines' });
+  t.match(await program(t, `${show}process.exitCode = 3`), { passed: 0, report: /a matrix/ });
+  t.notOk('report' in (await program(t, passing)));
+});
+
 test('what a file forgets to end does not outlive it', async (t) => {
   const folder = temporary(t);
   const pid = join(folder, 'pid');

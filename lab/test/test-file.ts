@@ -1,9 +1,13 @@
 import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 
 import { onAbruptEnd } from '../process/abrupt-end.ts';
 import { signalPid } from '../process/pid.ts';
 import type { Failure, Outcome } from './outcome.ts';
+import { REPORT_FILE } from './report-file.ts';
 import { tallyTap } from './tap-tally.ts';
 
 export interface TestFileOptions {
@@ -22,10 +26,12 @@ export interface TestFileOptions {
  * it started and forgot is killed with it, unless that left its process group.
  */
 export async function runTestFile({ root, file, withinMs, env, graceMs = 5_000 }: TestFileOptions): Promise<Outcome> {
+  const reports = mkdtempSync(join(tmpdir(), 'rs-report-'));
+  const shown = join(reports, 'report.txt');
   const child = spawn(process.execPath, [file], {
     cwd: root,
     // tap's own limit, 30 s in all, would come first.
-    env: { ...process.env, TAP_TIMEOUT: String(Math.ceil(withinMs / 1_000) + 1), ...env },
+    env: { ...process.env, TAP_TIMEOUT: String(Math.ceil(withinMs / 1_000) + 1), ...env, [REPORT_FILE]: shown },
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true, // leads a process group
   });
@@ -63,7 +69,10 @@ export async function runTestFile({ root, file, withinMs, env, graceMs = 5_000 }
   } else if (!planned) {
     failures.push({ title: 'no TAP plan (1..N) in its output', diagnostics: output() });
   }
-  return { passed: tally.passed, failures, skipped: tally.skipped, output: complaints() };
+  const report = existsSync(shown) ? readFileSync(shown, 'utf8').trimEnd() : '';
+  rmSync(reports, { recursive: true, force: true });
+  const outcome = { passed: tally.passed, failures, skipped: tally.skipped, output: complaints() };
+  return report === '' ? outcome : { ...outcome, report };
 }
 
 /** Reads a stream and keeps its last 20,000 characters. */

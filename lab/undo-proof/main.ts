@@ -1,0 +1,87 @@
+/**
+ * `node lab/undo-proof/main.ts [--whole] [--row PART] [--column PART] [--seed 1]`: each saga on each provider under every kind
+ * of fault, as `npm test` does it with some cases of each kind; `--whole` runs all there are, every pair of kills among them.
+ *
+ * `--schedules 1-2000` runs random histories instead, by their seeds; one alone, `--schedules 17`, is told step by step.
+ * `--json` is for programs. The exit code is 1 when something was found.
+ */
+import { parseArgs } from 'node:util';
+
+import { cases, choices } from './cases.ts';
+import { fewOfEach, proveCase, wholeOfEach } from './matrix.ts';
+import type { Row } from './matrix.ts';
+import { caughtText, matrixText } from './matrix-text.ts';
+import { runSchedule } from './schedule.ts';
+import { siteTemplate } from './site.ts';
+
+process.exitCode = await main(process.argv.slice(2));
+
+async function main(args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      whole: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      row: { type: 'string', default: '' },
+      column: { type: 'string', default: '' },
+      seed: { type: 'string', default: '1' },
+      schedules: { type: 'string' },
+    },
+  });
+  return values.schedules === undefined ? matrix(values) : schedules(values.schedules, values);
+}
+
+interface MatrixArguments {
+  readonly whole: boolean;
+  readonly json: boolean;
+  readonly row: string;
+  readonly column: string;
+  readonly seed: string;
+}
+
+async function matrix({ whole, json, row, column, seed }: MatrixArguments): Promise<number> {
+  const template = await siteTemplate(1);
+  const rows: Row[] = [];
+  try {
+    for (const subject of cases.filter(({ saga, provider }) => `${saga} ${provider}`.includes(row))) {
+      const most = whole ? wholeOfEach : fewOfEach;
+      rows.push(await proveCase(subject, template, { most, seed, only: (one) => one.includes(column) }));
+      if (!json) console.error(`${subject.saga}, ${subject.provider}: done`);
+    }
+  } finally {
+    template.remove();
+  }
+  if (json) console.log(JSON.stringify(rows));
+  else console.log(`${matrixText(rows)}\n\nWhat was caught, and how it ended:\n${caughtText(rows)}`);
+  const failures = rows.flatMap(({ saga, provider, failures }) => failures.map((one) => ({ saga, provider, ...one })));
+  for (const { saga, provider, scenario, problems } of failures) {
+    console.error(`FAILED ${saga}, ${provider}: ${scenario}\n  ${problems.join('\n  ')}`);
+  }
+  return failures.length === 0 ? 0 : 1;
+}
+
+async function schedules(range: string, { json }: { json: boolean }): Promise<number> {
+  const [first = 1, last = first] = range.split('-').map(Number);
+  const template = await siteTemplate(2);
+  const ends: Record<string, number> = {};
+  const failed: string[] = [];
+  const began = performance.now();
+  try {
+    for (let seed = first; seed <= last; seed += 1) {
+      const verdict = await runSchedule(template, choices, String(seed));
+      for (const [end, count] of Object.entries(verdict.ends)) ends[end] = (ends[end] ?? 0) + count;
+      if (first === last) console.error(verdict.told.join('\n'));
+      if (verdict.problems.length === 0) continue;
+      failed.push(String(seed));
+      console.error(`FAILED schedule ${String(seed)}: ${verdict.problems.join('\n  ')}`);
+      console.error(`  repeat it: node lab/undo-proof/main.ts --schedules ${String(seed)}`);
+    }
+  } finally {
+    template.remove();
+  }
+  const run = last - first + 1;
+  const seconds = (performance.now() - began) / 1_000;
+  if (json) console.log(JSON.stringify({ run, failed, ends }));
+  else console.log(`${String(run)} schedules, ${String(failed.length)} failed, ${(run / seconds).toFixed(1)}/s`, ends);
+  return failed.length === 0 ? 0 : 1;
+}

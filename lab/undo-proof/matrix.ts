@@ -1,0 +1,68 @@
+import { forGood } from './effects.ts';
+import { columns, scenariosOf, some } from './scenarios.ts';
+import type { Column } from './scenarios.ts';
+import type { Template } from './template.ts';
+import { tryOnce } from './trial.ts';
+import type { SagaCase, Verdict } from './trial.ts';
+
+export interface Cell {
+  readonly column: string;
+  readonly run: number;
+  readonly passed: number;
+}
+
+export interface Row {
+  readonly saga: string;
+  readonly provider: string;
+  readonly cells: readonly Cell[];
+  /** What went wrong, by scenario. */
+  readonly failures: readonly Verdict[];
+  /** What ended a saga whose effect lied, or hung: the effect's scenario, and the code it ended with. */
+  readonly caught: readonly { readonly scenario: string; readonly by: string }[];
+}
+
+export interface MatrixOptions {
+  /** Cases of a cell; Infinity for all there are. */
+  readonly most: (column: Column) => number;
+  readonly seed: string;
+  readonly only?: (column: Column) => boolean;
+}
+
+/** As many as `npm test` has time for. */
+export const fewOfEach = (column: Column): number => (column === 'killed' ? 24 : column === 'killed twice' ? 16 : 12);
+export const wholeOfEach = (): number => Infinity;
+
+/** One row: the saga under every fault there is, or as many of each kind as are asked for. */
+export async function proveCase(subject: SagaCase, template: Template, options: MatrixOptions): Promise<Row> {
+  const { saga, provider } = subject;
+  const { course } = await tryOnce(subject, template, { name: 'undisturbed' });
+  const last = course.effects.findLastIndex(({ backward }) => !backward) + 1;
+  const disturbances = [{ effect: last, mishap: { kind: 'fails', when: 'after', error: forGood } }] as const;
+  const turned = await tryOnce(subject, template, { name: 'turned back', disturbances });
+  const scenarios = scenariosOf({ course, turned: { course: turned.course, disturbances } });
+
+  const cells: Cell[] = [];
+  const failures: Verdict[] = [];
+  const caught: { scenario: string; by: string }[] = [];
+  for (const column of columns) {
+    if (options.only?.(column) === false) continue;
+    if (column === 'cancelled' && subject.cancel === undefined) {
+      cells.push({ column, run: 0, passed: 0 });
+      continue;
+    }
+    const verdicts: Verdict[] = [];
+    for (const scenario of some(scenarios[column], options.most(column), options.seed)) {
+      const { verdict } = await tryOnce(subject, template, scenario);
+      // A second kill may come too late: everything has ended.
+      if (verdict.met || verdict.problems.length > 0) verdicts.push(verdict);
+    }
+    const bad = verdicts.filter(({ problems }) => problems.length > 0);
+    cells.push({ column, run: verdicts.length, passed: verdicts.length - bad.length });
+    failures.push(...bad);
+    if (column === 'lies' || column === 'hangs')
+      caught.push(
+        ...verdicts.map(({ scenario, code }) => ({ scenario, by: code ?? 'nothing: it was done in the end' })),
+      );
+  }
+  return { saga, provider, cells, failures, caught };
+}

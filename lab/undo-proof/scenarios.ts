@@ -1,0 +1,139 @@
+import { Dice } from '../fuzz/dice.ts';
+import type { Disturbance, Mishap } from './effects.ts';
+import { forGood, passing } from './effects.ts';
+import type { Course, Scenario } from './trial.ts';
+
+/** The columns of the matrix: kinds of faults, as their headings name them. */
+export const columns = [
+  'undisturbed',
+  'fails for good',
+  'fails past retries',
+  'fails once',
+  'done twice',
+  'cancelled',
+  'killed',
+  'killed twice',
+  'undo fails, retried',
+  'undo fails, skipped',
+  'hangs',
+  'lies',
+] as const;
+export type Column = (typeof columns)[number];
+
+const whens = ['before', 'after'] as const;
+
+/** Every way to disturb a saga, told from how it runs undisturbed and how it runs when its last effect fails for good. */
+export function scenariosOf({ course, turned }: Courses): Readonly<Record<Column, readonly Scenario[]>> {
+  const effects = course.effects.map((effect, index) => ({ ...effect, number: index + 1 }));
+  const forward = effects.filter(({ backward }) => !backward);
+  const backward = effects.filter((effect) => effect.backward);
+  const isFirst = ({ name, number }: { name: string; number: number }) =>
+    course.effects.findIndex((effect) => effect.name === name) + 1 === number;
+  const undone = turned.course.effects
+    .map((effect, index) => ({ ...effect, number: index + 1 }))
+    .filter((effect) => effect.backward);
+  const fails = (when: 'before' | 'after', error: () => Error): Mishap => ({ kind: 'fails', when, error });
+  const one = (number: number, mishap: Mishap, again?: Disturbance['again']): Pick<Scenario, 'disturbances'> => ({
+    disturbances: [{ effect: number, mishap, ...(again === undefined ? {} : { again }) }],
+  });
+  // The state of log and world is another one at each commit and behind each effect; what lies between is the same.
+  const points = course.points.map((what, index) => ({ what, at: index + 1, where: `point ${index + 1}, ${what}` }));
+  const stops = points.filter(({ what }) => what !== 'write');
+  const settled = points.filter(({ what }) => what === 'written' || what.startsWith('after '));
+  const undoFails = (operator: 'retries' | 'skips') =>
+    undone.flatMap(({ name, number }) =>
+      [forGood, passing].map((error) => ({
+        name: `undo fails at effect ${number}, ${name}: ${error().message}`,
+        disturbances: [
+          ...turned.disturbances,
+          { effect: number, mishap: fails('before', error), again: 'until it is repaired' as const },
+        ],
+        ...{ operator, end: 'undone' as const, quarantine: true },
+      })),
+    );
+  return {
+    undisturbed: [{ name: 'undisturbed', end: 'completed' }],
+    'fails for good': [
+      ...forward.flatMap(({ name, number }) =>
+        whens.map((when) => ({
+          name: `fails for good ${when} effect ${number}, ${name}`,
+          ...one(number, fails(when, forGood)),
+          end: 'undone' as const,
+        })),
+      ),
+      ...backward.flatMap(({ name, number }) =>
+        whens.map((when) => ({
+          name: `fails for good, once, ${when} effect ${number} on the way back, ${name}`,
+          ...one(number, fails(when, forGood)),
+          ...{ end: 'completed' as const, quarantine: true },
+        })),
+      ),
+    ],
+    'fails past retries': forward.flatMap(({ name, number }) =>
+      whens.map((when) => ({
+        name: `fails until retries are spent ${when} effect ${number}, ${name}`,
+        ...one(number, fails(when, passing), 'until the saga turns'),
+        // One that has happened is found by the next try.
+        ...(when === 'before' && isFirst({ name, number }) && { end: 'undone' as const }),
+      })),
+    ),
+    'fails once': effects.flatMap(({ name, number }) =>
+      whens.map((when) => ({
+        name: `fails once ${when} effect ${number}, ${name}`,
+        ...one(number, fails(when, passing)),
+        end: 'completed' as const,
+      })),
+    ),
+    'done twice': [
+      { name: 'every effect twice', twice: 'effects', end: 'completed' },
+      { name: 'every step and every undo twice', twice: 'steps', end: 'completed' },
+      ...effects.map(({ name, number }) => ({
+        name: `effect ${number} twice, ${name}`,
+        ...one(number, { kind: 'happens twice' }),
+        end: 'completed' as const,
+      })),
+    ],
+    cancelled: settled
+      .filter(({ at }) => at <= course.forward)
+      .map(({ at, where }) => ({ name: `cancelled at ${where}`, cancelAt: at })),
+    killed: stops.map(({ at, where }) => ({ name: `killed at ${where}`, killAt: [at] })),
+    'killed twice': settled.flatMap((first) =>
+      settled
+        .filter(({ at }) => at > first.at)
+        .map((second) => ({
+          name: `killed at ${first.where}, and at point ${second.at}`,
+          killAt: [first.at, second.at],
+        })),
+    ),
+    'undo fails, retried': undoFails('retries'),
+    'undo fails, skipped': undoFails('skips'),
+    hangs: effects.flatMap(({ name, number }) =>
+      (['signal', 'nothing'] as const).map((heeds) => ({
+        name: `hangs, and heeds ${heeds === 'signal' ? 'its signal' : heeds}, at effect ${number}, ${name}`,
+        ...one(number, { kind: 'hangs', heeds }),
+        end: 'completed' as const,
+      })),
+    ),
+    lies: effects
+      .filter(({ canLie }) => canLie)
+      .map(({ name, number }) => ({
+        name: `lies at effect ${number}, ${name}`,
+        ...one(number, { kind: 'lies' }),
+        quarantine: true,
+      })),
+  };
+}
+
+export interface Courses {
+  readonly course: Course;
+  /** How it runs when its last effect forward fails for good, and what made it fail. */
+  readonly turned: { readonly course: Course; readonly disturbances: readonly Disturbance[] };
+}
+
+/** At most so many, the same for the same seed, from the whole breadth of them. */
+export function some<T>(all: readonly T[], most: number, seed: string): readonly T[] {
+  if (all.length <= most) return all;
+  const dice = new Dice(seed, all.length);
+  const width = all.length / most;
+  return Array.from({ length: most }, (_, index) => all[Math.floor(index * width + dice.below(1_000) / 1_000 * width)]!); // prettier-ignore
+}

@@ -1,0 +1,189 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
+import { silentLog } from '../../appliance/kernel/log.ts';
+import type { Ids } from '../../appliance/kernel/ids.ts';
+import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
+import { Secret } from '../../appliance/kernel/secret.ts';
+import { enrolMachine } from '../../appliance/machines/enrol.ts';
+import { recordInspection } from '../../appliance/machines/inspection.ts';
+import { RackMachine } from '../../appliance/machines/rack.fixture.ts';
+import type { Plane } from '../../appliance/machines/rack.fixture.ts';
+import { admitServer } from '../../appliance/requests/admit.ts';
+import { releaseServer } from '../../appliance/requests/release.ts';
+import type { ServerOrder } from '../../appliance/requests/server-order.ts';
+import { openStore } from '../../appliance/store/open.ts';
+import type { Store } from '../../appliance/store/store.ts';
+import { parseMac } from '../../pxe/boot-client.ts';
+import { Dice } from '../fuzz/dice.ts';
+import { countedIds } from './ids.ts';
+import { describeInventory } from './inventory.ts';
+import { BEGINNING, Template } from './template.ts';
+import { startWorker } from './worker.ts';
+import type { Worker, WorkerOptions } from './worker.ts';
+
+export const sshKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJu0yI2Zb3bR3cLzqmAqUnnzNsVIV1sbHGf2HIfEvZ4a tenant';
+
+const order: ServerOrder = {
+  ...{ hostname: 'web', region: 'north', flavor: 'small', image: 'debian' },
+  sshKeys: [sshKey],
+};
+
+/** A region with tenants `t1` and `t2` and this many machines, inspected and free. */
+export function siteTemplate(machines: number): Promise<Template> {
+  return Template.make(async (store, clock) => {
+    const rack = Array.from({ length: machines }, (_, index) => machineNumber(index + 1, () => never()));
+    const ids = countedIds(clock, new Dice('template'));
+    await describeInventory(store, ids, clock.now());
+    const site = new Site(store, clock, ids, rack, []);
+    const worker = site.begin({ onPoint: () => undefined, effects: () => (_, work) => work(), everyStepTwice: false });
+    for (const [index, machine] of rack.entries()) await enrol(store, worker, ids, clock, index + 1, machine);
+    await worker.process.end();
+  });
+}
+
+/** Opens a copy of the template, its machines switched off. */
+export async function openSite(path: string, seed: string): Promise<Site> {
+  const clock = new ManualClock(BEGINNING);
+  const store = await openStore({ url: `sqlite:${path}`, clock, log: silentLog });
+  const machines = await store.read.selectFrom('machines').select('id').orderBy('name').execute();
+  const rack: RackMachine[] = [];
+  const ids = countedIds(clock, new Dice('ids', seed));
+  const site = new Site(store, clock, ids, rack, machines.map(({ id }) => id)); // prettier-ignore
+  for (const index of machines.keys()) rack.push(machineNumber(index + 1, (question) => site.ask(question)));
+  return site;
+}
+
+/** Workers on one store, and the rack that they all reach: the one thing that outlives them. */
+export class Site {
+  readonly store: Store;
+  readonly clock: ManualClock;
+  readonly ids: Ids;
+  readonly rack: readonly RackMachine[];
+  readonly machineIds: readonly string[];
+  readonly workers: Worker[] = [];
+  #begun = Promise.withResolvers<undefined>();
+  #lives = 0;
+
+  constructor(store: Store, clock: ManualClock, ids: Ids, rack: readonly RackMachine[], machineIds: readonly string[]) {
+    this.store = store;
+    this.clock = clock;
+    this.ids = ids;
+    this.rack = rack;
+    this.machineIds = machineIds;
+  }
+
+  /** One more daemon; without `owner` and `soleOwner` the only one. */
+  begin(options: Pick<WorkerOptions, 'onPoint' | 'effects' | 'everyStepTwice'> & Partial<WorkerOptions>): Worker {
+    const { store, clock, ids, rack } = this;
+    this.#lives += 1;
+    const owner = `life ${String(this.#lives)}`;
+    const worker = startWorker({ ...{ store, clock, ids, rack, owner, soleOwner: true }, ...options });
+    this.workers.push(worker);
+    this.#begun.resolve(undefined);
+    this.#begun = Promise.withResolvers<undefined>();
+    return worker;
+  }
+
+  get living(): Worker[] {
+    return this.workers.filter(({ process }) => !process.isDead());
+  }
+
+  kill(worker: Worker): void {
+    worker.process.kill();
+    worker.died.resolve(undefined);
+  }
+
+  order(worker: Worker, change: Partial<ServerOrder> = {}, tenantId = 't1'): Promise<string> {
+    const { clock, ids, store } = this;
+    const { process, provision, providers, dispatcher } = worker;
+    const { events, sagas } = process;
+    const deps = { store, events, sagas, provision, providers, dispatcher, clock, ids };
+    return admitServer(deps, { ...order, ...change }, { tenantId, actor: 'key_1' });
+  }
+
+  release(worker: Worker, requestId: string): Promise<void> {
+    const { store, clock } = this;
+    const { events, sagas } = worker.process;
+    return releaseServer({ store, events, sagas, clock }, requestId, { actor: 'key_1' });
+  }
+
+  /** Asks a worker that lives; should it die meanwhile, another, as curl's retries do. */
+  async ask<T>(question: (plane: Plane) => Promise<T>): Promise<T> {
+    for (;;) {
+      const [worker] = this.living;
+      if (worker === undefined) {
+        await this.#begun.promise;
+        continue;
+      }
+      const answer = question(worker).then((value) => ({ value }));
+      const answered = await Promise.race([answer, worker.died.promise]);
+      if (answered !== undefined) return answered.value;
+    }
+  }
+
+  /** Until sagas and machines have nothing to do, or nobody lives; time stands still. */
+  async settle(): Promise<void> {
+    for (;;) {
+      for (const { process } of this.living) await process.settle();
+      const works = this.rack.flatMap(({ work }) => work ?? []);
+      const { living } = this;
+      if (living.length === 0) return;
+      if (works.length === 0 && !living.some(({ dispatcher }) => dispatcher.busy)) return;
+      await Promise.race([Promise.all([...works, nextTurn()]), ...living.map(({ died }) => died.promise)]);
+    }
+  }
+
+  /** Whether no saga has anything left to do: all have ended, or are stuck. */
+  async atRest(): Promise<boolean> {
+    const due = this.store.read.selectFrom('sagas').select('id').where('wake_at', 'is not', null).limit(1);
+    return (await due.executeTakeFirst()) === undefined;
+  }
+
+  /** To the time of whoever wakes next. */
+  async nextWake(): Promise<void> {
+    const next = this.clock.nextWake();
+    if (next !== undefined) await this.clock.advance(next - this.clock.now());
+  }
+
+  async close(): Promise<void> {
+    for (const worker of this.living) this.kill(worker);
+    await this.store.close();
+  }
+}
+
+function machineNumber(number: number, ask: ConstructorParameters<typeof RackMachine>[1]): RackMachine {
+  const mac = parseMac(`52:54:00:77:00:${number.toString(16).padStart(2, '0')}`);
+  if (mac === undefined) throw new Error('no MAC');
+  return new RackMachine(mac, ask);
+}
+
+async function enrol(
+  store: Store,
+  { process: { events } }: Worker,
+  ids: Ids,
+  clock: ManualClock,
+  number: number,
+  { mac, inspection }: RackMachine,
+): Promise<void> {
+  const at = clock.now();
+  const bmc = { kind: 'ipmi', address: `192.0.2.${String(number)}`, port: 623, username: 'admin' } as const;
+  const password = new Secret('secret');
+  await store.transaction(async (tx) => {
+    const id = await enrolMachine(
+      tx,
+      { events, ids, seal: () => 'sealed' },
+      {
+        ...{ name: `m${String(number)}`, rackId: 'rack1', nics: [{ mac, role: 'both' }] },
+        bmc: { ...bmc, password, cipherSuite: 3 },
+        diskRule: { minBytes: 1024 ** 3 },
+      },
+      { actor: 'key_1', at },
+    );
+    await recordInspection(tx, id, inspection, at);
+    await tx.updateTable('machines').set({ state: 'available' }).where('id', '=', id).execute();
+  });
+}
+
+function never(): Promise<never> {
+  return new Promise(() => undefined);
+}
