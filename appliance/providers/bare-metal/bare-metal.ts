@@ -4,7 +4,7 @@ import type { Resource } from '../../saga/resource-plan.ts';
 import { planned, resourcePlan } from '../../saga/resource-plan.ts';
 import { done } from '../../saga/step.ts';
 import type { Connection, Provider } from '../provider.ts';
-import type { SshProof } from '../ssh-proof.ts';
+import type { SshProof } from '../proven-ssh.ts';
 import { agentAccess } from './agent-access.ts';
 import type { DeployDeps } from './deploy.ts';
 import { deploy } from './deploy.ts';

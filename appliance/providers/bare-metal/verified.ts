@@ -11,8 +11,8 @@ import type { StepContext } from '../../saga/step.ts';
 import type { AgentRow } from '../../store/schema.ts';
 import type { probeSsh } from '../ssh-probe.ts';
 import type { ServerSpec } from '../provider.ts';
-import type { SshProof } from '../ssh-proof.ts';
-import { proveSsh } from '../ssh-proof.ts';
+import type { SshProof } from '../proven-ssh.ts';
+import { proveSsh } from '../proven-ssh.ts';
 import type { Holding } from './holding.ts';
 
 export interface VerifyDeps {

@@ -7,8 +7,8 @@ import type { Resource } from '../../saga/resource-plan.ts';
 import { done, wait } from '../../saga/step.ts';
 import type { Provider, ServerSpec } from '../provider.ts';
 import type { probeSsh } from '../ssh-probe.ts';
-import type { SshProof } from '../ssh-proof.ts';
-import { proveSsh } from '../ssh-proof.ts';
+import type { SshProof } from '../proven-ssh.ts';
+import { proveSsh } from '../proven-ssh.ts';
 import type { AccessDetails } from './access-details.ts';
 import { askForAccess, closeAccess } from './access-entry.ts';
 
