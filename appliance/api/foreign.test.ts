@@ -38,7 +38,7 @@ const texts: Texts = {
   last: '10.9.0.20',
   username: 'root',
   sha256: createHash('sha256').update(image).digest('hex'),
-  'application/zstd': image,
+  'POST /images': image,
 };
 
 sqliteStore("another tenant's things look as if they did not exist, on every route", async (t, store, { clock }) => {

@@ -34,7 +34,6 @@ export function imageRoutes(api: Api, { images, events }: { images: ImageStore; 
         tags,
         summary: 'Add a raw disk image compressed with zstd',
         consumes: ['application/zstd'],
-        body: Type.Unknown({ description: 'The compressed disk image.' }),
         querystring: Type.Object(
           {
             name: Name,

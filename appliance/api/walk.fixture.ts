@@ -10,7 +10,7 @@ export interface Operation {
   readonly path: string;
   readonly parameters: readonly { readonly in: string; readonly name: string; readonly schema: Schema }[];
   /** Undefined where there is no body. */
-  readonly body: { readonly type: string; readonly schema: Schema } | undefined;
+  readonly body: { readonly schema: Schema } | undefined;
 }
 
 /** Where a call names a thing by its id. */
@@ -47,8 +47,8 @@ export async function operationsOf(app: FastifyInstance): Promise<Operation[]> {
   const document = (await app.inject({ url: '/docs/json' })).json<OpenApi>();
   return Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, { parameters = [], requestBody }]) => {
-      const [content] = Object.entries(requestBody?.content ?? {});
-      const body = content === undefined ? undefined : { type: content[0], schema: content[1].schema ?? {} };
+      const [content] = Object.values(requestBody?.content ?? {});
+      const body = content === undefined ? undefined : { schema: content.schema ?? {} };
       const [verb, route] = [method.toUpperCase(), path.replace('/api/v1', '')];
       return { name: `${verb} ${route}`, method: verb, path: route, parameters, body };
     }),
@@ -112,11 +112,11 @@ export function callOf(
   }
   const url = `/api/v1${path}${query.size === 0 ? '' : `?${query.toString()}`}`;
   const call = { method: operation.method as 'GET', url };
+  // A body that is no JSON has no schema either.
+  const payload = texts[operation.name];
+  if (Buffer.isBuffer(payload)) return { ...call, headers: { 'content-type': 'application/zstd' }, payload };
   if (operation.body === undefined) return call;
-  const { type, schema } = operation.body;
-  if (type !== 'application/json') {
-    return { ...call, headers: { 'content-type': type }, payload: texts[type] as Buffer };
-  }
+  const { schema } = operation.body;
   const names = Object.keys(schema.properties ?? {}).filter((name) => isNamed('body', name));
   return { ...call, payload: filled(schema, names, (name, field) => value('body', name, field)) };
 }
