@@ -31,7 +31,7 @@ test('serve makes the first key, answers commands, and ends in order when it is 
   t.equal(statSync(key2).mode & 0o777, 0o600);
   const member = await served.ask(['rack', 'list'], key2);
   t.equal(member.code, 1);
-  t.match(member.err, /^error: The role member does not have fleet:read\. \(auth\.forbidden\)\n {2}hint: /);
+  t.match(member.err, /^error: The role member does not have fleet:read\. \(auth\.forbidden\)\n(.*\n)* {2}hint: /);
   const again = await served.ask(['key', 'issue', 'shop', '--output', key2]);
   t.match(again.err, /can't be made/, 'a key never overwrites a file');
   const keys = (await answer(t, served, ['key', 'list', '--json'])) as { keys: { id: string; name: string }[] };

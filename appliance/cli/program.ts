@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 
 import { accessCommands } from './access.ts';
+import { auditCommand } from './audit.ts';
 import { bootCommands } from './boots.ts';
 import type { CliContext } from './context.ts';
 import { databaseCommands } from './database.ts';
@@ -8,17 +9,20 @@ import { demoCommand } from './demo.ts';
 import { flavorCommands } from './flavors.ts';
 import { guardsCommand } from './guards.ts';
 import { imageCommands, ramdiskCommands } from './images.ts';
+import { keyCommands } from './keys.ts';
 import { leaseCommands } from './leases.ts';
 import { machineCommands } from './machines.ts';
 import { performanceCommand } from './performance.ts';
 import { placeCommands } from './places.ts';
+import { projectCommands } from './projects.ts';
 import { quotaCommands } from './quotas.ts';
 import { serveCommand } from './serve.ts';
 import { serverCommands } from './servers.ts';
 import { stuckCommands } from './stuck.ts';
 import { orphansCommand } from './sweep.ts';
 import { subnetCommands } from './subnets.ts';
-import { keyCommands, tenantCommands } from './tenants.ts';
+import { tenantCommands } from './tenants.ts';
+import { userCommands } from './users.ts';
 
 /** Every command of `rackstart`. `parseAsync` rejects with what went wrong, usage and help included (CommanderError). */
 export function createProgram(context: CliContext): Command {
@@ -44,7 +48,10 @@ export function createProgram(context: CliContext): Command {
   accessCommands(program, context);
   orphansCommand(program, context);
   tenantCommands(program, context);
+  userCommands(program, context);
+  projectCommands(program, context);
   keyCommands(program, context);
+  auditCommand(program, context);
   quotaCommands(program, context);
   imageCommands(program, context);
   ramdiskCommands(program, context);

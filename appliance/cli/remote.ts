@@ -71,7 +71,7 @@ interface Named {
 /** The id of what is called so; an id is taken for what it is. `list` is a route whose answer holds the list under `plural`. */
 export async function idOf(
   api: ApiClient,
-  plural: 'machines' | 'racks' | 'regions' | 'tenants',
+  plural: 'machines' | 'racks' | 'regions' | 'tenants' | 'users',
   nameOrId: string,
 ): Promise<string> {
   const answer = (await api.get(`/${plural}`)) as Readonly<Record<string, readonly Named[]>>;
