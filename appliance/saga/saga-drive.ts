@@ -41,6 +41,7 @@ export class SagaDrive {
   #backward: boolean;
   #stopping = false;
   #lost = false;
+  #cutOff = false;
 
   constructor(row: SagaRow, bound: BoundSaga, deps: DriveDeps) {
     this.#row = row;
@@ -55,6 +56,11 @@ export class SagaDrive {
     this.#log = deps.log.child({ saga: row.id, name: row.name, subject: row.subject });
   }
 
+  /** Whether it ended because the store was away: the row is leased still, and nobody works on it. */
+  get cutOff(): boolean {
+    return this.#cutOff;
+  }
+
   /** Resolves when the row is given back, or was lost. Never rejects. */
   async run(): Promise<void> {
     try {
@@ -67,8 +73,9 @@ export class SagaDrive {
         return;
       }
       const { code, message } = asRackstartError(error);
-      // Nothing is known of what was written: whoever claims the row when its lease has run out reads that.
-      this.#log.error({ err: error, code, reason: message }, 'the saga rests until its lease runs out');
+      this.#cutOff = code === 'store.unavailable';
+      // Nothing is known of what was written: whoever claims the row when its lease has run out, or is given back, reads that.
+      this.#log.error({ err: error, code, reason: message }, 'the saga rests');
     }
   }
 

@@ -213,6 +213,15 @@ export async function release(tx: Tx, { sagaId }: Lease, wakeAt: Millis | null):
     .execute();
 }
 
+/** Ends leases that are still the owner's, as if they had run out: for one that knows that nobody works under them. */
+export async function endLeases(tx: Tx, leases: readonly Lease[]): Promise<void> {
+  await tx
+    .updateTable('sagas')
+    .set({ owner: null, lease_expires_at: 0 })
+    .where((where) => where.or(leases.map(({ sagaId, owner, epoch }) => where.and({ id: sagaId, owner, epoch }))))
+    .execute();
+}
+
 /** When the next row that nobody leases is due. */
 export async function nextDue(read: Reader, plans: ClaimOptions['plans']): Promise<Millis | undefined> {
   const row = await read

@@ -43,6 +43,8 @@ export class SagaRunner implements Service {
   readonly #plans: readonly { name: string; version: number }[];
   readonly #bell = new Doorbell();
   readonly #drives = new Map<string, { drive: SagaDrive; ended: Promise<void> }>();
+  /** What was under way when the store went away, and since when it rests. */
+  #cutOff: { lease: sagaLog.Lease; since: Millis }[] = [];
   /** Up to where waits have been woken; undefined before the start. */
   #cursor: Cursor | undefined;
   #looking = true;
@@ -72,7 +74,7 @@ export class SagaRunner implements Service {
     while (!signal.aborted) {
       this.#looking = true;
       this.#bell.clear();
-      let wakeAt = clock.now() + this.#options.period;
+      let wakeAt = clock.now() + (this.#cutOff.length > 0 ? CUT_OFF_REST : this.#options.period);
       try {
         await this.#look();
         if (this.#drives.size < this.#options.limit) wakeAt = Math.min(wakeAt, await this.#nextDue());
@@ -101,6 +103,7 @@ export class SagaRunner implements Service {
   async #look(): Promise<void> {
     if (this.#cursor === undefined) await this.#begin();
     else await this.#wakeByEvents(this.#cursor);
+    await this.#takeUpAgain();
     await this.#claim();
   }
 
@@ -136,6 +139,16 @@ export class SagaRunner implements Service {
     await this.#deps.store.transaction((tx) => sagaLog.wake(tx, sagaIds, this.#deps.clock.now()));
   }
 
+  /** The leases of what the store cut off need not run out first; at a pace that does no harm should it fail again. */
+  async #takeUpAgain(): Promise<void> {
+    const { store, clock } = this.#deps;
+    const rested = this.#cutOff.filter(({ since }) => since + CUT_OFF_REST <= clock.now());
+    if (rested.length === 0) return;
+    const leases = rested.map(({ lease }) => lease);
+    await store.transaction((tx) => sagaLog.endLeases(tx, leases));
+    this.#cutOff = this.#cutOff.filter((one) => !rested.includes(one));
+  }
+
   async #claim(): Promise<void> {
     const { store, clock } = this.#deps;
     const { owner, lease, limit } = this.#options;
@@ -160,6 +173,7 @@ export class SagaRunner implements Service {
       const drive = new SagaDrive(row, plan, { ...this.#deps, retry: this.#options.retry, lease });
       const ended = drive.run().then(() => {
         this.#drives.delete(row.id);
+        if (drive.cutOff) this.#cutOff.push({ lease: drive.lease, since: clock.now() });
         this.#bell.ring();
       });
       this.#drives.set(row.id, { drive, ended });
@@ -219,6 +233,8 @@ export class SagaRunner implements Service {
     log.warn({ sagas: [...this.#drives.keys()] }, 'steps did not end; their sagas go on when their leases run out');
   }
 }
+
+const CUT_OFF_REST = 2 * SECOND;
 
 // Each event is a term of one condition; SQLite takes at most 1,000 (SQLITE_MAX_EXPR_DEPTH).
 const EVENT_BATCH = 200;

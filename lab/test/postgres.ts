@@ -10,8 +10,19 @@ import { startProcess } from '../process/start.ts';
 export interface TestPostgres {
   /** Of an empty database whose user may create others; for `pg`, psql and libpq. */
   url: string;
+  /** Ends the server, as an operator does who restarts it: connections are cut, the data stays. */
+  halt(): Promise<void>;
+  /** Starts it again where it was. */
+  resume(): Promise<void>;
   /** Ends the server and removes its data; stopping twice is the same as once. */
   stop(): Promise<void>;
+}
+
+export interface PostgresOptions {
+  /** As in postgresql.conf; they win over those for tests, which are quick and forgetful. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Added to the server's environment. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Why `startPostgres` cannot work here, in one line; undefined when it can. */
@@ -23,7 +34,7 @@ export function postgresMissing(): string | undefined {
  * Starts Debian's PostgreSQL on a new directory, in 1 s. It listens on a Unix socket only, so that any number of them
  * run side by side, out of reach of the network. It also ends when this process does, however that ends.
  */
-export async function startPostgres(): Promise<TestPostgres> {
+export async function startPostgres({ settings = {}, env = {} }: PostgresOptions = {}): Promise<TestPostgres> {
   const bin = programs();
   if (bin === undefined) throw new Error(postgresMissing());
   const directory = mkdtempSync(join(tmpdir(), 'rs-postgres-'));
@@ -43,20 +54,32 @@ export async function startPostgres(): Promise<TestPostgres> {
       '--no-locale',
     ];
     await run([...owner, ...initdb, '--no-sync'], { cwd: directory });
-    const server = await startProcess({
-      argv: [...owner, ...dieWithParent, join(bin, 'postgres'), '-D', data, '-k', directory, ...settings],
-      logFile: join(directory, 'log'),
-      cwd: directory,
-      stopSignal: 'SIGINT', // "fast": SIGTERM would wait for the last client to leave
-    });
-    cancel();
-    cancel = onAbruptEnd(() => {
-      killNow(server.pid);
-      remove();
-    });
-    await server.line(/ready to accept connections/, 30_000);
+    const named = Object.entries({ ...forTests, ...settings }).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+    const start = async () => {
+      const started = await startProcess({
+        argv: [...owner, ...dieWithParent, join(bin, 'postgres'), '-D', data, '-k', directory, ...named],
+        logFile: join(directory, 'log'),
+        cwd: directory,
+        env,
+        stopSignal: 'SIGINT', // "fast": SIGTERM would wait for the last client to leave
+      });
+      cancel();
+      cancel = onAbruptEnd(() => {
+        killNow(started.pid);
+        remove();
+      });
+      await started.line(/ready to accept connections/, 30_000);
+      return started;
+    };
+    let server = await start();
     return {
       url: `postgres://postgres@localhost/postgres?host=${encodeURIComponent(directory)}`,
+      async halt() {
+        await server.stop();
+      },
+      async resume() {
+        server = await start();
+      },
       async stop() {
         await server.stop();
         cancel();
@@ -71,13 +94,13 @@ export async function startPostgres(): Promise<TestPostgres> {
 }
 
 // Durability is tested nowhere here: the data dies with the run, and without fsync a commit is about ten times as quick.
-const settings = [
-  ['listen_addresses', ''],
-  ['fsync', 'off'],
-  ['synchronous_commit', 'off'],
-  ['full_page_writes', 'off'],
-  ['max_connections', '200'],
-].flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+const forTests = {
+  listen_addresses: '',
+  fsync: 'off',
+  synchronous_commit: 'off',
+  full_page_writes: 'off',
+  max_connections: '200',
+};
 
 // A test file that is killed outright leaves no server behind.
 const dieWithParent = ['setpriv', '--pdeathsig', 'QUIT'];
