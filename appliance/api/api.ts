@@ -19,6 +19,7 @@ import { authorize, callerOf, everyRouteSaysWhoMay } from './auth.ts';
 import { bootRoutes } from './boots.ts';
 import { guardRoutes } from './guards.ts';
 import { rememberAnswers } from './idempotency.ts';
+import { eventRoutes } from './events.ts';
 import { imageRoutes } from './images.ts';
 import type { InventoryRouteDeps } from './inventory.ts';
 import { inventoryRoutes } from './inventory.ts';
@@ -216,6 +217,7 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   auditRoutes(api, { read });
   imageRoutes(api, deps);
   bootRoutes(api, deps);
+  eventRoutes(api, { read });
   liveRoutes(api, { ...deps, read });
   performanceRoutes(api, { ...deps, read, targets });
 }

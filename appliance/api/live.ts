@@ -1,7 +1,9 @@
 import { Type } from 'typebox';
 import type { WebSocket } from '@fastify/websocket';
 
-import type { EventLog, EventRecord } from '../events/event-log.ts';
+import type { Cursor, EventLog } from '../events/event-log.ts';
+import type { EventFilter } from '../events/event-page.ts';
+import { passes } from '../events/event-page.ts';
 import { MINUTE, SECOND } from '../kernel/clock.ts';
 import type { Clock } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
@@ -10,7 +12,8 @@ import type { Caller } from '../tenants/api-key.ts';
 import { isStillValid } from '../tenants/api-key.ts';
 import type { Api } from './typed-api.ts';
 import { tenantOf } from './auth.ts';
-import { iso, problems, strict } from './schemas.ts';
+import { EventQuery, filterOf, present } from './events.ts';
+import { problems, strict } from './schemas.ts';
 
 const BATCH = 100;
 // What may wait in our memory for a client: who has much to catch up with gets it as fast as it reads.
@@ -31,37 +34,6 @@ export interface LiveDeps {
  */
 export function liveRoutes(api: Api, deps: LiveDeps): void {
   const { events } = deps;
-  api.get(
-    '/events',
-    {
-      config: { right: 'events:read' },
-      schema: {
-        tags: ['events'],
-        summary: 'Read events',
-        querystring: Type.Object(
-          {
-            after: Type.Integer({ minimum: 0, default: 0 }),
-            limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
-          },
-          strict,
-        ),
-        response: {
-          200: Type.Object({ events: Type.Array(Type.Unknown()), position: Type.Integer() }),
-          ...problems,
-        },
-      },
-    },
-    async (request) => {
-      const { after, limit } = request.query;
-      const batch = await events.read(after, limit);
-      const tenantId = tenantOf(request.caller);
-      return {
-        events: batch.filter((event) => visible(event, tenantId)).map(present),
-        position: batch.at(-1)?.position ?? after,
-      };
-    },
-  );
-
   // Read before the connection is a WebSocket: what happens once the client has been told so is not missed.
   const starts = new WeakMap<object, number>();
   api.route({
@@ -71,26 +43,35 @@ export function liveRoutes(api: Api, deps: LiveDeps): void {
     schema: {
       tags: ['events'],
       summary: 'Follow events over WebSocket',
-      querystring: Type.Object({ after: Type.Optional(Type.Integer({ minimum: 0 })) }, strict),
+      querystring: Type.Object({ after: Type.Optional(Type.Integer({ minimum: 0 })), ...EventQuery }, strict),
       response: {
         101: Type.Null({ description: 'A WebSocket: each message one event, with its position.' }),
         ...problems,
       },
     },
     preHandler: async (request) => {
+      filterOf(request.query, undefined);
       starts.set(request, request.query.after ?? (await events.position()));
     },
     handler: () => {
       throw new RackstartError('request.invalid', 'Events are followed over WebSocket; GET /events reads them.');
     },
-    wsHandler: (socket, request) => follow(socket, deps, starts.get(request) ?? 0, request.caller),
+    wsHandler: (socket, request) => {
+      const wanted = filterOf(request.query, tenantOf(request.caller));
+      follow(socket, deps, { from: starts.get(request) ?? 0, wanted, caller: request.caller });
+    },
   });
 }
 
-function follow(socket: WebSocket, { events, read, clock }: LiveDeps, from: number, caller: Caller): void {
+interface Followed {
+  readonly from: Cursor;
+  readonly wanted: EventFilter;
+  readonly caller: Caller;
+}
+
+function follow(socket: WebSocket, { events, read, clock }: LiveDeps, { from, wanted, caller }: Followed): void {
   // It may be gone already: nobody would tell us again.
   if (socket.readyState !== socket.OPEN) return;
-  const tenantId = tenantOf(caller);
   let cursor = from;
   let reading = false;
   let again = true;
@@ -108,7 +89,7 @@ function follow(socket: WebSocket, { events, read, clock }: LiveDeps, from: numb
         }
         const batch = await events.read(cursor, BATCH);
         for (const event of batch) {
-          if (visible(event, tenantId) && !(await send(socket, JSON.stringify(present(event)), clock))) {
+          if (passes(event, wanted) && !(await send(socket, JSON.stringify(present(event)), clock))) {
             socket.close(1013, 'read faster, or come back with your last position');
             return;
           }
@@ -161,12 +142,4 @@ async function send(socket: WebSocket, text: string, clock: Clock): Promise<bool
   } finally {
     over.abort();
   }
-}
-
-function visible(event: EventRecord, tenantId: string | undefined): boolean {
-  return tenantId === undefined || event.tenantId === tenantId;
-}
-
-function present({ position, type, key, at, actor, data }: EventRecord) {
-  return { position, type, key, at: iso(at), actor, data };
 }

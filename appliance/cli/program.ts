@@ -6,6 +6,7 @@ import { bootCommands } from './boots.ts';
 import type { CliContext } from './context.ts';
 import { databaseCommands } from './database.ts';
 import { demoCommand } from './demo.ts';
+import { eventCommands } from './events.ts';
 import { flavorCommands } from './flavors.ts';
 import { guardsCommand } from './guards.ts';
 import { imageCommands, ramdiskCommands } from './images.ts';
@@ -44,6 +45,7 @@ export function createProgram(context: CliContext): Command {
   leaseCommands(program, context);
   performanceCommand(program, context);
   stuckCommands(program, context);
+  eventCommands(program, context);
   guardsCommand(program, context);
   accessCommands(program, context);
   orphansCommand(program, context);

@@ -5,6 +5,8 @@ import type { Store, Tx } from '../store/store.ts';
 import { eachStore } from '../store/test-stores.ts';
 import { Consumer } from './consumer.ts';
 import { createEventLog } from './event-log.ts';
+import type { EventFilter } from './event-page.ts';
+import { readEventPage } from './event-page.ts';
 import type { EventLog, EventRecord } from './event-log.ts';
 import { Sequencer } from './sequencer.ts';
 
@@ -126,6 +128,68 @@ eachStore('what another process positioned is told to the listeners here', async
   await store.transaction((tx) => append(there.events, tx, 'b'));
   await here.sequencer.sequence();
   t.equal(nudges, 1, 'not after it was silenced');
+});
+
+eachStore(
+  'the log is replayed page by page, of one type, about one thing, or of one tenant',
+  async (t, store, { clock }) => {
+    const { events, sequencer } = logOn(store, clock);
+    await store.transaction(async (tx) => {
+      for (let number = 1; number <= 9; number += 1) {
+        const data = { machineId: 'm', from: null, to: String(number) };
+        const about = { key: number % 2 === 0 ? 'even' : 'odd', tenantId: number % 3 === 0 ? 't3' : undefined };
+        if (number === 5) await append(events, tx, 'five');
+        else await events.append(tx, 'machine.state-changed', { ...about, actor: 'test', data });
+      }
+    });
+    await sequencer.sequence();
+    const page = async (at: { after: number; limit: number }, filter?: EventFilter) => {
+      const { events: found, ...where } = await readEventPage(store.read, at, filter);
+      return { found: found.map(({ position }) => position), ...where };
+    };
+    const [first, second] = [await page({ after: 0, limit: 7 }), await page({ after: 7, limit: 7 })];
+    t.same(first, { found: [1, 2, 3, 4, 5, 6, 7], position: 7, last: 9 });
+    t.same(second, { found: [8, 9], position: 9, last: 9 });
+    t.same(await page({ after: 0, limit: 1 }, { key: 'even' }), { found: [2], position: 2, last: 9 });
+    t.same(await page({ after: 6, limit: 9 }, { key: 'even' }), { found: [8], position: 9, last: 9 });
+    t.same(await page({ after: 0, limit: 9 }, { tenantId: 't3' }), { found: [3, 6, 9], position: 9, last: 9 });
+    t.same(await page({ after: 0, limit: 9 }, { types: ['alert.raised'] }), { found: [5], position: 9, last: 9 });
+    t.same(await page({ after: 5, limit: 9 }, { types: ['alert.raised'] }), { found: [], position: 9, last: 9 });
+    t.same(await page({ after: 12, limit: 9 }), { found: [], position: 12, last: 9 }, 'beyond the end');
+  },
+);
+
+eachStore('a page that nothing passes goes on all the same, for a part of the log', async (t, store) => {
+  const many = 45_000;
+  await store.transaction(async (tx) => {
+    for (let first = 1; first <= many; first += 1_000) {
+      const rows = Array.from({ length: 1_000 }, (_, index) => ({
+        ...{
+          id: `event_${String(first + index).padStart(6, '0')}`,
+          position: first + index,
+          version: 1,
+          key: 'k',
+          at: 0,
+        },
+        ...{
+          type: first + index === many ? 'saga.stuck' : 'alert.raised',
+          tenant_id: null,
+          actor: 'test',
+          origin: null,
+        },
+        data: '{}',
+      }));
+      await tx.insertInto('events').values(rows).execute();
+    }
+    await tx.updateTable('event_positions').set({ last: many }).execute();
+  });
+  let pages = 0;
+  for (let after = 0; after < many; pages += 1) {
+    const { events, position, last } = await readEventPage(store.read, { after, limit: 10 }, { types: ['saga.stuck'] });
+    t.equal(events.length, position === last ? 1 : 0);
+    after = position;
+  }
+  t.equal(pages, 3);
 });
 
 eachStore('a thing has happened when its event came after the position', async (t, store, { clock }) => {
