@@ -27,7 +27,7 @@ const doors: readonly Door[] = [
   // boots of a rack that outlives every daemon.
   {
     from: /^lab\/undo-proof\//,
-    to: /^(appliance\/(kernel|store|saga|tenants|machines|providers|requests)\/|pxe\/|templates\/)/,
+    to: /^(appliance\/(kernel|store|events|saga|tenants|machines|providers|requests)\/|pxe\/|templates\/)/,
   },
   // Sockets that are open when they are had, and ask nobody for the addresses they send to.
   { from: /^lab\/(loss|tftp)\//, to: /^appliance\/kernel\/native-socket\.ts$/ },

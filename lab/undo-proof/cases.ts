@@ -1,6 +1,6 @@
 import { shapeNames } from '../../appliance/providers/simulation/shapes.ts';
-import type { Choice } from './schedule.ts';
-import type { Site } from './site.ts';
+import { enterAccessDetails } from './hand-made.ts';
+import type { Choice, Site } from './site.ts';
 import type { SagaCase } from './trial.ts';
 import type { Worker } from './worker.ts';
 
@@ -14,6 +14,7 @@ function provision(provider: string, cluster?: string): SagaCase {
     },
     giveBack: release,
     cancel: release,
+    elapse: enterAccessDetails,
   };
 }
 
@@ -46,11 +47,13 @@ export const cases: readonly SagaCase[] = [
   provision('bare-metal'),
   inspect,
   wipe,
+  provision('manual'),
   ...shapeNames.map((shape) => provision('simulation', shape)),
 ];
 
 /** Where random schedules order their servers. */
 export const choices: readonly Choice[] = [
   { provider: 'bare-metal' },
+  { provider: 'manual' },
   ...shapeNames.map((cluster) => ({ provider: 'simulation', cluster })),
 ];

@@ -1,20 +1,17 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { MINUTE, SECOND } from '../../appliance/kernel/clock.ts';
-import type { ServerOrder } from '../../appliance/requests/server-order.ts';
 import { examine } from '../../appliance/store/doctor.ts';
 import { Dice } from '../fuzz/dice.ts';
 import { ArmedFaults } from './armed-faults.ts';
 import type { ArmedFault } from './armed-faults.ts';
+import { enterAccessDetails } from './hand-made.ts';
 import { leftOver, removeHoldings } from './left-over.ts';
 import { outcomes } from './outcomes.ts';
 import { openSite } from './site.ts';
-import type { Site } from './site.ts';
+import type { Choice, Site } from './site.ts';
 import type { Template } from './template.ts';
 import type { Worker } from './worker.ts';
-
-/** Where a server is ordered from. */
-export type Choice = Pick<ServerOrder, 'provider' | 'cluster'>;
 
 export interface ScheduleVerdict {
   readonly seed: string;
@@ -98,12 +95,13 @@ class Schedule {
 
   #act(): Promise<void> {
     const acts: readonly [number, () => Promise<void> | void][] = [
-      [30, () => this.#passTime()],
-      [15, () => this.#order()],
+      [25, () => this.#passTime()],
+      [12, () => this.#order()],
       [12, () => this.#release()],
       [20, () => this.#armFault()],
       [12, () => this.#condemn()],
       [6, () => this.#begin()],
+      [8, () => enterAccessDetails(this.#site, this.#living())],
       [5, () => this.#decide(this.#dice.percent(70) ? 'retry' : 'skip')],
     ];
     let chance = this.#dice.below(100);

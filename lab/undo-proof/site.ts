@@ -23,6 +23,9 @@ import type { Worker, WorkerOptions } from './worker.ts';
 
 export const sshKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJu0yI2Zb3bR3cLzqmAqUnnzNsVIV1sbHGf2HIfEvZ4a tenant';
 
+/** Where a server is ordered from. */
+export type Choice = Pick<ServerOrder, 'provider' | 'cluster'>;
+
 const order: ServerOrder = {
   ...{ hostname: 'web', region: 'north', flavor: 'small', image: 'debian' },
   sshKeys: [sshKey],
