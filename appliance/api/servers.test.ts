@@ -72,6 +72,53 @@ eachStore('what is wrong with an order is told field by field, and nothing is or
   t.same((await bench.operator.get('/servers')).body, { servers: [] });
 });
 
+eachStore('a server tells its steps, and what it depends on', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await described(bench, store);
+  const { member } = await bench.tenant('acme');
+  const { id } = (await member.post('/servers', order())).body as Server;
+  const dependent = await member.post('/servers', order({ dependsOn: [id] }));
+  const begun = { status: 'pending', attempts: 0, startedAt: null, endedAt: null, reason: null };
+  t.match(dependent.body, {
+    state: 'queued',
+    status: 'pending',
+    dependsOn: [id],
+    steps: ['allocate', 'configure', 'activate', 'verify'].map((name) => ({ name, ...begun })),
+  });
+  const unknown = await member.post('/servers', order({ dependsOn: [id, 'srv_none'] }));
+  t.same([unknown.status, complaints(unknown)], [400, ['/dependsOn/1']]);
+  t.same(complaints(await member.post('/servers', order({ dependsOn: [id, id] }))), ['/dependsOn']);
+});
+
+eachStore('several servers are ordered at once, all or none', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await described(bench, store);
+  const { member } = await bench.tenant('acme');
+  const named = (name: string, ...dependsOn: string[]) => order({ name, hostname: name, dependsOn });
+  const cyclic = await member.post('/servers/batch', { servers: [named('a', 'b'), named('b', 'a')] });
+  t.same([cyclic.status, codeOf(cyclic)], [400, 'request.invalid']);
+  t.match(cyclic.body, { error: { message: /a → b → a/, details: { cycle: ['a', 'b', 'a'] } } });
+  const wrong = { servers: [named('a'), { ...named('b'), flavor: 'none' }] };
+  t.same(complaints(await member.post('/servers/batch', wrong)), ['/servers/1/flavor']);
+  t.same(complaints(await member.post('/servers/batch', { servers: [] })), ['/servers']);
+  t.same(complaints(await member.post('/servers/batch', { servers: [{ ...named('a'), dependsOn: ['ä'] }] })), [
+    '/servers/0/dependsOn/0',
+  ]);
+  t.same((await member.get('/servers')).body, { servers: [] });
+
+  const again = { 'idempotency-key': 'batch-1' };
+  const ordered = await member.post('/servers/batch', { servers: [named('web', 'db'), named('db')] }, again);
+  t.equal(ordered.status, 202);
+  const { servers } = ordered.body as { servers: Server[] };
+  t.match(servers, [
+    { hostname: 'web', state: 'queued', dependsOn: [servers[1]!.id] },
+    { hostname: 'db', state: 'allocating', dependsOn: [] },
+  ]);
+  const repeated = await member.post('/servers/batch', { servers: [named('web', 'db'), named('db')] }, again);
+  t.same(repeated.body, ordered.body, 'the same batch under the same key is done once');
+  t.equal(((await member.get('/servers')).body as { servers: Server[] }).servers.length, 2);
+});
+
 eachStore('the same Idempotency-Key is the same server, and no other order', async (t, store, { clock }) => {
   const bench = await apiBench(t, store, clock);
   await described(bench, store);

@@ -2,9 +2,11 @@ import { Type } from 'typebox';
 
 import type { TimelineEntry } from '../../pxe/timeline.ts';
 import type { AdmitDeps } from '../requests/admit.ts';
+import { admitServers } from '../requests/admit-batch.ts';
 import { admitServer } from '../requests/admit.ts';
 import { releaseServer } from '../requests/release.ts';
 import { requestStates } from '../requests/request-states.ts';
+import { stepStatuses, stepsInProgress } from '../requests/step-progress.ts';
 import { serverTimeline } from '../requests/server-timeline.ts';
 import type { ServerView } from '../requests/server-view.ts';
 import { listServers, viewServer } from '../requests/server-view.ts';
@@ -20,26 +22,76 @@ const SshKey = Type.String({
   description: 'OpenSSH public key, one line.',
 });
 
+const orderFields = {
+  hostname: Hostname,
+  region: Name,
+  flavor: Name,
+  image: Type.String({
+    pattern: '^[a-z0-9][a-z0-9.-]{0,62}(:[A-Za-z0-9._-]{1,64})?$',
+    description: 'name or name:version',
+  }),
+  sshKeys: Type.Array(SshKey, { minItems: 1, maxItems: 32, uniqueItems: true }),
+  userData: Type.Optional(Type.String({ maxLength: 65_536, description: 'cloud-init user data' })),
+  project: Type.Optional(Name),
+  provider: Type.Optional(Name),
+  cluster: Type.Optional(Name),
+};
+
 const NewServer = Type.Object(
   {
-    hostname: Hostname,
-    region: Name,
-    flavor: Name,
-    image: Type.String({
-      pattern: '^[a-z0-9][a-z0-9.-]{0,62}(:[A-Za-z0-9._-]{1,64})?$',
-      description: 'name or name:version',
-    }),
-    sshKeys: Type.Array(SshKey, { minItems: 1, maxItems: 32, uniqueItems: true }),
-    userData: Type.Optional(Type.String({ maxLength: 65_536, description: 'cloud-init user data' })),
-    project: Type.Optional(Name),
-    provider: Type.Optional(Name),
-    cluster: Type.Optional(Name),
+    ...orderFields,
+    dependsOn: Type.Optional(
+      Type.Array(Id, {
+        maxItems: 32,
+        uniqueItems: true,
+        description:
+          'Servers that must be completed before this one is begun. When one of them is lost before, so is this one.',
+      }),
+    ),
+    tenant: Type.Optional(Id),
+  },
+  strict,
+);
+
+// An id, or a name, which has no underscore.
+const Reference = Type.String({ minLength: 1, maxLength: 64, pattern: '^[A-Za-z0-9_.-]+$' });
+
+const NewServers = Type.Object(
+  {
+    servers: Type.Array(
+      Type.Object(
+        {
+          ...orderFields,
+          name: Name,
+          dependsOn: Type.Optional(
+            Type.Array(Reference, {
+              maxItems: 32,
+              uniqueItems: true,
+              description: 'Names of orders of this batch, and ids of servers.',
+            }),
+          ),
+        },
+        strict,
+      ),
+      { minItems: 1, maxItems: 100 },
+    ),
     tenant: Type.Optional(Id),
   },
   strict,
 );
 
 const Failure = Type.Object({ code: Type.String(), message: Type.String(), step: Type.Optional(Type.String()) });
+
+const Step = Type.Object({
+  name: Type.String({ description: 'allocate, configure, activate or verify' }),
+  status: Type.String({ enum: [...stepStatuses] }),
+  attempts: Type.Integer({ description: 'How often it was tried.' }),
+  startedAt: MaybeTimestamp,
+  endedAt: MaybeTimestamp,
+  reason: Type.Union([Type.Object({ code: Type.String(), message: Type.String() }), Type.Null()], {
+    description: 'Why it failed, is tried again, or could not be rolled back.',
+  }),
+});
 
 const Server = Type.Object({
   id: Id,
@@ -61,6 +113,8 @@ const Server = Type.Object({
     Type.Null(),
   ]),
   failure: Type.Union([Failure, Type.Null()]),
+  dependsOn: Type.Array(Id),
+  steps: Type.Array(Step, { description: 'The four steps, of the newest attempt.' }),
   agent: Type.Union([
     Type.Object({ heartbeatAt: MaybeTimestamp, metrics: Type.Record(Type.String(), Type.Number()) }),
     Type.Null(),
@@ -137,6 +191,29 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       });
       return reply.code(202).send(present(await viewServer(read, id)));
+    },
+  );
+
+  api.post(
+    '/servers/batch',
+    {
+      config: { right: 'servers:write' },
+      schema: {
+        tags,
+        summary: 'Order several servers that may depend on each other, all or none',
+        body: NewServers,
+        response: { 202: Type.Object({ servers: Type.Array(Server) }), ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { tenant, servers } = request.body;
+      const ids = await admitServers(deps, servers, {
+        tenantId: await tenantFor(request.caller, tenant, read),
+        userId: request.caller.userId,
+        ...doneBy(request),
+      });
+      const views = await Promise.all(ids.map((id) => viewServer(read, id)));
+      return reply.code(202).send({ servers: views.map(present) });
     },
   );
 
@@ -220,7 +297,18 @@ export function shownTo({ tenantId }: Pick<Caller, 'tenantId'>, { at, source, na
 
 const tenantsOwn: ReadonlySet<string> = new Set(['saga', 'agent']);
 
-function present({ request, status, flavor, image, region, project, connection, failure, attempts }: ServerView) {
+function present({
+  request,
+  status,
+  flavor,
+  image,
+  region,
+  project,
+  connection,
+  failure,
+  dependsOn,
+  attempts,
+}: ServerView) {
   const agent = attempts.at(-1)?.agent;
   return {
     id: request.id,
@@ -234,6 +322,13 @@ function present({ request, status, flavor, image, region, project, connection, 
     status,
     connection: connection && { ...connection, addresses: [...connection.addresses] },
     failure,
+    dependsOn: [...dependsOn],
+    steps: stepsInProgress(attempts.at(-1)?.steps ?? []).map(({ startedAt, endedAt, reason, ...step }) => ({
+      ...step,
+      startedAt: maybeIso(startedAt),
+      endedAt: maybeIso(endedAt),
+      reason: reason && { code: reason.code, message: reason.message },
+    })),
     agent:
       agent === undefined
         ? null

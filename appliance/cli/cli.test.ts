@@ -94,6 +94,15 @@ test('a server is ordered, watched and released from the command line', async (t
   const create = [...order, '--image', 'debian', '--ssh-key', sshKey, '--json'];
   const { id } = (await answer(t, served, create)) as { id: string };
   t.match(await ok(t, served, ['server', 'show', id]), /hostname +web-1\n(.*\n)*tenant +ten_/);
+  t.match(await ok(t, served, ['server', 'show', id]), /^STEP .*\nallocate +(pending|running) .*\nverify +pending +0/m);
+  const dependent = await ok(t, served, [...create.slice(0, -1), '--depends-on', id]);
+  t.match(dependent, new RegExp(`^depends on +${id}$`, 'm'));
+  const orders = ['db', 'web'].map((name) => {
+    const made = { flavor: 'small', image: 'debian', region: 'west', sshKeys: [`ssh-ed25519 ${'A'.repeat(68)} me`] };
+    return { name, hostname: name, ...made, dependsOn: name === 'web' ? ['db', id] : [] };
+  });
+  const batch = ['server', 'batch', file('batch.json', JSON.stringify(orders)), '--tenant', 'acme'];
+  t.match(await ok(t, served, batch), /^HOSTNAME .*\ndb +\S+ .*\nweb +pending +queued /);
   t.match(await ok(t, served, ['server', 'timeline', id]), /^STAGE .*\nadmit /);
   const output = join(here.directory, 'timeline.json');
   await ok(t, served, ['server', 'timeline', id, '--output', output]);

@@ -16,6 +16,8 @@ export interface Server {
     readonly hostKey: string;
   } | null;
   readonly failure: { readonly code: string; readonly message: string; readonly step?: string } | null;
+  readonly dependsOn: readonly string[];
+  readonly steps: readonly StepProgress[];
   readonly attempts: readonly Attempt[];
   readonly createdAt: string;
   readonly endedAt: string | null;
@@ -27,6 +29,15 @@ interface Attempt {
   readonly machine: string | null;
   readonly firmware: string | null;
   readonly steps: readonly Step[];
+}
+
+interface StepProgress {
+  readonly name: string;
+  readonly status: string;
+  readonly attempts: number;
+  readonly startedAt: string | null;
+  readonly endedAt: string | null;
+  readonly reason: { readonly code: string; readonly message: string } | null;
 }
 
 interface Step {
@@ -59,6 +70,7 @@ export function serverTable(servers: readonly Server[]): string {
 export function serverSheet(server: Server): string {
   const { connection, failure, attempts } = server;
   const [address] = connection?.addresses ?? [];
+  const { machine = null, firmware = null } = attempts.at(-1) ?? {};
   const lines = facts({
     hostname: server.hostname,
     id: server.id,
@@ -66,7 +78,9 @@ export function serverSheet(server: Server): string {
     status: `${server.status} (${server.state})`,
     'made of': `${server.flavor}, ${server.image}, in ${server.region}`,
     ordered: server.createdAt,
+    ...(server.dependsOn.length === 0 ? {} : { 'depends on': server.dependsOn.join(' ') }),
     ...(server.endedAt === null ? {} : { ended: server.endedAt }),
+    ...(machine === null ? {} : { machine: firmware === null ? machine : `${machine} ${firmware}` }),
     ...(failure === null ? {} : { failed: `${failure.step ?? ''} ${failure.message} (${failure.code})`.trim() }),
     ...(connection === null || address === undefined
       ? {}
@@ -76,18 +90,12 @@ export function serverSheet(server: Server): string {
           'log in': `ssh ${connection.username}@${address}`,
         }),
   });
-  const steps = attempts.flatMap(({ number, machine, firmware, steps: made }) =>
-    made.map(({ name, state, tries, startedAt, endedAt }) => [
-      number,
-      [machine, firmware].filter((part) => part !== null).join(' '),
-      name,
-      state,
-      tries,
-      span(startedAt, endedAt),
-    ]),
-  );
-  if (steps.length === 0) return lines;
-  return `${lines}\n${table(['attempt', 'machine', 'step', 'state', 'tries', 'time'], steps)}`;
+  const rows = server.steps.map(({ name, status, attempts: tried, startedAt, endedAt, reason }) => {
+    const why = reason === null ? '' : `${reason.message} (${reason.code})`;
+    return [name, status, tried, startedAt, startedAt === null ? '' : span(startedAt, endedAt), why];
+  });
+  const steps = table(['step', 'status', 'attempts', 'from', 'time', 'reason'], rows);
+  return `${lines}\n${steps}`;
 }
 
 export function timelineText({ stages, entries }: Timeline): string {

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { parse } from 'yaml';
 
 import { integer, several } from './arguments.ts';
 import type { ApiClient } from './client.ts';
@@ -20,6 +21,7 @@ interface CreateOptions extends RemoteOptions {
   readonly userData?: string;
   readonly tenant?: string;
   readonly project?: string;
+  readonly dependsOn?: readonly string[];
   readonly idempotencyKey?: string;
   readonly wait?: boolean;
 }
@@ -27,6 +29,7 @@ interface CreateOptions extends RemoteOptions {
 export function serverCommands(program: Command, context: CliContext): void {
   const group = program.command('server').description('what tenants order');
   createCommand(group, context);
+  batchCommand(group, context);
   readCommands(group, context);
   deleteCommand(group, context);
   timelineCommand(group, context);
@@ -45,17 +48,19 @@ function createCommand(group: Command, context: CliContext): void {
       .option('--user-data <file>', 'for cloud-init')
       .option('--tenant <name>', 'for whom, where an operator orders')
       .option('--project <name>')
+      .option('--depends-on <id>', 'a server that must be completed before; may be given several times', several)
       .option('--idempotency-key <text>', 'the same again with the same order is the same server')
       .option('--wait', 'until it can be logged in to; shows what happens'),
   ).action(async (options: CreateOptions) => {
     const { api, answer } = await connect(context, options);
-    const { hostname, region, flavor, image, project, idempotencyKey } = options;
+    const { hostname, region, flavor, image, project, dependsOn, idempotencyKey } = options;
     const body = {
       hostname,
       region,
       flavor,
       image,
       project,
+      dependsOn,
       sshKeys: await publicKeys(options.sshKey),
       userData: options.userData === undefined ? undefined : await readText(options.userData, 'The user data'),
       tenant: options.tenant === undefined ? undefined : await tenantOf(api, options.tenant),
@@ -65,6 +70,37 @@ function createCommand(group: Command, context: CliContext): void {
     const known = options.wait === true ? await watchDeploy(context, api, server.id) : server;
     answer(known, serverSheet(known));
   });
+}
+
+function batchCommand(group: Command, context: CliContext): void {
+  asksApi(
+    group
+      .command('batch <file>')
+      .description('order several servers that may depend on each other, all or none')
+      .option('--tenant <name>', 'for whom, where an operator orders')
+      .option('--idempotency-key <text>', 'the same again within a day is done once'),
+  ).action(async (file: string, options: RemoteOptions & { tenant?: string; idempotencyKey?: string }) => {
+    const { api, answer } = await connect(context, options);
+    const { tenant, idempotencyKey } = options;
+    const servers = ordersIn(await readText(file, 'The batch'), file);
+    const body = { servers, tenant: tenant === undefined ? undefined : await tenantOf(api, tenant) };
+    const headers = idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey };
+    const list = (await api.post('/servers/batch', body, headers)) as { servers: Server[] };
+    answer(list, serverTable(list.servers));
+  });
+}
+
+/** A list of orders as the API takes them, in YAML or JSON. */
+function ordersIn(text: string, file: string): unknown {
+  try {
+    return parse(text);
+  } catch (cause) {
+    throw new UsageError(
+      `${file} is neither YAML nor JSON.`,
+      'Write a list of orders: [{ name, hostname, … }, …].',
+      cause,
+    );
+  }
 }
 
 function readCommands(group: Command, context: CliContext): void {

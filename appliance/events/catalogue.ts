@@ -107,6 +107,18 @@ export const catalogue = {
   }),
   'api-key.rotated': told(1, 'keyId', { keyId: Id, overlapSeconds: Type.Integer({ minimum: 0 }) }),
   'api-key.revoked': told(1, 'keyId', { keyId: Id }),
+  'inventory.added': told(1, 'id', {
+    kind: Type.Enum(['region', 'rack', 'flavor', 'subnet', 'image']),
+    id: Id,
+    name: Text,
+  }),
+  /** Somebody works on a machine by hand; told before it is done. */
+  'machine.asked': told(1, 'machineId', {
+    machineId: Id,
+    action: Type.Enum(['power-on', 'power-off', 'power-reset', 'inspect', 'readmit', 'plug-in']),
+  }),
+  /** A server is given back, or its request cancelled; what becomes of that, later events tell. */
+  'service.release-asked': told(1, 'requestId', ofRequest),
   /** An undo that was stuck goes on: the step that failed is run again, or left behind. */
   'saga.resumed': told(1, 'sagaId', {
     sagaId: Id,
@@ -122,18 +134,6 @@ export const catalogue = {
     reason: Text,
   }),
 
-  'inventory.added': told(1, 'id', {
-    kind: Type.Enum(['region', 'rack', 'flavor', 'subnet', 'image']),
-    id: Id,
-    name: Text,
-  }),
-  /** Somebody works on a machine by hand; told before it is done. */
-  'machine.asked': told(1, 'machineId', {
-    machineId: Id,
-    action: Type.Enum(['power-on', 'power-off', 'power-reset', 'inspect', 'readmit', 'plug-in']),
-  }),
-  /** A server is given back, or its request cancelled; what becomes of that, later events tell. */
-  'service.release-asked': told(1, 'requestId', ofRequest),
   // What tenants ask of operators.
   'quota.increase-asked': told(1, 'quotaRequestId', {
     quotaRequestId: Id,

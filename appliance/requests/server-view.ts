@@ -2,6 +2,7 @@ import type { Connection } from '../providers/provider.ts';
 import type { Reason } from '../saga/step.ts';
 import type { AgentRow, AttemptRow, RequestRow, SagaStepRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
+import { prerequisitesOf } from './prerequisites.ts';
 import { attemptsOf, findRequest } from './request-records.ts';
 import type { ServerStatus } from './request-states.ts';
 import { requestStates } from './request-states.ts';
@@ -16,6 +17,8 @@ export interface ServerView {
   readonly project: string;
   readonly connection: Connection | null;
   readonly failure: Reason | null;
+  /** Servers that had to be completed before it was begun. */
+  readonly dependsOn: readonly string[];
   readonly attempts: readonly AttemptView[];
 }
 
@@ -56,6 +59,7 @@ export async function viewServer(read: Reader, requestId: string, tenantId?: str
     project: names.project,
     connection: parsed(request.connection) as Connection | null,
     failure: parsed(request.failure) as Reason | null,
+    dependsOn: await prerequisitesOf(read, requestId),
     attempts,
   };
 }

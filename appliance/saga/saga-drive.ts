@@ -181,14 +181,15 @@ export class SagaDrive {
       if (why === undefined) throw new RackstartError('internal', `saga ${sagaId} turns back for no reason`);
       if (failed !== undefined) {
         const error = JSON.stringify(toReason(failed.error, failed.name));
-        await sagaLog.setStep(tx, sagaId, failed.name, { state: 'failed', error, recheck_at: null });
+        const end = { state: 'failed', error, recheck_at: null, ended_at: this.#deps.clock.now() } as const;
+        await sagaLog.setStep(tx, sagaId, failed.name, end);
+        progress.changed(failed.name, end);
       }
       await sagaLog.setSaga(tx, sagaId, { state: 'undoing', reason: JSON.stringify(why), ended_at: null });
       await sagaLog.deleteWaits(tx, sagaId);
       await this.#bound.listener.turnedBack?.(tx, this.#facts, why);
       return why;
     });
-    if (failed !== undefined) progress.changed(failed.name, { state: 'failed', recheck_at: null });
     this.#reason = reason;
     this.#backward = true;
     this.#log.warn({ code: reason.code, step: reason.step, reason: reason.message }, 'saga turned back');
@@ -230,7 +231,8 @@ export class SagaDrive {
     const { sagaId } = this.lease;
     const { clock } = this.#deps;
     if (progress.step(name)?.state !== 'undoing') {
-      const change = { state: 'undoing', tries: 1, error: null, recheck_at: null, started_at: clock.now() } as const;
+      const begun = { tries: 1, error: null, recheck_at: null, started_at: clock.now() };
+      const change = { state: 'undoing', ...begun, forward: progress.forward(name) } as const;
       await this.#write((tx) => sagaLog.setStep(tx, sagaId, name, change));
       progress.changed(name, change);
     }

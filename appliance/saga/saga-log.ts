@@ -300,7 +300,7 @@ export function insertStep(tx: Tx, { sagaId, name, ordinal, tenantId, now }: New
 }
 
 export type StepChange = Partial<
-  Pick<SagaStepRow, 'state' | 'tries' | 'output' | 'error' | 'recheck_at' | 'started_at' | 'ended_at'>
+  Pick<SagaStepRow, 'state' | 'tries' | 'output' | 'error' | 'recheck_at' | 'forward' | 'started_at' | 'ended_at'>
 >;
 
 export async function setStep(tx: Tx, sagaId: string, name: string, change: StepChange): Promise<void> {

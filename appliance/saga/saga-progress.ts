@@ -4,7 +4,7 @@ import type { SagaStepRow, SagaWaitRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
 import { pastWaits, stepsOf, waitsOf } from './saga-log.ts';
 import type { SagaDefinition } from './saga.ts';
-import type { WaitFor } from './step.ts';
+import type { Reason, StepForward, WaitFor } from './step.ts';
 
 /** How far a saga is: its steps as they were read from its log, and as its owner has written them since. */
 export class SagaProgress {
@@ -67,6 +67,14 @@ export class SagaProgress {
     return output === null ? undefined : (JSON.parse(output) as unknown);
   }
 
+  /** How it went until now, as JSON. */
+  forward(name: string): string | null {
+    const row = this.#steps.get(name);
+    if (row === undefined) return null;
+    const { tries, error, started_at: startedAt, ended_at: endedAt } = row;
+    return JSON.stringify({ tries, error: reasonIn(error), startedAt, endedAt } satisfies StepForward);
+  }
+
   /** The outputs of the stages before this step's. */
   outputsBefore(name: string): Record<string, unknown> {
     const stage = this.#stages.findIndex((steps) => steps.some((step) => step.name === name));
@@ -89,4 +97,8 @@ export class SagaProgress {
     }
     return [...fresh.values()];
   }
+}
+
+function reasonIn(json: string | null): Reason | null {
+  return json === null ? null : (JSON.parse(json) as Reason);
 }

@@ -63,6 +63,16 @@ export interface Reason {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
+/** How a step's way forward went: kept when its undo begins, of which its row tells from then on. */
+export interface StepForward {
+  readonly tries: number;
+  /** Why it failed; null when it did not. */
+  readonly error: Reason | null;
+  readonly startedAt: Millis;
+  /** Null when it was interrupted. */
+  readonly endedAt: Millis | null;
+}
+
 /** What made a step fail, as it is kept and told. */
 export function toReason(error: unknown, step: string): Reason {
   const { code, message, details } = asRackstartError(error);
