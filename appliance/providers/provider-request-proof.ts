@@ -1,3 +1,5 @@
+import { SECOND } from '../kernel/clock.ts';
+import type { Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import { silentLog } from '../kernel/log.ts';
 import type { ManualClock } from '../kernel/manual-clock.ts';
@@ -33,6 +35,8 @@ export class ProvenRequest {
   readonly refs = new Map<string, unknown>();
   readonly #subject: ProviderProofSubject;
   readonly #spec: ServerSpec;
+  /** When each step, and its undo, began. */
+  readonly #began = new Map<string, Millis>();
 
   constructor(subject: ProviderProofSubject, spec: ServerSpec) {
     this.#subject = subject;
@@ -97,11 +101,19 @@ export class ProvenRequest {
   }
 
   #create(made: Made, change: Change = {}): Promise<StepResult<unknown>> {
-    return made.resource.create(this.#key(made), made.spec(this.#visible(made)), this.#context(made, change));
+    return made.resource.create(
+      this.#key(made),
+      made.spec(this.#visible(made)),
+      this.#context(made, { startedAt: this.#start(`${made.step} forward`), ...change }),
+    );
   }
 
   #delete(made: Made, ref: unknown, change: Change = {}): Promise<StepResult<void>> {
-    return made.resource.delete(this.#key(made), ref, this.#context(made, change));
+    return made.resource.delete(
+      this.#key(made),
+      ref,
+      this.#context(made, { startedAt: this.#start(`${made.step} back`), ...change }),
+    );
   }
 
   /** What becomes of a call whose signal aborts once it has nothing left to do but to wait. */
@@ -115,16 +127,23 @@ export class ProvenRequest {
 
   /** Whether it does, within as long as a call needs for all that it can do: its queries are answered in turn with ours. */
   async #ends(watched: Watched): Promise<boolean> {
-    const { store } = this.#subject;
+    const { store, clock } = this.#subject;
+    const until = clock.now() + PROMPT;
     for (let round = 0; round < ROUNDS && !watched.ended; round += 1) {
       await store.read.selectFrom('regions').select('id').limit(1).execute();
-      await this.#pass();
+      await this.#pass(until);
     }
     return watched.ended;
   }
 
   get #sagaId(): string {
     return `saga-of-${this.#spec.attemptId}`;
+  }
+
+  #start(what: string): Millis {
+    const at = this.#began.get(what) ?? this.#subject.clock.now();
+    this.#began.set(what, at);
+    return at;
   }
 
   #key({ name }: Made): string {
@@ -171,16 +190,18 @@ export class ProvenRequest {
   }
 
   /** Lets time pass until the next who sleeps until some time. */
-  async #pass(): Promise<void> {
+  async #pass(until: Millis = Number.MAX_SAFE_INTEGER): Promise<void> {
     const { clock } = this.#subject;
     await new Promise((resolve) => setImmediate(resolve));
     const next = clock.nextWake();
-    if (next !== undefined && next < Infinity) await clock.advance(next - clock.now());
+    if (next !== undefined && next <= until) await clock.advance(next - clock.now());
   }
 }
 
 const WAITS = 100;
 const ROUNDS = 50;
+// Longer than a call takes that is answered, and shorter than anybody waits for one that is not.
+const PROMPT = 10 * SECOND;
 
 type Change = Partial<StepContext<undefined>>;
 

@@ -38,6 +38,7 @@ export const agentAccess: Resource<{ spec: ServerSpec; holding: Holding }, Agent
       .selectFrom('agents')
       .select('attempt_id')
       .where('attempt_id', '=', ctx.subject)
+      .where('revoked_at', 'is', null)
       .executeTakeFirst();
     return agent && { attemptId: agent.attempt_id };
   },

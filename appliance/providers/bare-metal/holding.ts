@@ -47,6 +47,8 @@ export function holding({ events, care }: HoldingDeps): Resource<ServerSpec, Hol
   const desk = new PlacementDesk();
   return {
     async create(_key, spec, ctx) {
+      const earlier = await findHolding(ctx.read, ctx.subject);
+      if (earlier !== undefined) return done(earlier);
       for (let round = 0; round < PLACEMENTS; round += 1) {
         const machineId = await desk.choose(ctx, spec);
         const held = await ctx.transaction((tx) => claim(tx, machineId, spec, ctx));

@@ -1,4 +1,5 @@
 import type { EventLog } from '../../events/event-log.ts';
+import type { Millis } from '../../kernel/clock.ts';
 import { markDiskDirty, revokeOrders } from '../../machines/boot-order.ts';
 import { moveMachine } from '../../machines/machine-states.ts';
 import { setAddressesAside } from '../../network/ipam.ts';
@@ -44,8 +45,10 @@ export async function removeBareMetal(
   await ctx.transaction(async (tx) => {
     switch (kind) {
       case 'machine':
-        return giveUpMachine(tx, events, { machineId: id, attemptId, at });
+        return giveUpMachine(tx, events, { attemptId, at });
       case 'address':
+        // What may still answer at it goes first, and takes it along.
+        await giveUpMachine(tx, events, { attemptId, at });
         await tx
           .deleteFrom('addresses')
           .where('holder_kind', '=', 'attempt')
@@ -75,14 +78,15 @@ export async function removeBareMetal(
 async function giveUpMachine(
   tx: Tx,
   events: EventLog,
-  { machineId, attemptId, at }: { machineId: string; attemptId: string; at: number },
+  { attemptId, at }: { attemptId: string; at: Millis },
 ): Promise<void> {
-  const { numDeletedRows } = await tx
+  const allocation = await tx
     .deleteFrom('allocations')
-    .where('machine_id', '=', machineId)
     .where('attempt_id', '=', attemptId)
+    .returning('machine_id')
     .executeTakeFirst();
-  if (numDeletedRows !== 1n) return;
+  if (allocation === undefined) return;
+  const machineId = allocation.machine_id;
   await revokeOrders(tx, machineId, 'revoked', at);
   await markDiskDirty(tx, machineId, at);
   await setAddressesAside(tx, attemptId, machineId);
