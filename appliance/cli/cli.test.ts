@@ -94,7 +94,10 @@ test('a server is ordered, watched and released from the command line', async (t
   const create = [...order, '--image', 'debian', '--ssh-key', sshKey, '--json'];
   const { id } = (await answer(t, served, create)) as { id: string };
   t.match(await ok(t, served, ['server', 'show', id]), /hostname +web-1\n(.*\n)*tenant +ten_/);
-  t.match(await ok(t, served, ['server', 'show', id]), /^STEP .*\nallocate +(pending|running) .*\n(.*\n)*verify +pending +0/m);
+  t.match(
+    await ok(t, served, ['server', 'show', id]),
+    /^STEP .*\nallocate +(pending|running) .*\n(.*\n)*verify +pending +0/m,
+  );
   const dependent = await ok(t, served, [...create.slice(0, -1), '--depends-on', id]);
   t.match(dependent, new RegExp(`^depends on +${id}$`, 'm'));
   const orders = ['db', 'web'].map((name) => {
