@@ -1,6 +1,6 @@
 import { test } from 'tap';
 
-import { eachStore } from '../store/test-stores.ts';
+import { eachStore, sqliteStore } from '../store/test-stores.ts';
 import { SSH_KEY, apiBench, codeOf, complaints, described, order } from './api.fixture.ts';
 import { shownTo } from './servers.ts';
 
@@ -26,6 +26,8 @@ eachStore('an order is answered with a server that waits for its machine', async
     region: 'west',
     flavor: 'small',
     image: 'debian:12',
+    provider: 'bare-metal',
+    cluster: null,
     state: 'allocating',
     status: 'provisioning',
     connection: null,
@@ -212,4 +214,20 @@ test("a tenant's timeline tells when a BMC was told what, and not where it is", 
   t.same(shownTo({ tenantId: 'ten_1' }, entry).detail, {});
   const agent = { at: 0, source: 'agent', name: 'phone-home', detail: { uptime: 18 } } as const;
   t.same(shownTo({ tenantId: 'ten_1' }, agent).detail, { uptime: 18 });
+});
+
+sqliteStore('a provider or cluster that is not there is a complaint about that field', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await described(bench, store);
+  const { member } = await bench.tenant('acme');
+  for (const [change, fields] of [
+    [{ provider: 'nobody' }, ['/provider']],
+    [{ cluster: 'east' }, ['/cluster']],
+    [{ provider: 7 }, ['/provider']],
+  ] as const) {
+    const answer = await member.post('/servers', order(change));
+    t.equal(answer.status, 400);
+    t.same(complaints(answer), fields);
+  }
+  t.same((await member.get('/servers')).body, { servers: [] });
 });

@@ -101,6 +101,8 @@ const Server = Type.Object({
   region: Type.String(),
   flavor: Type.String(),
   image: Type.String(),
+  provider: Type.String({ description: 'What makes it: bare-metal, simulation …' }),
+  cluster: Type.Union([Type.String(), Type.Null()], { description: 'Where, of a provider that has several places.' }),
   state: Type.String({ enum: Object.keys(requestStates) }),
   status: Type.String({ description: 'pending, provisioning, active, suspended, failed or gone' }),
   connection: Type.Union([
@@ -318,6 +320,8 @@ function present({
     region,
     flavor,
     image,
+    provider: request.provider,
+    cluster: request.cluster,
     state: request.state,
     status,
     connection: connection && { ...connection, addresses: [...connection.addresses] },

@@ -8,12 +8,15 @@ export interface Server {
   readonly region: string;
   readonly flavor: string;
   readonly image: string;
+  readonly provider: string;
+  readonly cluster: string | null;
   readonly state: string;
   readonly status: string;
   readonly connection: {
     readonly username: string;
     readonly addresses: readonly string[];
-    readonly hostKey: string;
+    readonly hostKey: string | null;
+    readonly endpoints?: Readonly<Record<string, string>>;
   } | null;
   readonly failure: { readonly code: string; readonly message: string; readonly step?: string } | null;
   readonly dependsOn: readonly string[];
@@ -77,6 +80,7 @@ export function serverSheet(server: Server): string {
     tenant: server.tenant,
     status: `${server.status} (${server.state})`,
     'made of': `${server.flavor}, ${server.image}, in ${server.region}`,
+    'made by': server.cluster === null ? server.provider : `${server.provider}, at ${server.cluster}`,
     ordered: server.createdAt,
     ...(server.dependsOn.length === 0 ? {} : { 'depends on': server.dependsOn.join(' ') }),
     ...(server.endedAt === null ? {} : { ended: server.endedAt }),
@@ -86,9 +90,10 @@ export function serverSheet(server: Server): string {
       ? {}
       : {
           addresses: connection.addresses.join(' '),
-          'host key': connection.hostKey,
+          ...(connection.hostKey === null ? {} : { 'host key': connection.hostKey }),
           'log in': `ssh ${connection.username}@${address}`,
         }),
+    ...connection?.endpoints,
   });
   const rows = server.steps.map(({ name, status, attempts: tried, startedAt, endedAt, reason }) => {
     const why = reason === null ? '' : `${reason.message} (${reason.code})`;

@@ -21,6 +21,8 @@ interface CreateOptions extends RemoteOptions {
   readonly userData?: string;
   readonly tenant?: string;
   readonly project?: string;
+  readonly provider?: string;
+  readonly cluster?: string;
   readonly dependsOn?: readonly string[];
   readonly idempotencyKey?: string;
   readonly wait?: boolean;
@@ -48,18 +50,22 @@ function createCommand(group: Command, context: CliContext): void {
       .option('--user-data <file>', 'for cloud-init')
       .option('--tenant <name>', 'for whom, where an operator orders')
       .option('--project <name>')
+      .option('--provider <type>', 'what makes it: bare-metal unless told')
+      .option('--cluster <name>', "of the provider's; the first in the region unless told")
       .option('--depends-on <id>', 'a server that must be completed before; may be given several times', several)
       .option('--idempotency-key <text>', 'the same again with the same order is the same server')
       .option('--wait', 'until it can be logged in to; shows what happens'),
   ).action(async (options: CreateOptions) => {
     const { api, answer } = await connect(context, options);
-    const { hostname, region, flavor, image, project, dependsOn, idempotencyKey } = options;
+    const { hostname, region, flavor, image, project, provider, cluster, dependsOn, idempotencyKey } = options;
     const body = {
       hostname,
       region,
       flavor,
       image,
       project,
+      provider,
+      cluster,
       dependsOn,
       sshKeys: await publicKeys(options.sshKey),
       userData: options.userData === undefined ? undefined : await readText(options.userData, 'The user data'),
