@@ -7,7 +7,6 @@ import { parseMac } from '../../pxe/boot-client.ts';
 import type { FairnessLimits } from '../../scheduler/fairness.ts';
 import { loadSystemFiles } from '../../templates/system-files.ts';
 import type { EventRecord } from '../events/event-log.ts';
-import type { Millis } from '../kernel/clock.ts';
 import { MINUTE } from '../kernel/clock.ts';
 import { Guards } from '../kernel/guard.ts';
 import { createIds } from '../kernel/ids.ts';
@@ -37,7 +36,6 @@ import { TestProcess } from '../saga/test-process.ts';
 import { examine } from '../store/doctor.ts';
 import type { MachineRow } from '../store/schema.ts';
 import type { Store } from '../store/store.ts';
-import { addTenant } from '../tenants/tenants.ts';
 import type { AdmitDeps, Admission } from './admit.ts';
 import { admitServer } from './admit.ts';
 import { Dispatcher } from './dispatcher.ts';
@@ -47,6 +45,7 @@ import { releaseServer } from './release.ts';
 import { findRequest } from './request-records.ts';
 import type { RequestState } from './request-states.ts';
 import type { ServerOrder } from './server-order.ts';
+import { describeSite } from './site.fixture.ts';
 
 export const STAGE_DEADLINE = 10 * MINUTE;
 export const VERIFY_DEADLINE = MINUTE;
@@ -305,39 +304,7 @@ export class Pipeline {
 
   async #describe({ machines = 1, addresses = 20, inspected = true }: PipelineOptions): Promise<void> {
     const { store, clock, ids } = this;
-    const at: Millis = clock.now();
-    await store.transaction(async (tx) => {
-      for (const id of ['t1', 't2']) await addTenant(tx, { id, name: id }, { ids, at });
-      await tx.insertInto('regions').values({ id: 'reg1', name: 'north' }).execute();
-      await tx.insertInto('racks').values({ id: 'rack1', region_id: 'reg1', name: 'a' }).execute();
-      const shape = { cores: 4, memory_mib: 8_192, disk_gib: 100, nics: 'same' } as const;
-      await tx
-        .insertInto('flavors')
-        .values({ id: 'flv1', name: 'small', ...shape })
-        .execute();
-      const image = { sha256: 'ab'.repeat(32), bytes: 1000, raw_bytes: 5000, format: 'raw+zstd' } as const;
-      const root = { root_partition: 3, root_fs: 'ext4', kernel_args: 'quiet' } as const;
-      await tx
-        .insertInto('images')
-        .values({ id: 'img1', name: 'debian', version: '12', ...image, ...root, created_at: at })
-        .execute();
-      const servers = { server_first: '10.77.4.1', server_last: `10.77.4.${String(addresses)}` };
-      const others = { reserved_first: '10.77.1.1', reserved_last: '10.77.1.250', lease_first: null, lease_last: null };
-      await tx
-        .insertInto('subnets')
-        .values({
-          id: 'net1',
-          region_id: 'reg1',
-          role: 'both',
-          family: 4,
-          cidr: '10.77.0.0/16',
-          gateway: '10.77.0.1',
-          dns: '["10.77.0.1"]',
-          ...servers,
-          ...others,
-        })
-        .execute();
-    });
+    await store.transaction((tx) => describeSite(tx, { ids, at: clock.now(), addresses }));
     for (let number = 1; number <= machines; number += 1) await this.addMachine(`m${String(number)}`, { inspected });
   }
 
