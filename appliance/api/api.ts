@@ -125,8 +125,9 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
   const callers = new CallerLimits(rateLimit, clock, (by) => metrics.limited(by));
   const answer = (thrown: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const error = errorOf(thrown);
+    const hungUp = request.raw.destroyed && !request.raw.complete;
     // The store tells of its outages itself, in fewer lines than there are callers.
-    if (error.status >= 500 && error.code !== 'store.unavailable')
+    if (error.status >= 500 && error.code !== 'store.unavailable' && !hungUp)
       log.error({ error: thrown, method: request.method, route: request.routeOptions.url }, 'request failed');
     const { retryAfter = error.status === 503 ? RETRY_AFTER : undefined } = error.details;
     if (typeof retryAfter === 'number') void reply.header('retry-after', String(retryAfter));

@@ -1,3 +1,5 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -36,11 +38,15 @@ sqliteStore('each wrong field is named once, with what it must be', async (t, st
 });
 
 sqliteStore('however much of a body is wrong, its answer is short', async (t, store, { clock }) => {
-  const { operator } = await apiBench(t, store, clock);
+  const { app, operator } = await apiBench(t, store, clock);
   const sshKeys = Array.from({ length: 60_000 }, () => 1);
   const answer = await operator.post('/servers', order({ sshKeys }));
   t.equal(answer.status, 400);
   t.ok(answer.text.length < 20_000, `${answer.text.length} bytes`);
+  const deep = `{"name":${'['.repeat(50_000)}${']'.repeat(50_000)}}`;
+  const headers = { ...operator.headers, 'content-type': 'application/json' };
+  const nested = await app.inject({ method: 'POST', url: '/api/v1/regions', headers, payload: deep });
+  t.equal(nested.statusCode, 400);
   const names = Object.fromEntries(Array.from({ length: 2_000 }, (_, index) => [`${'x'.repeat(100)}${index}`, 1]));
   t.ok((await operator.post('/regions', { name: 'west', ...names })).text.length < 20_000);
 });
@@ -82,6 +88,9 @@ sqliteStore('a body of the wrong length, type or method is told what is right', 
     const other = await send('{"name":"west"}', type);
     t.match([other.statusCode, other.json()], [415, { ...shape, error: { code: 'request.media-type' } }], type);
   }
+  const image = `/images?name=a&version=1&sha256=${'0'.repeat(64)}&rootPartition=1&kernelArgs=`;
+  t.equal((await operator.post(image, { name: 'json' })).status, 415, 'an image is not JSON');
+  t.equal((await operator.post(image)).status, 415, 'nor is it nothing');
   const put = await app.inject({ method: 'PUT', url, headers: operator.headers });
   t.match([put.statusCode, put.json()], [405, { ...shape, error: { code: 'request.method' } }]);
   t.equal(put.headers['allow'], 'GET, HEAD, POST');
@@ -107,9 +116,42 @@ sqliteStore('what Node refuses by itself has the shape of every error', async (t
   ] as const) {
     const answer = await shout(bench, request);
     t.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `), JSON.stringify(request.slice(0, 80)));
+    t.match(answer, /^content-length: \d+\r$/im, 'it is told how long the answer is');
     const { error } = JSON.parse(answer.slice(answer.indexOf('{'), answer.lastIndexOf('}') + 1)) as { error: object };
     t.match(error, { code: 'request.invalid', message: String, hint: String });
   }
+});
+
+sqliteStore('who hangs up in the middle of an image leaves no line in the log', async (t, store, { clock }) => {
+  const bench = await apiBench(t, store, clock);
+  await bench.app.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = bench.app.server.address() as AddressInfo;
+  const image = `/api/v1/images?name=a&version=1&sha256=${'0'.repeat(64)}&rootPartition=1&kernelArgs=`;
+  const socket = connect(port, '127.0.0.1');
+  socket.write(
+    `POST ${image} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${bench.operator.key}\r\n` +
+      'Content-Type: application/zstd\r\nContent-Length: 100\r\n\r\nhalf',
+  );
+  const handled = new Promise((resolve) => {
+    subscribe('tracing:fastify.request.handler:asyncEnd', resolve);
+    t.teardown(() => unsubscribe('tracing:fastify.request.handler:asyncEnd', resolve));
+  });
+  await once(bench.app.server, 'request');
+  socket.resetAndDestroy();
+  await handled;
+  t.notMatch(bench.logged(), 'request failed');
+});
+
+sqliteStore('a machine needs a network on which it can boot', async (t, store, { clock }) => {
+  const { operator } = await apiBench(t, store, clock);
+  const region = (await operator.post('/regions', { name: 'west' })).body as { id: string };
+  const rack = (await operator.post('/racks', { name: 'r1', region: region.id })).body as { id: string };
+  const bmc = { address: '10.0.0.1', username: 'admin', password: 'hunter2hunter2' };
+  const nics = [{ mac: '52:54:00:00:00:01', role: 'both' }];
+  const answer = await operator.post('/machines', { name: 'm1', rack: rack.id, bmc, nics });
+  t.match(answer.text, 'provisioning subnet');
+  t.equal(answer.status, 400, 'a missing network is not a defect of ours');
+  t.same(complaints(answer), ['/rack']);
 });
 
 /** Field → message. */

@@ -76,6 +76,8 @@ function sentence(complaint: Complaint): string {
       return choice(complaint);
     case 'nul':
       return 'This must not hold the character U+0000.';
+    case 'deep':
+      return 'This is nested deeper than anything here.';
     case 'unsafe':
       return 'This is larger than any number that is kept exactly (2^53).';
     default:

@@ -96,5 +96,5 @@ eachStore('an image is taken in when it is what its digest says, and else leaves
   t.same((await upload(digest, payload)).json(), added.json(), 'the same again is the same image');
   const other = zstdCompressSync('another disk');
   t.equal(code(await upload(createHash('sha256').update(other).digest('hex'), other)), 'state.conflict');
-  t.equal(codeOf(await operator.post('/images', {})), 'request.invalid', 'a body that is no image');
+  t.equal(codeOf(await operator.post('/images', {})), 'request.media-type', 'a body that is no image');
 });

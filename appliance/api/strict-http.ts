@@ -16,7 +16,13 @@ export function strictHttp(app: FastifyInstance): void {
   app.server.on('checkExpectation', (_request, response) => {
     const error = new RackstartError('request.invalid', 'Nothing can be expected but 100-continue.');
     const body = JSON.stringify(problemOf(error));
-    response.writeHead(417, { 'content-type': 'application/json; charset=utf-8', connection: 'close' }).end(body);
+    const length = Buffer.byteLength(body);
+    const headers = {
+      'content-type': 'application/json; charset=utf-8',
+      'content-length': length,
+      connection: 'close',
+    };
+    response.writeHead(417, headers).end(body);
   });
 }
 

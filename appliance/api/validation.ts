@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifySchemaCompiler, FastifySchemaValidationErr
 import { Type } from 'typebox';
 import type { TSchema } from 'typebox';
 
+import { RackstartError } from '../kernel/errors.ts';
 import { strict } from './schemas.ts';
 import { invalid } from './unique.ts';
 
@@ -30,33 +31,41 @@ export function refuseUnknown(scope: FastifyInstance): void {
     route.schema = { querystring: Type.Object({}, strict), ...schema };
     if (schema?.body !== undefined) route.schema.description = `The body may have ${String(bodyLimit)} bytes.`;
   });
-  scope.addHook('preValidation', async ({ body, routeOptions: { schema } }) => {
-    // Images are read by their route.
-    if (body === undefined || body === null || schema?.body !== undefined || schema?.consumes !== undefined) return;
+  scope.addHook('preValidation', async ({ body, headers, routeOptions: { schema } }) => {
+    if (schema?.consumes !== undefined) {
+      const type = headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? 'none';
+      if (schema.consumes.includes(type)) return;
+      throw new RackstartError('request.media-type', `This route takes ${schema.consumes.join(', ')}, not ${type}.`);
+    }
+    if (body === undefined || body === null || schema?.body !== undefined) return;
     if (typeof body !== 'object' || Object.keys(body).length > 0) throw invalid('/', 'This route takes no body.');
   });
 }
 
 /**
- * Two things that JSON has and the store has not, whatever a schema says: U+0000, which is none of PostgreSQL's text (manual,
- * §8.3) nor of any name or line that a machine is told; and whole numbers beyond 2^53, which would be kept as others.
+ * What JSON has and the store has not, whatever a schema says: U+0000, which is none of PostgreSQL's text (manual, §8.3) nor of
+ * any name or line that a machine is told; and whole numbers beyond 2^53, which would be kept as others. Looks no deeper than
+ * any schema here, since what is nested a thousand times would end the stack.
  */
 function onlyWhatIsKept(check: Check): Check {
   const checked: Check = (value) => {
     const isValid = check(value);
-    checked.errors = [...(isValid ? [] : (check.errors ?? [])), ...unkept(value, '')];
+    checked.errors = [...(isValid ? [] : (check.errors ?? [])), ...unkept(value, '', 0)];
     return checked.errors.length === 0;
   };
   return checked;
 }
 
-function unkept(value: unknown, instancePath: string): FastifySchemaValidationError[] {
+function unkept(value: unknown, instancePath: string, depth: number): FastifySchemaValidationError[] {
   const complaint = (keyword: string) => [{ keyword, instancePath, schemaPath: '', params: {} }];
   if (typeof value === 'string') return value.includes('\0') ? complaint('nul') : [];
   if (typeof value === 'number') return Number.isSafeInteger(Math.trunc(value)) ? [] : complaint('unsafe');
   if (typeof value !== 'object' || value === null) return [];
-  return Object.entries(value).flatMap(([name, part]) => unkept(part, `${instancePath}/${escaped(name)}`));
+  if (depth === DEEPEST) return complaint('deep');
+  return Object.entries(value).flatMap(([name, part]) => unkept(part, `${instancePath}/${escaped(name)}`, depth + 1));
 }
+
+const DEEPEST = 8;
 
 /** A name as part of a JSON pointer (RFC 6901 §3). */
 export function escaped(name: string): string {

@@ -141,7 +141,7 @@ const catalogue = {
     transient: true,
     hint: 'The cluster reported success and did nothing; it is asked again.',
   },
-  'image.digest': { status: 500, transient: false, hint: 'The image is not what was registered; register it again.' },
+  'image.digest': { status: 400, transient: false, hint: 'The image is not what was registered; register it again.' },
   'image.invalid': { status: 400, transient: false, hint: 'Use an image of the declared format; see the details.' },
   'image.build-failed': {
     status: 500,

@@ -100,8 +100,8 @@ export async function enrolMachine(
   return id;
 }
 
-/** The network on which a region's machines boot. Errors: `config.invalid` when there is none. */
-export async function provisioningSubnet(read: Reader, regionId: string): Promise<SubnetRow> {
+/** The network on which a region's machines boot. Errors: `request.invalid` about `/rack` when there is none. */
+async function provisioningSubnet(read: Reader, regionId: string): Promise<SubnetRow> {
   const subnet = await read
     .selectFrom('subnets')
     .selectAll()
@@ -110,7 +110,8 @@ export async function provisioningSubnet(read: Reader, regionId: string): Promis
     .where('role', 'in', ['provisioning', 'both'])
     .executeTakeFirst();
   if (subnet === undefined) {
-    throw new RackstartError('config.invalid', 'This region has no provisioning subnet; add one first.');
+    const message = "This rack's region has no provisioning subnet; add one first.";
+    throw new RackstartError('request.invalid', message, { fields: [{ field: '/rack', message }] });
   }
   return subnet;
 }
