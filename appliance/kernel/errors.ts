@@ -143,6 +143,64 @@ const catalogue = {
   },
   'image.digest': { status: 400, transient: false, hint: 'The image is not what was registered; register it again.' },
   'image.invalid': { status: 400, transient: false, hint: 'Use an image of the declared format; see the details.' },
+  'image.format': {
+    status: 400,
+    transient: false,
+    hint: 'Declare the format that the file has, or send the file you meant; nothing is guessed.',
+  },
+  'image.external': {
+    status: 400,
+    transient: false,
+    hint: 'Convert it to one file that stands alone (qemu-img convert), and send that.',
+  },
+  'image.encrypted': {
+    status: 400,
+    transient: false,
+    hint: 'Convert it to an image without encryption, and send that.',
+  },
+  'image.unsupported': {
+    status: 400,
+    transient: false,
+    hint: 'Convert it to qcow2 or raw (qemu-img convert), and send that.',
+  },
+  'image.too-large': { status: 413, transient: false, hint: 'Shrink its disk; deploys grow the root file system.' },
+  'image.partitions': {
+    status: 400,
+    transient: false,
+    hint: 'Send the whole file again; if it is whole, repair its table (sfdisk --verify, sgdisk --verify).',
+  },
+  'image.file-system': {
+    status: 400,
+    transient: false,
+    hint: 'Send the whole file again; if it is whole, repair its file system (fsck) and shrink none of its partitions.',
+  },
+  'image.not-bootable': {
+    status: 400,
+    transient: false,
+    hint: 'Add what is named: a root file system (ext4, xfs, btrfs), and an ESP or boot code of BIOS.',
+  },
+  'image.store-full': {
+    status: 507,
+    transient: true,
+    hint: 'Remove images that nothing needs, or give the store a larger disk; then send it again.',
+  },
+  'image.source-refused': {
+    status: 400,
+    transient: false,
+    hint: 'Import from a host that the configuration lists, by the URL the file itself has; or upload it.',
+  },
+  'image.source-failed': {
+    status: 502,
+    transient: true,
+    hint: 'The server of the image failed; import it again, and it goes on where it stopped.',
+  },
+  'upload.offset': { status: 409, transient: false, hint: 'Ask how far it is (HEAD), and send what follows.' },
+  'upload.busy': {
+    status: 409,
+    transient: true,
+    hint: 'A part of it is being received: wait for its end, then ask how far it is.',
+  },
+  'upload.incomplete': { status: 409, transient: false, hint: 'Ask how far it is (HEAD), and send the rest first.' },
   'image.build-failed': {
     status: 500,
     transient: false,
