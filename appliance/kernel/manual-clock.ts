@@ -49,6 +49,14 @@ export class ManualClock implements Clock {
     await settle();
   }
 
+  /** What a process meets that stood still for `duration`: all who are due wake at once, in the order of their times. */
+  jump(duration: Millis): void {
+    this.#now += duration;
+    const due = this.#sleepers.filter(({ at }) => at <= this.#now).sort((a, b) => a.at - b.at);
+    this.#sleepers = this.#sleepers.filter(({ at }) => at > this.#now);
+    for (const { wake } of due) wake();
+  }
+
   /** When the next sleeper wakes; undefined when nobody sleeps. */
   nextWake(): Millis | undefined {
     return this.#sleepers.length === 0 ? undefined : Math.min(...this.#sleepers.map(({ at }) => at));

@@ -61,6 +61,11 @@ export class SagaDrive {
     return this.#cutOff;
   }
 
+  /** Whether another owner has the row, or may have. */
+  get isLost(): boolean {
+    return this.#lost;
+  }
+
   /** Resolves when the row is given back, or was lost. Never rejects. */
   async run(): Promise<void> {
     try {
@@ -69,7 +74,7 @@ export class SagaDrive {
       if (this.#backward || (await this.#forward(progress)) === 'turned back') await this.#undo(progress);
     } catch (error) {
       if (this.#lost) {
-        this.#log.warn({ ...this.lease }, 'another owner has taken the saga over');
+        this.#log.warn({ ...this.lease }, 'the lease was lost: the saga is left to its next owner');
         return;
       }
       const { code, message } = asRackstartError(error);
@@ -91,7 +96,7 @@ export class SagaDrive {
     if (reason !== undefined) this.turnBack(reason);
   }
 
-  /** Another owner has the row, or may have: nothing more is written. */
+  /** From now on nothing more is written. */
   lose(): void {
     this.#lost = true;
     this.#abort.abort(new RackstartError('saga.fenced', `the lease of saga ${this.lease.sagaId} is lost`));

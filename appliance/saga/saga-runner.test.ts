@@ -104,6 +104,35 @@ eachStore('an expired lease is taken over, and the old owner is fenced out', asy
   t.same(told, ['slow started', 'slow done 2', 'completed'], 'told once');
 });
 
+eachStore('a worker that stood still for longer than its lease does not act under it', async (t, store, { clock }) => {
+  const effects: string[] = [];
+  const begun = Promise.withResolvers<undefined>();
+  const calling = (owner: string) => {
+    const step: AnyStep = {
+      run: async (_, ctx) => {
+        begun.resolve(undefined);
+        await ctx.clock.sleepUntil(ctx.clock.now() + SECOND, ctx.signal);
+        // A call is sent when there is a connection for it.
+        await new Promise((resolve) => setImmediate(resolve));
+        ctx.signal.throwIfAborted();
+        effects.push(owner);
+        return done();
+      },
+      undo: nothing,
+    };
+    return saga<Params, unknown>('test', 1).step('call', step).build();
+  };
+  const standing = new ManualClock(clock.now());
+  const old = begin(t, store, standing, [bindSaga(calling('old'), {})], 'old');
+  const id = await old.start(calling('old'), { subject: 's', params: { name: '' } });
+  await begun.promise;
+  begin(t, store, clock, [bindSaga(calling('heir'), {})], 'heir');
+  while ((await row(store, id)).state !== 'completed') await clock.advance(SECOND);
+  standing.jump(clock.now() - standing.now());
+  await old.settle();
+  t.same(effects, ['heir']);
+});
+
 eachStore('a lease is renewed as long as its step takes', async (t, store, { clock }) => {
   const begun = Promise.withResolvers<undefined>();
   const gate = Promise.withResolvers<undefined>();

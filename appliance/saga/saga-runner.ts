@@ -188,18 +188,25 @@ export class SagaRunner implements Service {
   async #renewLeases(signal: AbortSignal): Promise<void> {
     const { clock, log } = this.#deps;
     while (!signal.aborted) {
-      await clock.sleepUntil(clock.now() + this.#options.lease / 3, signal).catch(() => undefined);
-      const drives = [...this.#drives.values()].map(({ drive }) => drive);
+      const wakeAt = clock.now() + this.#options.lease / 3;
+      await clock.sleepUntil(wakeAt, signal).catch(() => undefined);
+      // Late, as after a standstill of this process: others may act by now, and who first asks whether they do acts meanwhile.
+      if (clock.now() > wakeAt) this.#loseExpired();
+      const drives = [...this.#drives.values()].map(({ drive }) => drive).filter(({ isLost }) => !isLost);
       if (drives.length === 0) continue;
       try {
         await this.#renew(drives);
       } catch (error) {
         const { code, message } = asRackstartError(error);
         log.warn({ code, reason: message }, 'leases were not renewed');
-        // From here on another owner may act: stop before it does.
-        for (const drive of drives) if (drive.leaseUntil <= clock.now()) drive.lose();
+        this.#loseExpired();
       }
     }
+  }
+
+  #loseExpired(): void {
+    const now = this.#deps.clock.now();
+    for (const { drive } of this.#drives.values()) if (drive.leaseUntil <= now) drive.lose();
   }
 
   async #renew(drives: readonly SagaDrive[]): Promise<void> {

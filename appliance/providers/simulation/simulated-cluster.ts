@@ -3,7 +3,7 @@ import { RackstartError } from '../../kernel/errors.ts';
 import { draw, triangular } from '../../kernel/seeded.ts';
 import type { Triangle } from '../../kernel/seeded.ts';
 import type { SimulatedResourceRow } from '../../store/schema.ts';
-import type { Store } from '../../store/store.ts';
+import type { Store, Tx } from '../../store/store.ts';
 import type { ShapeName } from './shapes.ts';
 
 /** What a cluster is asked to do; `start` is what takes its time after it was accepted. */
@@ -76,7 +76,7 @@ export class SimulatedCluster {
       const now = this.#clock.now();
       const row = { cluster: this.settings.name, kind: call.kind, name: call.name, id, tenant_id: tenantId };
       const readyAt = now + (starts ? this.#delay('start', call) : 0);
-      await this.#store.transaction((tx) =>
+      await this.#send(call, (tx) =>
         tx
           .insertInto('simulated_resources')
           .values({ ...row, details: JSON.stringify(details), created_at: now, ready_at: readyAt })
@@ -96,7 +96,7 @@ export class SimulatedCluster {
 
   async delete(call: Call): Promise<void> {
     await this.#answer('delete', call, async () => {
-      await this.#store.transaction((tx) =>
+      await this.#send(call, (tx) =>
         tx
           .deleteFrom('simulated_resources')
           .where('cluster', '=', this.settings.name)
@@ -137,6 +137,14 @@ export class SimulatedCluster {
     if (fault !== 'lies' && (fault === undefined || !strikesBefore)) await effect();
     if (fault === 'hang') await this.#sleep(Infinity, signal);
     if (fault === 'passing') throw new RackstartError('provider.unavailable', `${what}: simulated failure`);
+  }
+
+  /** As a real client: what was told to stop before there is a connection for it is not sent. */
+  async #send({ signal }: Call, effect: (tx: Tx) => Promise<unknown>): Promise<void> {
+    await this.#store.transaction(async (tx) => {
+      signal.throwIfAborted();
+      await effect(tx);
+    });
   }
 
   #fault(operation: Exclude<Operation, 'start'>, call: Call): FaultKind | undefined {
