@@ -114,7 +114,7 @@ function host(t: Test) {
   t.teardown(() => rmSync(directory, { recursive: true }));
   const [release, root] = ['release', 'system'].map((name) => join(directory, name)) as [string, string];
   mkdirSync(join(root, 'etc'), { recursive: true });
-  for (const name of ['systemd', 'appliance/config.ts', 'appliance/kernel']) {
+  for (const name of ['systemd', 'appliance/config.ts', 'appliance/kernel', 'appliance/providers/simulation']) {
     cpSync(join(project, name), join(release, name), { recursive: true });
   }
   cpSync(join(project, 'package.json'), join(release, 'package.json'));
