@@ -155,6 +155,23 @@ export class StressedDaemon {
     return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
   }
 
+  /**
+   * From now on each sync of its disk takes so long, until `end` is called: strace holds the thread that syncs, and no other.
+   * `synced` counts them.
+   */
+  async slowDisk(t: Test, milliseconds: number): Promise<{ synced: () => number; end: () => Promise<unknown> }> {
+    const calls = 'fsync,fdatasync';
+    const injected = `inject=${calls}:delay_exit=${String(milliseconds * 1_000)}`;
+    const strace = await startProcess({
+      argv: ['strace', '-f', '-p', String(this.#process.pid), '-e', `trace=${calls}`, '-e', injected],
+      logFile: `${this.#config}.strace`,
+      stopSignal: 'SIGINT',
+    });
+    t.teardown(() => strace.stop());
+    await strace.line(/attached/, 10_000);
+    return { synced: () => strace.log().split('(DELAYED)').length - 1, end: () => strace.stop() };
+  }
+
   /** Its exit code, asked to end; 128 and more when it ended before. */
   async stop(): Promise<number | null> {
     return (await this.#process.stop()).code;

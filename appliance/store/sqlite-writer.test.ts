@@ -5,6 +5,7 @@ import { test } from 'tap';
 import type { Test } from 'tap';
 
 import { systemClock } from '../kernel/clock.ts';
+import type { Disk } from './sqlite-writer.ts';
 import { SqliteWriter } from './sqlite-writer.ts';
 
 test('those that wait are committed together, and none hears of it before', async (t) => {
@@ -117,6 +118,39 @@ test('a transaction is of no use after its end, though its neighbour is under wa
   t.same(names(), ['b']);
 });
 
+test('until the disk has a commit nobody hears of it, and nobody writes on top of it', async (t) => {
+  const { statements, insert, transact, disk } = open(t);
+  const synced = Promise.withResolvers<undefined>();
+  const syncing = Promise.withResolvers<undefined>();
+  disk.sync = () => {
+    syncing.resolve(undefined);
+    return synced.promise;
+  };
+  const tell = (name: string) => () => statements.push(`${name} heard`);
+  const first = transact(insert('a')).then(tell('a'));
+  await syncing.promise;
+  const second = transact(insert('b')).then(tell('b'));
+  for (let turns = 0; turns < 10; turns += 1) await new Promise((resolve) => setImmediate(resolve));
+  t.equal(statements.at(-1), 'commit');
+  disk.sync = () => Promise.resolve();
+  synced.resolve(undefined);
+  await Promise.all([first, second]);
+  t.ok(statements.indexOf('a heard') > statements.indexOf('commit'));
+  t.same(statements.slice(-2), ['commit', 'b heard']);
+});
+
+test('a commit that the disk does not take fails all that were in it, and the next ones go on', async (t) => {
+  const { statements, insert, transact, disk } = open(t);
+  const shown: number[] = [];
+  disk.show = () => shown.push(statements.length);
+  disk.sync = () => Promise.reject(new Error('I/O error'));
+  const settled = await Promise.allSettled([transact(insert('a')), transact(insert('b'))]);
+  t.match(settled, [{ reason: { message: 'I/O error' } }, { reason: { message: 'I/O error' } }]);
+  disk.sync = () => Promise.resolve();
+  await transact(insert('c'));
+  t.equal(shown.length, 2, 'readers are let go on in both cases');
+});
+
 /** A writer on a database in memory that notes its statements; `transact` uses it as Kysely does. */
 function open(t: Test) {
   const database = new SqliteFile(':memory:');
@@ -130,7 +164,8 @@ function open(t: Test) {
     statements.push(sql.startsWith('insert') ? `insert ${String(parameters[0])}` : sql);
     return { rows: [] };
   };
-  const writer = new SqliteWriter(run, () => database.inTransaction, systemClock);
+  const disk: Disk = { hold: () => undefined, sync: () => Promise.resolve(), show: () => undefined };
+  const writer = new SqliteWriter(run, () => database.inTransaction, disk, systemClock);
 
   async function transact(work: (connection: DatabaseConnection) => Promise<unknown>): Promise<void> {
     const turn = await writer.acquireConnection();
@@ -150,6 +185,7 @@ function open(t: Test) {
 
   return {
     database,
+    disk,
     statements,
     breaks,
     transact,

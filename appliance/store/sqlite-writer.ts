@@ -7,23 +7,36 @@ import { hasCode, RackstartError } from '../kernel/errors.ts';
 /** Runs one statement at once; throws what the store promises to throw. */
 export type RunStatement = (sql: string, parameters?: readonly unknown[]) => QueryResult<unknown>;
 
+/** What is under a commit. */
+export interface Disk {
+  /** Until `show` nobody reads more than what the disk has now. */
+  hold(): void;
+  /** Resolves when the disk has what was committed. Errors: `store.unavailable`; nobody knows then what it has. */
+  sync(): Promise<void>;
+  show(): void;
+}
+
 /**
- * SQLite's one writer, with one disk write for all that a turn of the event loop brings: a commit with `synchronous = full`
- * holds up the loop for a millisecond or many, whatever is in it. Transactions take turns, each in a savepoint of its own,
- * and are committed together. Nobody is told that it is done before it is on the disk; one that fails is undone by itself.
- * One that comes alone waits for nobody: an idle loop comes round at once.
+ * SQLite's one writer, with one disk write for all that a turn of the event loop brings: it takes a millisecond or many,
+ * whatever is in it. Transactions take turns, each in a savepoint of its own, and are committed together. Nobody is told that
+ * it is done, and nobody reads it, before it is on the disk; meanwhile only those who write wait. One that fails is undone by
+ * itself. One that comes alone waits for nobody: an idle loop comes round at once.
  */
 export class SqliteWriter implements Driver {
   readonly #run: RunStatement;
   readonly #inTransaction: () => boolean;
+  readonly #disk: Disk;
   readonly #clock: Clock;
   readonly #queue: (() => void)[] = [];
   #taken = false;
   #group: Group | undefined;
+  /** The last commit; never rejects. */
+  #committed = Promise.resolve();
 
-  constructor(run: RunStatement, inTransaction: () => boolean, clock: Clock) {
+  constructor(run: RunStatement, inTransaction: () => boolean, disk: Disk, clock: Clock) {
     this.#run = run;
     this.#inTransaction = inTransaction;
+    this.#disk = disk;
     this.#clock = clock;
   }
 
@@ -33,6 +46,12 @@ export class SqliteWriter implements Driver {
 
   async destroy() {
     // whoever opened closes
+  }
+
+  /** Resolves when nothing is under way any more, for who closes: who was undone did not wait for the rest of its group. */
+  async settled(): Promise<void> {
+    await this.#group?.promise.catch(() => undefined);
+    await this.#committed;
   }
 
   async acquireConnection(): Promise<Turn> {
@@ -122,28 +141,38 @@ export class SqliteWriter implements Driver {
   /** The loop has come round: what is under way in the group is waited for, and nothing else. */
   #due(group: Group): void {
     group.isDue = true;
-    if (!this.#taken && this.#group === group) this.#commit();
+    if (!this.#taken && this.#group === group) this.#committed = this.#commit(group);
   }
 
   #end(turn: Turn): void {
     turn.ended = true;
-    if (this.#group !== undefined && (this.#group.isDue || this.#group.size === MOST_TOGETHER)) this.#commit();
-    const next = this.#queue.shift();
-    if (next === undefined) this.#taken = false;
-    else next();
+    const group = this.#group;
+    if (group !== undefined && (group.isDue || group.size === MOST_TOGETHER)) this.#committed = this.#commit(group);
+    else this.#handOver();
   }
 
-  #commit(): void {
-    const group = this.#group;
-    if (group === undefined) return;
+  /** Nobody has a turn until it is done: what came next would be built on what the disk may never have. Never rejects. */
+  async #commit(group: Group): Promise<void> {
     this.#group = undefined;
+    this.#taken = true;
     try {
+      this.#disk.hold();
       this.#run('commit');
+      await this.#disk.sync();
+      this.#disk.show();
       group.resolve(undefined);
     } catch (error) {
       this.#undoAll();
+      this.#disk.show();
       group.reject(error);
     }
+    this.#handOver();
+  }
+
+  #handOver(): void {
+    const next = this.#queue.shift();
+    if (next === undefined) this.#taken = false;
+    else next();
   }
 }
 

@@ -14,6 +14,7 @@ import { Outage } from './outage.ts';
 import { createPrivateFile } from './private-file.ts';
 import type { Database } from './schema.ts';
 import { lockSqlite } from './sqlite-lock.ts';
+import { SqliteDisk } from './sqlite-disk.ts';
 import { SqliteWriter } from './sqlite-writer.ts';
 import type { RunStatement } from './sqlite-writer.ts';
 
@@ -32,26 +33,33 @@ export function openSqlite(path: string, mode: OpenMode, log: Log = silentLog, c
   const open: { close(): unknown }[] = [];
   const close = () => open.reverse().forEach((each) => each.close());
   try {
-    let writing: SqliteWriter | undefined;
+    let writer: SqliteFile.Database | undefined;
     if (mode === 'write') {
       open.push(lockSqlite(path));
-      const writer = openConnection(path, false);
+      writer = openConnection(path, false);
       open.push(writer);
       writer.pragma('journal_mode = wal');
-      writer.pragma('synchronous = full');
       writer.pragma('foreign_keys = on');
       writer.pragma('busy_timeout = 0'); // from here on the writer waits, and everything else goes on
-      writing = new SqliteWriter(statementsOn(writer), () => writer.inTransaction, clock);
     }
     const reader = openConnection(path, true);
     open.push(reader);
     reader.pragma('schema_version'); // the first look at the file tells whether it is a database at all
+    let writing: SqliteWriter | undefined;
+    if (writer !== undefined) {
+      const disk = new SqliteDisk(path, writer, reader);
+      open.push(disk);
+      writing = new SqliteWriter(statementsOn(writer), () => writer.inTransaction, disk, clock);
+    }
     return {
       dialect: 'sqlite',
       writer: writing && kyselyOn(writing),
       reader: kyselyOn(new SqliteReader(statementsOn(reader), new Outage('read', clock, log))),
       lockSchema: async () => undefined, // the file has one writer, and BEGIN IMMEDIATE makes it the only one
-      close: async () => close(),
+      async close() {
+        await writing?.settled();
+        close();
+      },
     };
   } catch (error) {
     close();
