@@ -6,9 +6,9 @@
 set -eu
 
 # Peers and servers that the tests of single programs start.
-test_packages='atftp btrfs-progs bubblewrap cpio curl dnsmasq-base ipmitool iproute2 ipxe isc-dhcp-client isc-dhcp-
-  relay openipmi openssh-client openssh-server openssl postgresql procps python3 qemu-utils redis-server shellcheck
-  socat strace systemd tar tcpdump tftp-hpa tshark udhcpc xfsprogs zstd'
+test_packages='atftp btrfs-progs bubblewrap cpio curl dnsmasq-base ipmitool iproute2 ipxe isc-dhcp-client
+  isc-dhcp-relay openipmi openssh-client openssh-server openssl postgresql procps python3 qemu-utils redis-server
+  shellcheck socat strace systemd tar tcpdump tftp-hpa tshark udhcpc xfsprogs zstd'
 
 # Machines, and what builds the ramdisk and the OS image they boot.
 machine_packages='busybox-static dosfstools e2fsprogs fdisk grub-efi-amd64-bin grub-pc-bin initramfs-tools-core
