@@ -1,0 +1,118 @@
+import { open, rm, statfs } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+import { RackstartError } from '../../appliance/kernel/errors.ts';
+import type { DiskFormat, DiskHeader } from './disk-header.ts';
+import type { SandboxEnd } from './sandbox.ts';
+import { runInSandbox } from './sandbox.ts';
+
+export interface Conversion {
+  readonly file: string;
+  /** As `readHeader` found it in that file. */
+  readonly header: DiskHeader;
+  /** Does not exist yet; a raw disk of exactly `header.virtualSize` bytes afterwards, its zeros as holes. */
+  readonly rawFile: string;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Makes a raw disk of an image, by qemu-img in a sandbox. The driver is named and so is its one file, so that nothing is
+ * probed; no other file is within its reach, whatever the image names. Nothing stays at `rawFile` when it fails.
+ *
+ * Errors: `image.store-full` when the whole disk would not fit beside what is there; `image.invalid` when qemu-img finds the
+ * image wrong, or takes more memory or time than an honest image needs.
+ */
+export async function convertToRaw({ file, header, rawFile, signal }: Conversion): Promise<void> {
+  const { virtualSize, format } = header;
+  await requireRoom(dirname(rawFile), virtualSize);
+  await createSparse(rawFile, virtualSize);
+  try {
+    const end = await runInSandbox({
+      program: '/usr/bin/qemu-img',
+      args: convertArguments(format),
+      readable: { '/image': file },
+      writable: { '/raw': rawFile },
+      limits: { memoryBytes: MEMORY_BYTES, cpuSeconds: cpuSeconds(virtualSize), fileBytes: virtualSize },
+      signal,
+    });
+    if (end.code !== 0) throw failed(end, header);
+    await syncWhole(rawFile, virtualSize);
+  } catch (error) {
+    await rm(rawFile, { force: true });
+    throw error;
+  }
+}
+
+/** `-n` and a target that is zero already: it neither makes nor stretches the file, and leaves out what is zero. */
+function convertArguments(format: DiskFormat): string[] {
+  const source = { driver: format, ...(BACKED.includes(format) && { backing: null }), file: fileNode('/image') };
+  const target = `driver=raw,file.driver=file,file.filename=/raw,file.locking=off`;
+  return ['convert', '-n', '--target-is-zero', '--target-image-opts', `json:${JSON.stringify(source)}`, target];
+}
+
+function fileNode(filename: string): Record<string, string> {
+  return { driver: 'file', filename, locking: 'off' };
+}
+
+// Formats in which a file can name another that it stands on: not that one, whatever it says.
+const BACKED: readonly DiskFormat[] = ['qcow2', 'vmdk'];
+
+async function requireRoom(directory: string, bytes: number): Promise<void> {
+  const { bavail, bsize } = await statfs(directory);
+  const free = bavail * bsize;
+  if (bytes + KEPT_FREE <= free) return;
+  throw new RackstartError(
+    'image.store-full',
+    `The image is a disk of ${bytes} bytes, and ${Math.max(0, free - KEPT_FREE)} are free for it.`,
+    { details: { needed: bytes, free } },
+  );
+}
+
+async function createSparse(path: string, bytes: number): Promise<void> {
+  const file = await open(path, 'wx', 0o600);
+  try {
+    await file.truncate(bytes);
+  } finally {
+    await file.close();
+  }
+}
+
+/** qemu-img ends without a flush. */
+async function syncWhole(path: string, bytes: number): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    const { size } = await file.stat();
+    if (size !== bytes)
+      throw new RackstartError('image.invalid', `The disk came out with ${size} bytes, not ${bytes}.`);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+function failed({ code, killedBy, output }: SandboxEnd, { format }: DiskHeader): RackstartError {
+  if (/No space left on device|Disk quota exceeded/.test(output)) {
+    return new RackstartError('image.store-full', 'The disk became full while the image was converted.');
+  }
+  const how = LIMITS[killedBy ?? ''] ?? `qemu-img ended with ${String(code ?? killedBy)}`;
+  const said = output === '' ? '' : `: ${output.split('\n').slice(-3).join('; ')}`;
+  return new RackstartError('image.invalid', `The ${format} can't be read: ${how}${said}`, {
+    details: { code, killedBy },
+  });
+}
+
+const LIMITS: Readonly<Record<string, string>> = {
+  SIGXCPU: 'it takes more processor time than an honest image of its size',
+  SIGXFSZ: 'its disk is larger than its header says',
+};
+
+/** For the daemon's database and log, which share the disk. */
+const KEPT_FREE = 256 * 1024 ** 2;
+
+/** What qemu-img takes of address space for a cloud image is under 300 MiB, measured; threads for slow disks take 8 MiB each. */
+const MEMORY_BYTES = 1024 ** 3;
+
+/** Inflating goes at 100 MB/s and more; a tenth of that is allowed. */
+function cpuSeconds(virtualSize: number): number {
+  return 30 + Math.ceil(virtualSize / 10_000_000);
+}
