@@ -1,4 +1,4 @@
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chownSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -14,6 +14,9 @@ export interface TestPostgres {
   halt(): Promise<void>;
   /** Starts it again where it was. */
   resume(): Promise<void>;
+  /** Holds all its processes as they are: connections stay, and nobody is answered. Until `thaw`. */
+  freeze(): void;
+  thaw(): void;
   /** Ends the server and removes its data; stopping twice is the same as once. */
   stop(): Promise<void>;
 }
@@ -80,6 +83,9 @@ export async function startPostgres({ settings = {}, env = {} }: PostgresOptions
       async resume() {
         server = await start();
       },
+      // The first one first: it starts the others.
+      freeze: () => [server.pid, ...childrenOf(server.pid)].forEach((pid) => signalPid(pid, 'SIGSTOP')),
+      thaw: () => [server.pid, ...childrenOf(server.pid)].forEach((pid) => signalPid(pid, 'SIGCONT')),
       async stop() {
         await server.stop();
         cancel();
@@ -110,6 +116,11 @@ function killNow(pid: number): void {
   const idle = new Int32Array(new SharedArrayBuffer(4));
   signalPid(pid, 'SIGQUIT');
   for (let waited = 0; waited < 5_000 && isAlive(pid); waited += 10) Atomics.wait(idle, 0, 0, 10);
+}
+
+function childrenOf(pid: number): number[] {
+  const list = readFileSync(`/proc/${String(pid)}/task/${String(pid)}/children`, 'utf8');
+  return list.trim().split(' ').filter(Boolean).map(Number);
 }
 
 /** The newest PostgreSQL of this machine. */
