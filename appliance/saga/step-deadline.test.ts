@@ -8,6 +8,7 @@ import { cancelled, row, steps } from './test-sagas.ts';
 import type { AnyStep, Params } from './test-sagas.ts';
 import { TestProcess } from './test-process.ts';
 import type { Store } from '../store/store.ts';
+import { WatchedStore } from '../store/watched-store.fixture.ts';
 import type { ManualClock } from '../kernel/manual-clock.ts';
 import type { Test } from 'tap';
 
@@ -76,7 +77,8 @@ async function begin(t: Test, store: Store, clock: ManualClock, answers: readonl
   const step: AnyStep<void> = { run: (_, ctx) => next(ctx), undo: (_input, _output, ctx) => next(ctx) };
   const definition = saga<Params, unknown>('hanging', 1).step('only', step).build();
   const sagas = [bindSaga(definition, undefined)];
-  const process = new TestProcess({ store, clock, sagas, owner: 'test', mayHang: true });
+  const watched = new WatchedStore(store);
+  const process = new TestProcess({ store: watched, clock, sagas, owner: 'test', mayHang: () => !watched.writing });
   process.run();
   t.teardown(() => process.kill());
   const id = await process.start(definition, { subject: 's', params: { name: 'p' } });

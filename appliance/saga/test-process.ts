@@ -27,10 +27,11 @@ export interface TestProcessOptions extends Omit<SagaRunnerOptions, 'sagas'> {
   /** Default: ids of its own. */
   ids?: Ids;
   /**
-   * Steps may wait inside for something that takes time, or for ever: the process is at rest, too, when nothing has passed a
-   * point for a while. On SQLite alone, where whatever is not waiting gets on with every turn of the event loop.
+   * Whether a step that passes no point waits inside for something that takes time, or for ever: the process is at rest, too,
+   * when that was so for a while. On SQLite alone, where whatever waits neither for that nor for the disk gets on with every
+   * turn of the event loop. Default: none does.
    */
-  mayHang?: boolean;
+  mayHang?: () => boolean;
 }
 
 /**
@@ -52,7 +53,7 @@ export class TestProcess {
   readonly #died = Promise.withResolvers<undefined>();
   readonly #end = new AbortController();
   readonly #onPoint: (what: string) => void | Promise<void>;
-  readonly #mayHang: boolean;
+  readonly #mayHang: () => boolean;
   #running: Promise<void> = Promise.resolve();
   /** How many points it has passed. */
   #passed = 0;
@@ -61,7 +62,7 @@ export class TestProcess {
     this.#store = store;
     this.#clock = clock;
     this.#onPoint = onPoint ?? (() => undefined);
-    this.#mayHang = mayHang ?? false;
+    this.#mayHang = mayHang ?? (() => false);
     this.store = this.#mortalStore();
     this.clock = this.#mortalClock();
     const mortal = { store: this.store, clock: this.clock, log: silentLog };
@@ -114,8 +115,8 @@ export class TestProcess {
       await Promise.race([this.#sequencer.sequence(), this.#died.promise]);
       if (!this.#isWorking()) return;
       for (let passed = this.#passed, quiet = 0; this.#isWorking(); quiet += 1) {
-        if (passed !== this.#passed) [passed, quiet] = [this.#passed, 0];
-        if (this.#mayHang && quiet > QUIET_TURNS) return;
+        if (passed !== this.#passed || !this.#mayHang()) [passed, quiet] = [this.#passed, 0];
+        if (quiet > QUIET_TURNS) return;
         if (performance.now() > deadline) throw new Error('the sagas did not come to rest');
         await new Promise((resolve) => setImmediate(resolve));
       }

@@ -2,6 +2,7 @@ import type { AccessDetails } from '../../appliance/providers/manual/access-deta
 import { awaitedAccess, enterAccess } from '../../appliance/providers/manual/access-entry.ts';
 import type { EventLog } from '../../appliance/events/event-log.ts';
 import type { Clock } from '../../appliance/kernel/clock.ts';
+import { hasCode } from '../../appliance/kernel/errors.ts';
 import type { Store } from '../../appliance/store/store.ts';
 
 /** How a server is reached that somebody has set up by hand. */
@@ -17,6 +18,11 @@ export async function enterAccessDetails(
 ): Promise<void> {
   for (const { attempt_id: attemptId } of await awaitedAccess(store.read)) {
     const entering = { attemptId, details: handMade, actor: 'key_1', at: clock.now() };
-    await store.transaction((tx) => enterAccess(tx, events, entering));
+    try {
+      await store.transaction((tx) => enterAccess(tx, events, entering));
+    } catch (error) {
+      // Released at this very moment: nobody wants it any more.
+      if (!hasCode(error, 'state.conflict')) throw error;
+    }
   }
 }

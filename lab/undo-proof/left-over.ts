@@ -73,14 +73,15 @@ async function usedQuota(read: Reader): Promise<string[]> {
 
 async function machinesNotBack({ store, rack, machineIds }: Site, { quarantine }: Allowed): Promise<string[]> {
   const rows = await store.read.selectFrom('machines').select(['id', 'name', 'state', 'disk_state']).execute();
+  const looks = await rack.look();
   return rows.flatMap(({ id, name, state, disk_state }) => {
     if (state === 'quarantined' && quarantine) return [];
     if (state !== 'available') return [`machine ${name} is ${state}`];
-    const machine = rack[machineIds.indexOf(id)];
+    const machine = looks[machineIds.indexOf(id)];
     return [
       ...(disk_state === 'clean' ? [] : [`machine ${name} is free with a ${disk_state} disk`]),
-      ...(machine?.system === undefined ? [] : [`machine ${name} is free with a tenant's system on it`]),
-      ...(machine?.state === 'on' ? [`machine ${name} is free and on`] : []),
+      ...(machine?.installed !== true ? [] : [`machine ${name} is free with a tenant's system on it`]),
+      ...(machine?.on === true ? [`machine ${name} is free and on`] : []),
       ...(machine?.override === undefined ? [] : [`machine ${name} is free and would boot from ${machine.override}`]),
     ];
   });

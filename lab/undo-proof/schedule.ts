@@ -1,5 +1,3 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
-
 import { MINUTE, SECOND } from '../../appliance/kernel/clock.ts';
 import { examine } from '../../appliance/store/doctor.ts';
 import { Dice } from '../fuzz/dice.ts';
@@ -84,7 +82,7 @@ class Schedule {
     for (let left = 6 + this.#dice.below(12); left > 0; left -= 1) {
       await this.#act();
       if (this.#dice.percent(60)) await this.#site.settle();
-      else for (let turns = this.#dice.below(20); turns > 0; turns -= 1) await nextTurn();
+      else for (let turns = this.#dice.below(20); turns > 0; turns -= 1) await this.#site.turn();
       if (this.#dice.percent(10)) {
         const found = await examine(this.#site.store.read);
         if (found.length > 0) return found.map(({ invariant, subject }) => `meanwhile: ${invariant}: ${subject}`);
@@ -113,7 +111,7 @@ class Schedule {
     const spans = [SECOND, 6 * SECOND, 31 * SECOND, 2 * MINUTE, 11 * MINUTE];
     const span = this.#dice.below(this.#dice.pick(spans)) + 1;
     this.#tell(`${(span / SECOND).toFixed(1)} s pass`);
-    await this.#site.clock.advance(span);
+    await this.#site.pass(span);
   }
 
   async #order(): Promise<void> {

@@ -1,23 +1,25 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { silentLog } from '../../appliance/kernel/log.ts';
+import type { Millis } from '../../appliance/kernel/clock.ts';
 import type { Ids } from '../../appliance/kernel/ids.ts';
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import { Secret } from '../../appliance/kernel/secret.ts';
 import { enrolMachine } from '../../appliance/machines/enrol.ts';
 import { recordInspection } from '../../appliance/machines/inspection.ts';
-import { RackMachine } from '../../appliance/machines/rack.fixture.ts';
-import type { Plane } from '../../appliance/machines/rack.fixture.ts';
+import type { Plane, RackMachine } from '../../appliance/machines/rack.fixture.ts';
 import { admitServer } from '../../appliance/requests/admit.ts';
 import { releaseServer } from '../../appliance/requests/release.ts';
 import type { ServerOrder } from '../../appliance/requests/server-order.ts';
 import { openStore } from '../../appliance/store/open.ts';
 import type { Store } from '../../appliance/store/store.ts';
-import { parseMac } from '../../pxe/boot-client.ts';
 import { Dice } from '../fuzz/dice.ts';
 import { countedIds } from './ids.ts';
 import { describeInventory } from './inventory.ts';
+import { LocalRack } from './rack.ts';
+import type { Rack } from './rack.ts';
 import { BEGINNING, Template } from './template.ts';
+import { WatchedStore } from '../../appliance/store/watched-store.fixture.ts';
 import { startWorker } from './worker.ts';
 import type { Worker, WorkerOptions } from './worker.ts';
 
@@ -34,44 +36,60 @@ const order: ServerOrder = {
 /** A region with tenants `t1` and `t2` and this many machines, inspected and free. */
 export function siteTemplate(machines: number): Promise<Template> {
   return Template.make(async (store, clock) => {
-    const rack = Array.from({ length: machines }, (_, index) => machineNumber(index + 1, () => never()));
+    const rack = new LocalRack(machines, () => never());
     const ids = countedIds(clock, new Dice('template'));
     await describeInventory(store, ids, clock.now());
-    const site = new Site(store, clock, ids, rack, []);
+    const site = new Site(store, clock, ids, () => rack, []);
     const worker = site.begin({ onPoint: () => undefined, effects: () => (_, work) => work(), everyStepTwice: false });
-    for (const [index, machine] of rack.entries()) await enrol(store, worker, ids, clock, index + 1, machine);
+    for (const [index, machine] of rack.machines.entries()) await enrol(store, worker, ids, clock, index + 1, machine);
     await worker.process.end();
   });
 }
 
 /** Opens a copy of the template, its machines switched off. */
 export async function openSite(path: string, seed: string): Promise<Site> {
-  const clock = new ManualClock(BEGINNING);
+  return joinSite(path, { seed, life: 0, now: BEGINNING, rackOf: (site, size) => new LocalRack(size, (asked) => site.ask(asked)) }); // prettier-ignore
+}
+
+interface Joining {
+  readonly seed: string;
+  /** How many processes had this database before. */
+  readonly life: number;
+  readonly now: Millis;
+  readonly rackOf: (site: Site, size: number) => Rack;
+}
+
+/** Opens a database that others may have had before, beside a rack that they have used. */
+export async function joinSite(path: string, { seed, life, now, rackOf }: Joining): Promise<Site> {
+  const clock = new ManualClock(now);
   const store = await openStore({ url: `sqlite:${path}`, clock, log: silentLog });
   const machines = await store.read.selectFrom('machines').select('id').orderBy('name').execute();
-  const rack: RackMachine[] = [];
-  const ids = countedIds(clock, new Dice('ids', seed));
-  const site = new Site(store, clock, ids, rack, machines.map(({ id }) => id)); // prettier-ignore
-  for (const index of machines.keys()) rack.push(machineNumber(index + 1, (question) => site.ask(question)));
-  return site;
+  const ids = countedIds(clock, new Dice('ids', seed, life), life * 1_000_000);
+  return new Site(store, clock, ids, rackOf, machines.map(({ id }) => id)); // prettier-ignore
 }
 
 /** Workers on one store, and the rack that they all reach: the one thing that outlives them. */
 export class Site {
-  readonly store: Store;
+  readonly store: WatchedStore;
   readonly clock: ManualClock;
   readonly ids: Ids;
-  readonly rack: readonly RackMachine[];
+  readonly rack: Rack;
   readonly machineIds: readonly string[];
   readonly workers: Worker[] = [];
   #begun = Promise.withResolvers<undefined>();
   #lives = 0;
 
-  constructor(store: Store, clock: ManualClock, ids: Ids, rack: readonly RackMachine[], machineIds: readonly string[]) {
-    this.store = store;
+  constructor(
+    store: Store,
+    clock: ManualClock,
+    ids: Ids,
+    rackOf: (site: Site, size: number) => Rack,
+    machineIds: readonly string[],
+  ) {
+    this.store = new WatchedStore(store);
     this.clock = clock;
     this.ids = ids;
-    this.rack = rack;
+    this.rack = rackOf(this, machineIds.length);
     this.machineIds = machineIds;
   }
 
@@ -127,13 +145,25 @@ export class Site {
   /** Until sagas and machines have nothing to do, or nobody lives; time stands still. */
   async settle(): Promise<void> {
     for (;;) {
-      for (const { process } of this.living) await process.settle();
-      const works = this.rack.flatMap(({ work }) => work ?? []);
+      const { ended } = this.store;
+      for (const { process } of this.living) {
+        await this.turn();
+        await process.settle();
+      }
       const { living } = this;
       if (living.length === 0) return;
-      if (works.length === 0 && !living.some(({ dispatcher }) => dispatcher.busy)) return;
-      await Promise.race([Promise.all([...works, nextTurn()]), ...living.map(({ died }) => died.promise)]);
+      const deaths = living.map(({ died }) => died.promise);
+      const worked = await Promise.race([this.rack.rest(), ...deaths]);
+      const wrote = this.store.writing || this.store.ended !== ended;
+      if (worked === false && !wrote && !living.some(({ dispatcher }) => dispatcher.busy)) return;
+      await Promise.race([this.turn(), ...deaths]);
     }
+  }
+
+  /** One turn of the event loop, with the disk as quick as that: what comes next never depends on how long it took. */
+  async turn(): Promise<void> {
+    do await nextTurn();
+    while (this.store.writing);
   }
 
   /** Whether no saga has anything left to do: all have ended, or are stuck. */
@@ -148,16 +178,23 @@ export class Site {
     if (next !== undefined) await this.clock.advance(next - this.clock.now());
   }
 
+  /** Lets time pass, and stand still for whatever is written meanwhile. */
+  async pass(span: Millis): Promise<void> {
+    const end = this.clock.now() + span;
+    for (;;) {
+      await this.turn();
+      const next = this.clock.nextWake() ?? Infinity;
+      if (next >= end) break;
+      await this.clock.advance(next - this.clock.now());
+    }
+    await this.clock.advance(end - this.clock.now());
+    await this.turn();
+  }
+
   async close(): Promise<void> {
     for (const worker of this.living) this.kill(worker);
     await this.store.close();
   }
-}
-
-function machineNumber(number: number, ask: ConstructorParameters<typeof RackMachine>[1]): RackMachine {
-  const mac = parseMac(`52:54:00:77:00:${number.toString(16).padStart(2, '0')}`);
-  if (mac === undefined) throw new Error('no MAC');
-  return new RackMachine(mac, ask);
 }
 
 async function enrol(

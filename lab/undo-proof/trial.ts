@@ -80,19 +80,21 @@ export async function tryOnce(
 const MOST_TURNS = 5_000;
 const MOST_DECISIONS = 10;
 
-class Trial implements Course {
+export class Trial implements Course {
   readonly points: string[] = [];
   forward = 0;
   readonly #case: SagaCase;
   readonly #site: Site;
   readonly #scenario: Scenario;
   readonly #effects: Effects;
+  readonly #kill: () => void;
   #worker: Worker;
   #lives = 0;
   #stuck = 0;
   #cancelled = false;
 
-  constructor(subject: SagaCase, site: Site, scenario: Scenario) {
+  constructor(subject: SagaCase, site: Site, scenario: Scenario, kill = () => killAll(site)) {
+    this.#kill = kill;
     this.#case = subject;
     this.#site = site;
     this.#scenario = scenario;
@@ -108,7 +110,8 @@ class Trial implements Course {
   async run(): Promise<Verdict> {
     const { name: scenario, end, quarantine = false, disturbances = [], cancelAt, killAt = [] } = this.#scenario;
     const site = this.#site;
-    await this.#case.begin(site, this.#worker);
+    // There is one when another process was killed at it.
+    if ((await this.#begun()) === undefined) await this.#case.begin(site, this.#worker);
     const problems = [...(await this.#untilRest())];
     const ended = await this.#ended();
     this.forward = this.points.length;
@@ -174,15 +177,21 @@ class Trial implements Course {
     return { end: state === 'completed' || state === 'undone' ? state : 'none', code };
   }
 
+  async #saga() {
+    const saga = await this.#begun();
+    if (saga === undefined) throw new Error(`no ${this.#case.saga} was started`);
+    return saga;
+  }
+
   /** The one that is proven: the first of its name. */
-  #saga() {
+  #begun() {
     return this.#site.store.read
       .selectFrom('sagas')
       .select(['state', 'reason'])
       .where('name', '=', this.#case.saga)
       .orderBy('created_at')
       .orderBy('id')
-      .executeTakeFirstOrThrow();
+      .executeTakeFirst();
   }
 
   #begin(): Worker {
@@ -205,6 +214,10 @@ class Trial implements Course {
       this.#cancelled = true;
       await this.#case.cancel?.(this.#site, this.#worker);
     }
-    if (killAt.includes(at)) for (const worker of this.#site.living) this.#site.kill(worker);
+    if (killAt.includes(at)) this.#kill();
   }
+}
+
+function killAll(site: Site): void {
+  for (const worker of site.living) site.kill(worker);
 }

@@ -14,8 +14,7 @@ import { BmcFleet } from '../../appliance/machines/bmc-fleet.ts';
 import { StoreBootDirector } from '../../appliance/machines/boot-director.ts';
 import type { BootDriveDeps } from '../../appliance/machines/boot-drive.ts';
 import { MachineCare } from '../../appliance/machines/machine-care.ts';
-import { probeRack } from '../../appliance/machines/rack.fixture.ts';
-import type { Plane, Probed, RackMachine } from '../../appliance/machines/rack.fixture.ts';
+import type { Plane, Probed } from '../../appliance/machines/rack.fixture.ts';
 import { bareMetal } from '../../appliance/providers/bare-metal/bare-metal.ts';
 import { guarded } from '../../appliance/providers/guarded.ts';
 import { manual } from '../../appliance/providers/manual/manual.ts';
@@ -30,23 +29,24 @@ import { StalledRequests } from '../../appliance/requests/stalled.ts';
 import { exponentialRetry } from '../../appliance/saga/retry.ts';
 import { bindSaga } from '../../appliance/saga/saga.ts';
 import { TestProcess } from '../../appliance/saga/test-process.ts';
-import type { Store } from '../../appliance/store/store.ts';
 import { loadSystemFiles } from '../../templates/system-files.ts';
 import type { Effect } from './effects.ts';
 import { handMade } from './hand-made.ts';
 import { withEffects } from './provider-effects.ts';
+import type { Rack, RackBmc } from './rack.ts';
 import { stepsTwice } from './steps-twice.ts';
+import type { WatchedStore } from '../../appliance/store/watched-store.fixture.ts';
 
 const systemFiles = loadSystemFiles();
 const atOnce = { least: 0, usual: 0, most: 0 };
 const fiveSeconds = { least: 5 * SECOND, usual: 5 * SECOND, most: 5 * SECOND };
 
 export interface WorkerOptions {
-  readonly store: Store;
+  readonly store: WatchedStore;
   readonly clock: ManualClock;
   readonly ids: Ids;
   /** Machine n's BMC is at 192.0.2.n. */
-  readonly rack: readonly RackMachine[];
+  readonly rack: Rack;
   readonly owner: string;
   /** Leases found at the start are dead. */
   readonly soleOwner: boolean;
@@ -76,7 +76,7 @@ export function startWorker(options: WorkerOptions): Worker {
   const made: { worker?: Pick<Worker, 'care' | 'provision' | 'providers'> } = {};
   const guards = new Guards(clock);
   const self = new TestProcess({
-    ...{ store, clock, ids, retry, ...process, mayHang: true },
+    ...{ store, clock, ids, retry, ...process, mayHang: () => !store.writing },
     sagas: (self) => {
       const { events, sagas } = self;
       const disturbed = effects(self.clock);
@@ -91,7 +91,7 @@ export function startWorker(options: WorkerOptions): Worker {
         fleet: new BmcFleet({
           ...{ read: store.read, guards },
           unseal: () => new Secret('secret'),
-          connect: ({ address }) => bmcOf(machineAt(rack, address), effect),
+          connect: ({ address }) => bmcOf(rack.bmc(Number(address.split('.').at(-1))), effect),
           onCommand: () => undefined,
         }),
       };
@@ -138,8 +138,8 @@ export function startWorker(options: WorkerOptions): Worker {
   };
 }
 
-function probe(rack: readonly RackMachine[], target: Probed): Promise<void> {
-  return handMade.addresses.includes(target.host) ? Promise.resolve() : probeRack(rack, target);
+function probe(rack: Rack, target: Probed): Promise<void> {
+  return handMade.addresses.includes(target.host) ? Promise.resolve() : rack.probe(target);
 }
 
 /** A cluster of each shape. Calls are answered at once; servers start for a while. */
@@ -150,17 +150,11 @@ const simulatedClusters: readonly SimulatedClusterSettings[] = shapeNames.map((s
 
 const CA = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n';
 
-function machineAt(rack: readonly RackMachine[], address: string): RackMachine {
-  const machine = rack[Number(address.split('.').at(-1)) - 1];
-  if (machine === undefined) throw new Error(`no BMC at ${address}`);
-  return machine;
-}
-
 /**
  * A machine's BMC as one process reaches it: a dead one reaches nothing. One that lies accepts and does nothing; where our
  * client reads back what it set (`machines/bmc`), that is what it finds.
  */
-function bmcOf(machine: RackMachine, effect: Effect): Bmc {
+function bmcOf(machine: RackBmc, effect: Effect): Bmc {
   const nothing = () => Promise.resolve();
   const found = () => Promise.reject(new RackstartError('bmc.lied', 'accepted, and not reached'));
   return {
