@@ -184,6 +184,11 @@ const catalogue = {
     transient: true,
     hint: 'Remove images that nothing needs, or give the store a larger disk; then send it again.',
   },
+  'image.damaged': {
+    status: 500,
+    transient: false,
+    hint: 'Add the same image again: that mends it. Then check the disk of the image store; `rackstart doctor` names what is damaged.',
+  },
   'image.source-refused': {
     status: 400,
     transient: false,
