@@ -133,6 +133,8 @@ make_unbootable() {
     conv=fsync,notrunc status=none
 }
 
+# The kernel refuses while somebody has the disk or a partition open, as udev does for a moment after each write, and goes
+# on with the sizes it knew.
 read_partitions() {
-  if [ -b "$disk" ]; then blockdev --rereadpt "$disk"; fi
+  if [ -b "$disk" ]; then wait_until 100 0.1 blockdev --rereadpt "$disk"; fi
 }

@@ -9,7 +9,7 @@ stage_grow() {
 
   sfdisk --quiet --relocate gpt-bak-std "$disk"
   echo ', +' | sfdisk --quiet --no-reread -N "$number" "$disk"
-  blockdev --rereadpt "$disk" || :
+  read_partitions || fail boot.stage-failed "the kernel does not read the partition table of $disk: $(last_words)"
   if command -v udevadm >/dev/null; then udevadm settle --timeout 30; fi
   wait_until 100 0.1 test -b "$root" || fail image.invalid "the image has no partition $number"
 

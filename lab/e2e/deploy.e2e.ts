@@ -38,7 +38,7 @@ machineFlow(
       );
       const [hostname, bytes, ...addresses] = seen.trim().split('\n');
       t.equal(hostname, server.hostname);
-      t.ok(Number(bytes) > 3.5 * GIB, 'the root file system fills the disk');
+      t.ok(Number(bytes) > 3.5 * GIB, `the root file system fills the disk (${String(bytes)} bytes)`);
       t.match(addresses.join('\n'), `${ipv4}/24`, 'the IPv4 address that the API told');
       t.match(addresses.join('\n'), `${ipv6}/64`, 'the IPv6 address that the API told');
       t.notMatch(addresses.join('\n'), /dynamic/, 'no address is leased');
