@@ -79,6 +79,29 @@ eachStore(
   },
 );
 
+eachStore('what is given back during the look is not taken for an orphan', async (t, store, { clock }) => {
+  const pipeline = await Pipeline.open(t, store, clock, { machines: 0 });
+  const { provider } = real(pipeline);
+  const id = await pipeline.order(simulated);
+  await pipeline.untilRequest(id, 'completed');
+  let looks = 0;
+  const slow: Provider = {
+    ...provider,
+    async holdings(ctx) {
+      const holdings = await provider.holdings(ctx);
+      looks += 1;
+      if (looks === 1) {
+        await pipeline.release(id);
+        await pipeline.untilRequest(id, 'deprovisioned');
+      }
+      return holdings;
+    },
+  };
+  await sweepOf(pipeline, slow).look(signal);
+  t.same(await held(store), []);
+  t.same(await told(pipeline), []);
+});
+
 eachStore('what somebody owns again within its grace is left to them', async (t, store, { clock }) => {
   const pipeline = await Pipeline.open(t, store, clock, { machines: 0 });
   const sweep = sweepOf(pipeline);

@@ -84,8 +84,9 @@ export class Sweep implements Service {
     const orphans = await records.orphansOf(store.read, type);
     const known = new Set(orphans.map(records.nameOfOrphan));
 
-    for (const [name, held] of there) {
-      if (owned.has(held) || known.has(name) || !(await this.#found(type, held))) continue;
+    const strange = [...there].filter(([name, held]) => !owned.has(held) && !known.has(name));
+    for (const held of await this.#stillThere(provider, new Map(strange), signal)) {
+      if (!(await this.#found(type, held))) continue;
       log.warn({ provider: type, ...held, removedIn: this.#grace }, 'something is held that nobody owns');
     }
     for (const orphan of orphans) {
@@ -94,6 +95,13 @@ export class Sweep implements Service {
       else if (owned.has(held)) await this.#end(orphan, 'owned');
       else if (orphan.remove_at <= clock.now()) await this.#remove(provider, orphan, held, signal);
     }
+  }
+
+  /** What its request gave back between the two looks, at what is held and at who owns it, has lost its owner and is gone. */
+  async #stillThere(provider: Provider, strange: ReadonlyMap<string, Held>, signal: AbortSignal): Promise<Held[]> {
+    if (strange.size === 0) return [];
+    const holdings = await this.#ask(signal, (ctx) => provider.holdings(ctx));
+    return holdings.filter((held) => strange.has(records.nameOf(held)));
   }
 
   #found(provider: string, held: Held): Promise<boolean> {
