@@ -11,6 +11,7 @@ import type { Reader, Tx } from '../store/store.ts';
 import type { BootDriveDeps, Booted } from './boot-drive.ts';
 import { driveBoot, stopMachine } from './boot-drive.ts';
 import { moveMachine } from './machine-states.ts';
+import { quarantineMachine } from './quarantine.ts';
 
 export interface CareParams {
   readonly machineId: string;
@@ -128,7 +129,7 @@ export class MachineCare {
   async #quarantine(tx: Tx, { params: { machineId } }: SagaFacts<CareParams>, reason: Reason): Promise<void> {
     const at = this.#clock.now();
     const { code, message } = reason;
-    await moveMachine(tx, this.#events, { machineId, to: 'quarantined', reason: message, actor: 'saga', at });
+    await quarantineMachine(tx, this.#events, { machineId, reason: message, actor: 'saga', at });
     const data = { subject: machineId, code, message };
     await this.#events.append(tx, 'alert.raised', { key: machineId, actor: 'saga', data });
   }

@@ -1,6 +1,6 @@
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../kernel/clock.ts';
-import { moveMachine } from '../machines/machine-states.ts';
+import { quarantineMachine } from '../machines/quarantine.ts';
 import type { ProvisionStep, ServerSpec } from '../providers/provider.ts';
 import type { Providers } from '../providers/providers.ts';
 import { resourceStep } from '../saga/resource-step.ts';
@@ -153,8 +153,8 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
       .where('id', '=', attemptId)
       .executeTakeFirstOrThrow();
     if (attempt.machine_id === null) return;
-    const move = { machineId: attempt.machine_id, to: 'quarantined', reason, actor: 'saga' } as const;
-    await moveMachine(tx, this.#events, { ...move, at: this.#clock.now() });
+    const aside = { machineId: attempt.machine_id, reason, actor: 'saga', at: this.#clock.now() };
+    await quarantineMachine(tx, this.#events, aside);
   }
 
   #move(

@@ -1,5 +1,6 @@
 import { SECOND } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import { quarantineMachine } from '../machines/quarantine.ts';
 import type { Hop } from '../machines/rack.fixture.ts';
 import { eachStore } from '../store/test-stores.ts';
 import { attempt, eventOf, isGivenBack, servers } from './given-back.fixture.ts';
@@ -234,6 +235,24 @@ eachStore('an undo that is stuck leaves a machine in quarantine that nobody else
   await pipeline.untilRequest(id, 'rolled-back');
   t.match(await pipeline.machine(), { state: 'quarantined', disk_state: 'dirty' }, 'an operator readmits it');
   t.match(await servers(pipeline), [{ holder_kind: 'set-aside' }]);
+  await pipeline.isHealthy(t);
+});
+
+eachStore('a machine that is set aside while it boots is told nothing more', async (t, store, { clock }) => {
+  const pipeline = await Pipeline.open(t, store, clock);
+  const [machine] = pipeline.rack;
+  const { events } = pipeline.daemon.process;
+  machine!.atHop = async (hop) => {
+    if (hop !== 'disk') return undefined;
+    const { id: machineId } = await pipeline.machine();
+    const aside = { machineId, reason: 'nobody knows', actor: 'key_1', at: clock.now() };
+    await store.transaction((tx) => quarantineMachine(tx, events, aside));
+    t.match(await standing(pipeline), /^no order, no token/);
+    return undefined;
+  };
+  await pipeline.order();
+  await pipeline.until('it was turned away', () => Promise.resolve(machine!.refusals.length > 0));
+  t.equal(machine!.system, undefined, 'and writes nothing');
   await pipeline.isHealthy(t);
 });
 

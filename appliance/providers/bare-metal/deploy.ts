@@ -2,7 +2,7 @@ import type { BootDriveDeps, Booted } from '../../machines/boot-drive.ts';
 import { driveBoot, stopMachine } from '../../machines/boot-drive.ts';
 import type { EventLog } from '../../events/event-log.ts';
 import { asRackstartError } from '../../kernel/errors.ts';
-import { moveMachine } from '../../machines/machine-states.ts';
+import { quarantineMachine } from '../../machines/quarantine.ts';
 import type { Resource } from '../../saga/resource-plan.ts';
 import type { RetryPolicy } from '../../saga/retry.ts';
 import { done } from '../../saga/step.ts';
@@ -54,7 +54,7 @@ export function deploy(deps: DeployDeps): Resource<DeploySpec, Booted, undefined
     if (!code.startsWith('bmc.') || deps.retry(ctx.tries) !== undefined) throw error;
     const at = ctx.clock.now();
     await ctx.transaction(async (tx) => {
-      await moveMachine(tx, deps.events, { machineId, to: 'quarantined', reason: message, actor: 'saga', at });
+      await quarantineMachine(tx, deps.events, { machineId, reason: message, actor: 'saga', at });
       const data = { subject: machineId, code, message: `Machine ${machineId} can't be proven off: ${message}` };
       await deps.events.append(tx, 'alert.raised', { key: machineId, actor: 'saga', data });
     });

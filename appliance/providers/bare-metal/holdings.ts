@@ -1,7 +1,7 @@
 import type { EventLog } from '../../events/event-log.ts';
 import type { Millis } from '../../kernel/clock.ts';
-import { markDiskDirty, revokeOrders } from '../../machines/boot-order.ts';
-import { moveMachine } from '../../machines/machine-states.ts';
+import { markDiskDirty } from '../../machines/boot-order.ts';
+import { quarantineMachine } from '../../machines/quarantine.ts';
 import { setAddressesAside } from '../../network/ipam.ts';
 import type { Reader, Tx } from '../../store/store.ts';
 import type { Held, ProviderContext } from '../provider.ts';
@@ -87,9 +87,8 @@ async function giveUpMachine(
     .executeTakeFirst();
   if (allocation === undefined) return;
   const machineId = allocation.machine_id;
-  await revokeOrders(tx, machineId, 'revoked', at);
+  const reason = 'It was held for a request that has ended.';
+  await quarantineMachine(tx, events, { machineId, reason, actor: 'sweep', at });
   await markDiskDirty(tx, machineId, at);
   await setAddressesAside(tx, attemptId, machineId);
-  const reason = 'It was held for a request that has ended.';
-  await moveMachine(tx, events, { machineId, to: 'quarantined', reason, actor: 'sweep', at });
 }
