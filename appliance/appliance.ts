@@ -145,6 +145,7 @@ export async function runAppliance(
       {
         owner: `${hostname()}-${String(process.pid)}`,
         retry,
+        grace: config.deadlines.shutdown,
         soleOwner: store.dialect === 'sqlite',
         sagas: [
           bindSaga(provision, undefined, new ProvisionListener({ events, sagas, providers, clock })),

@@ -145,6 +145,7 @@ const ConfigFile = Type.Object(
           verify: Type.Optional(Duration),
           progress: Type.Optional(Duration),
           orphan: Type.Optional(Duration),
+          shutdown: Type.Optional(Duration),
         },
         { additionalProperties: false },
       ),
@@ -213,6 +214,8 @@ export interface Deadlines {
   readonly progress: number;
   /** From when something is found that nobody owns until it is removed. */
   readonly orphan: number;
+  /** From the signal to end until steps that still run are told to stop. */
+  readonly shutdown: number;
 }
 
 /** Errors: `config.invalid`, with one complaint a field. Relative paths are relative to the file. */
@@ -272,6 +275,7 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
       verify: 300 * SECOND,
       progress: 30 * MINUTE,
       orphan: HOUR,
+      shutdown: 30 * SECOND,
       ...file.deadlines,
     },
   };

@@ -25,6 +25,10 @@ export interface StressedOptions {
   /** Puts its state on a file system of its own with so many MiB, which goes with the process. Needs root. */
   readonly diskMib?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** More of the configuration. */
+  readonly settings?: Readonly<Record<string, unknown>>;
+  /** Clusters beside `cloud`, by how long a call that creates takes there, in milliseconds. */
+  readonly clusters?: Readonly<Record<string, number>>;
 }
 
 // More than one: a tenant has five requests in flight at most.
@@ -36,16 +40,18 @@ const TENANTS = 3;
  */
 export class StressedDaemon {
   readonly state: string;
-  readonly #process: RunningProcess;
+  readonly #launch: () => Promise<RunningProcess>;
   readonly #config: string;
   readonly #hasMount: boolean;
-  readonly #url: string;
+  #process: RunningProcess;
+  #url: string;
   readonly #operator: string;
   #members: string[] = [];
   #ordered = 0;
 
-  private constructor(process: RunningProcess, { config, state, url, hasMount }: Where) {
+  private constructor(process: RunningProcess, { launch, config, state, url, hasMount }: Where) {
     this.#process = process;
+    this.#launch = launch;
     this.state = state;
     this.#config = config;
     this.#hasMount = hasMount;
@@ -53,28 +59,31 @@ export class StressedDaemon {
     this.#operator = readFileSync(join(state, 'operator.key'), 'utf8').trim();
   }
 
-  static async start(t: Test, { store, diskMib, env = {} }: StressedOptions = {}): Promise<StressedDaemon> {
+  static async start(t: Test, options: StressedOptions = {}): Promise<StressedDaemon> {
+    const { diskMib, env = {} } = options;
     const directory = mkdtempSync(join(tmpdir(), 'rs-stress-'));
     const state = join(directory, 'state');
     mkdirSync(state, { mode: 0o700 });
     const config = join(directory, 'rackstart.yaml');
-    writeFileSync(config, configuration(store));
+    writeFileSync(config, configuration(options));
     const serve = [process.execPath, MAIN, 'serve', '--config', config];
     const mounted = `mount -t tmpfs -o size=${String(diskMib)}m,mode=700 tmpfs "$1" && shift && exec "$@"`;
-    const daemon = await startProcess({
-      argv: diskMib === undefined ? serve : ['unshare', '--mount', 'sh', '-c', mounted, 'sh', state, ...serve],
-      logFile: join(directory, 'log'),
-      env,
-      graceMs: 40_000,
-    });
-    t.teardown(async () => {
-      await daemon.stop();
-      rmSync(directory, { recursive: true });
-    });
-    const [, url = ''] = await daemon.line(/ready, API at (http:\S+)/, 20_000);
+    t.teardown(() => rmSync(directory, { recursive: true }));
+    const launch = async () => {
+      const launched = await startProcess({
+        argv: diskMib === undefined ? serve : ['unshare', '--mount', 'sh', '-c', mounted, 'sh', state, ...serve],
+        logFile: join(directory, 'log'),
+        env,
+        graceMs: 40_000,
+      });
+      t.teardown(() => launched.stop());
+      return launched;
+    };
+    const daemon = await launch();
+    const url = await urlOf(daemon);
     // The mount is seen by the daemon alone, and by who looks through its eyes.
     const seen = diskMib === undefined ? state : `/proc/${String(daemon.pid)}/root${state}`;
-    const stressed = new StressedDaemon(daemon, { config, state: seen, url, hasMount: diskMib !== undefined });
+    const stressed = new StressedDaemon(daemon, { launch, config, state: seen, url, hasMount: diskMib !== undefined });
     await stressed.#describe();
     return stressed;
   }
@@ -89,12 +98,13 @@ export class StressedDaemon {
     return replyOf(response);
   }
 
-  /** Orders so many servers at once, in turn for each tenant. */
-  order(count: number): Promise<Reply[]> {
+  /** Orders so many servers at once, in turn for each tenant; at `cloud` unless told. */
+  order(count: number, cluster = 'cloud'): Promise<Reply[]> {
     return Promise.all(
       Array.from({ length: count }, () => {
         const number = (this.#ordered += 1);
-        const order = { region: 'west', flavor: 'small', image: 'debian', provider: 'simulation', sshKeys: [SSH_KEY] };
+        const shape = { region: 'west', flavor: 'small', image: 'debian', sshKeys: [SSH_KEY] };
+        const order = { ...shape, provider: 'simulation', cluster };
         const key = this.#members[number % TENANTS];
         return this.call('POST', '/servers', { hostname: `web-${String(number)}`, ...order }, key);
       }),
@@ -117,6 +127,13 @@ export class StressedDaemon {
   async states(): Promise<Map<string, string>> {
     const { body } = await this.call('GET', '/servers?limit=1000');
     return new Map((body as { servers: { id: string; state: string }[] }).servers.map(({ id, state }) => [id, state]));
+  }
+
+  /** The steps of a request, each with its status. */
+  async steps(id: string): Promise<Record<string, string>> {
+    const { body } = await this.call('GET', `/servers/${id}`);
+    const { steps } = body as { steps: { name: string; status: string }[] };
+    return Object.fromEntries(steps.map(({ name, status }) => [name, status]));
   }
 
   /** Until every one of these is in one of those states. */
@@ -177,6 +194,12 @@ export class StressedDaemon {
     return (await this.#process.stop()).code;
   }
 
+  /** One that ended starts again, on what there is. */
+  async resume(): Promise<void> {
+    this.#process = await this.#launch();
+    this.#url = await urlOf(this.#process);
+  }
+
   async #describe(): Promise<void> {
     const made = async (path: string, body: object) => {
       const reply = await this.call('POST', path, body);
@@ -195,6 +218,7 @@ export class StressedDaemon {
 }
 
 interface Where {
+  readonly launch: () => Promise<RunningProcess>;
   readonly config: string;
   readonly state: string;
   readonly url: string;
@@ -203,16 +227,25 @@ interface Where {
 
 const MAIN = join(import.meta.dirname, '../main.ts');
 
-function configuration(store: string | undefined): string {
+async function urlOf(daemon: RunningProcess): Promise<string> {
+  const [, url = ''] = await daemon.line(/ready, API at (http:\S+)/, 40_000);
+  return url;
+}
+
+function configuration({ store, settings = {}, clusters = {} }: StressedOptions): string {
   const delay = (least: number, most: number) => ({ least, usual: least, most });
   const delays = {
     ...{ create: delay(5, 20), start: delay(100, 400), find: delay(1, 5), delete: delay(5, 20), probe: delay(1, 5) },
   };
+  const others = Object.entries(clusters).map(([name, create]) => {
+    return { name, shape: 'openstack', delays: { ...delays, create: delay(create, create) } };
+  });
   // JSON is YAML.
   return JSON.stringify({
     ...{ state: 'state', ramdisk: 'none', provisioning: [], ...(store !== undefined && { store }) },
     api: { port: 0, rateLimit: { perSecond: 10_000, burst: 10_000 } },
-    simulation: { clusters: [{ name: 'cloud', shape: 'openstack', delays }] },
+    simulation: { clusters: [{ name: 'cloud', shape: 'openstack', delays }, ...others] },
+    ...settings,
   });
 }
 
