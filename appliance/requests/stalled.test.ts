@@ -15,13 +15,17 @@ import { StalledRequests } from './stalled.ts';
 const LIMIT = 30 * MINUTE;
 
 eachStore('a request in which nothing happens for half an hour is turned back', async (t, store, { clock }) => {
-  const { watch, put, reason } = await open(store, clock);
-  await put('allocating', clock.now() - LIMIT + 1);
-  await watch.look();
-  t.equal(await reason(), undefined, 'a millisecond early');
-  await put('allocating', clock.now() - LIMIT);
-  await watch.look();
-  t.match(await reason(), { code: 'request.stalled', message: /30 minutes while it was allocating/ });
+  const { watch, put, reason, forget } = await open(store, clock);
+  for (const state of ['allocating', 'configuring', 'activating', 'verifying'] as const) {
+    await put(state, clock.now() - LIMIT + 1);
+    await watch.look();
+    t.equal(await reason(), undefined, `${state}, a millisecond early`);
+    await put(state, clock.now() - LIMIT);
+    await watch.look();
+    const message = `Nothing has happened to it for 30 minutes while it was ${state}.`;
+    t.match(await reason(), { code: 'request.stalled', message });
+    await forget();
+  }
 });
 
 eachStore('the clock stands while nobody works on a request', async (t, store, { clock }) => {
@@ -81,6 +85,12 @@ async function open(store: Store, clock: ManualClock) {
       store.transaction((tx) =>
         tx.updateTable('requests').set({ state, updated_at: at, completed_at: null }).execute(),
       ),
+    /** As if nobody had ever looked. */
+    forget: () =>
+      store.transaction(async (tx) => {
+        await tx.updateTable('requests').set({ progress_at: null }).execute();
+        await tx.updateTable('sagas').set({ reason: null }).execute();
+      }),
     reason: async () => {
       const { reason } = await store.read.selectFrom('sagas').select('reason').executeTakeFirstOrThrow();
       return reason === null ? undefined : (JSON.parse(reason) as unknown);
