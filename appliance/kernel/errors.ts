@@ -189,6 +189,11 @@ const catalogue = {
     transient: false,
     hint: 'Add the same image again: that mends it. Then check the disk of the image store; `rackstart doctor` names what is damaged.',
   },
+  'image.altered': {
+    status: 502,
+    transient: false,
+    hint: 'The image is as it was frozen, and something changes it on its way to the machine: look at HTTP caches, cables and network cards.',
+  },
   'image.source-refused': {
     status: 400,
     transient: false,

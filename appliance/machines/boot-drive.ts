@@ -142,7 +142,13 @@ function hasDone({ state }: BootSessionRow, { verb }: OrderRequest): boolean {
 }
 
 /** What the ramdisk may blame; anything else it says is `boot.stage-failed`. */
-const reportable: readonly ErrorCode[] = ['image.digest', 'image.invalid', 'boot.stage-failed', 'boot.disk-rule'];
+const reportable: readonly ErrorCode[] = [
+  'image.digest',
+  'image.altered',
+  'image.invalid',
+  'boot.stage-failed',
+  'boot.disk-rule',
+];
 
 /** Why a boot failed, as its ramdisk told: a code that is not for it to give counts as `boot.stage-failed`. */
 export function failureOf(boot: BootSessionRow): RackstartError {

@@ -1,3 +1,4 @@
+import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,7 +16,7 @@ export interface FakeRamdisk {
   put(file: string, content: string): void;
   read(file: string): string;
   /** Runs one stage as `stage` of the deploy script does; what it says when it fails, undefined when it does not. */
-  stage(name: string): Promise<{ code: string; reason: string } | undefined>;
+  stage(name: string, started?: (shell: ChildProcess) => void): Promise<{ code: string; reason: string } | undefined>;
   /** Runs shell text with all parts of the deploy script sourced; gives what it prints, fails with what it complains of. */
   shell(script: string): Promise<string>;
 }
@@ -56,9 +57,10 @@ export function fakeRamdisk(t: Test, { realProc = false } = {}): FakeRamdisk {
     path,
     put,
     read,
-    async stage(name) {
+    async stage(name, started) {
       rmSync(path('run/failure'), { force: true });
       const child = spawn('sh', [DEPLOY, name], { env, stdio: 'inherit' });
+      started?.(child);
       await once(child, 'exit');
       if (child.exitCode === 0) return undefined;
       const failure = new Map(tryRead(path('run/failure')).split('\n').map(splitLine));
@@ -76,7 +78,7 @@ export function fakeRamdisk(t: Test, { realProc = false } = {}): FakeRamdisk {
 }
 
 const DEPLOY = join(import.meta.dirname, 'deploy');
-const PARTS = ['protocol', 'network', 'disk', 'image', 'inject', 'inspect', 'wipe'];
+const PARTS = ['protocol', 'network', 'disk', 'image', 'chunks', 'fetch', 'inject', 'inspect', 'wipe'];
 const UPTIME = `uptime_seconds() { cut -d' ' -f1 "$PROC/uptime"; }`;
 
 function tryRead(path: string): string {

@@ -91,9 +91,32 @@ disk_model() {
   attribute "$SYS/block/$1/device/model"
 }
 
-# An earlier order may have failed with the new system still mounted.
+# An earlier order may have failed with the new system still mounted, or been killed with writers at work.
 let_go_of_disks() {
+  wait_until 300 0.1 end_writers || fail boot.stage-failed "a writer of an earlier stage can't be ended"
   if grep -q " $NEW " "$PROC/mounts"; then umount "$NEW"; fi
+}
+
+# Whoever writes chunks has this file open, and the programs that it starts inherit that. True when there are none.
+end_writers() {
+  [ -e "$RUN/writing" ] || return 0
+  alone=true
+  for open in "$PROC"/[0-9]*/fd/9; do
+    # shellcheck disable=SC3013 # dash and busybox know -ef
+    [ "$open" -ef "$RUN/writing" ] || continue
+    pid=${open%/fd/9}
+    kill -9 "${pid##*/}" || :
+    alone=false
+  done
+  $alone
+}
+
+# zero_range DISK FROM LENGTH, as `method` says, discard at first. A hole punched into a block device is a promise of the
+# kernel: the disk itself unmaps or zeroes the range and reads as zeros from then on (NVMe DEAC, SCSI LBPRZ, virtio
+# write-zeroes), or the call is refused. A plain discard promises nothing. What cannot do that gets zeros written.
+zero_range() {
+  if [ "$method" = discard ] && ! fallocate --punch-hole --offset "$2" --length "$3" "$1"; then method=zero; fi
+  if [ "$method" = zero ]; then blkdiscard --zeroout --offset "$2" --length "$3" "$1"; fi
 }
 
 # Partition N of a disk: names that end in a digit take a `p` (nvme0n1p3).

@@ -1,20 +1,23 @@
 # shellcheck shell=sh
-# The image on its way to the disk: curl | tee (sha256) | zstd -dc | dd, nothing staged. The digest is known only when all of
+# The image on its way to the disk. An order that names a map of chunks has it written as chunks.sh does; any other is one
+# stream: curl | tee (sha256) | zstd -dc | dd, nothing staged. The digest is known only when all of
 # it went by, so the first MiB, which holds the boot code and the partition table, is kept back until the digest is
 # right; until then the disk holds nothing that firmware could boot, whenever the power goes.
 
 MIB=1048576
 RETRY_PAUSE=${RETRY_PAUSE:-2}
+CLEAR_URL='https?://[][0-9A-Za-z.:-]+/[0-9A-Za-z._~/-]*'
 
 stage_image() {
   disk=$(cat "$RUN/disk")
   size=$(disk_bytes "${disk##*/}")
-  image_from_order
+  if grep -q '^image_map_url=' "$RUN/order"; then way=chunks; else way=image; fi
+  "${way}_from_order"
   [ "$raw" -le "$size" ] || fail image.invalid "the image needs $raw bytes, the disk $disk has $size"
 
   let_go_of_disks
   began=$(uptime_seconds)
-  write_image
+  "write_$way"
   if command -v udevadm >/dev/null; then udevadm settle --timeout 30; fi
   {
     echo "bytes=$raw"
@@ -23,7 +26,7 @@ stage_image() {
 }
 
 image_from_order() {
-  url=$(order image_url 'https?://[][0-9A-Za-z.:-]+/[0-9A-Za-z._~/-]*')
+  url=$(order image_url "$CLEAR_URL")
   digest=$(order image_sha256 '[0-9a-f]{64}')
   bytes=$(order image_bytes "$NUMBER")
   raw=$(order image_raw_bytes "$NUMBER")

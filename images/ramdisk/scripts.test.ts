@@ -6,7 +6,9 @@ import { test } from 'tap';
 
 const SCRIPTS = [
   'ramdisk/deploy',
-  ...['protocol', 'network', 'disk', 'image', 'inject', 'inspect', 'wipe'].map((part) => `ramdisk/${part}.sh`),
+  ...['protocol', 'network', 'disk', 'image', 'chunks', 'fetch', 'inject', 'inspect', 'wipe'].map(
+    (part) => `ramdisk/${part}.sh`,
+  ),
   'ramdisk/initramfs/hooks/rackstart',
   'ramdisk/initramfs/scripts/rackstart',
   'agent/rackstart-agent',

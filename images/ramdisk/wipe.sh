@@ -21,17 +21,13 @@ stage_wipe() {
   } >"$RUN/facts"
 }
 
-# A hole punched into a block device is a promise of the kernel: the disk itself unmaps or zeroes the range and reads as zeros
-# from then on (NVMe DEAC, SCSI LBPRZ, virtio write-zeroes), or the call is refused. A plain discard promises nothing. What
-# cannot do that gets zeros written.
 wipe_disk() {
   method=discard
   from=0
   while [ "$from" -lt "$2" ]; do
     length=$(($2 - from))
     [ "$length" -le "$WIPE_STEP" ] || length=$WIPE_STEP
-    if [ "$method" = discard ] && ! fallocate --punch-hole --offset "$from" --length "$length" "$1"; then method=zero; fi
-    if [ "$method" = zero ]; then blkdiscard --zeroout --offset "$from" --length "$length" "$1"; fi
+    zero_range "$1" "$from" "$length"
     from=$((from + length))
     progress wipe "$from"
     if cut_off; then fail boot.stale 'the appliance ended this boot'; fi
