@@ -22,13 +22,13 @@ export class ChunkDirectory {
     this.path = path;
   }
 
-  /** Of maps that are none here: `undefined`. Error: `image.invalid` when the file is not what its name says. */
+  /** Of maps that are none here: `undefined`. Error: `image.damaged` when the file is not what its name says. */
   async map(digest: string): Promise<{ text: string; map: ChunkMap } | undefined> {
     if (!isDigest(digest)) return undefined;
     const text = await readFile(this.mapFile(digest), 'latin1').catch(absent);
     if (text === undefined) return undefined;
     if (chunkMapDigest(text) !== digest) {
-      throw new RackstartError('image.invalid', `The map of image ${digest} was changed after it was frozen.`);
+      throw new RackstartError('image.damaged', `The map of image ${digest} is not what its name says.`);
     }
     return { text, map: parseChunkMap(text) };
   }

@@ -14,7 +14,10 @@ import { CHUNK_BYTES, seekTable, zeroFramesLength, zeroFrame } from './zstd-fram
 export function openChunks(t: Test): { directory: ChunkDirectory; add: (content: Buffer) => string } {
   const root = mkdtempSync(join(tmpdir(), 'rs-chunks-'));
   t.teardown(() => rmSync(root, { recursive: true, force: true }));
-  const directory = new ChunkDirectory(root);
+  return chunksIn(new ChunkDirectory(root));
+}
+
+export function chunksIn(directory: ChunkDirectory): { directory: ChunkDirectory; add: (content: Buffer) => string } {
   const add = (content: Buffer): string => {
     const sha256 = hash('sha256', content);
     write(directory.chunkFile(sha256), content);

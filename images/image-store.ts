@@ -13,6 +13,8 @@ import { RackstartError } from '../appliance/kernel/errors.ts';
 import type { Ids } from '../appliance/kernel/ids.ts';
 import type { ImageRow } from '../appliance/store/schema.ts';
 import type { Reader, Store, Tx } from '../appliance/store/store.ts';
+import { ChunkDirectory } from './chunk-directory.ts';
+import { FrozenImages } from './frozen-images.ts';
 
 export interface NewImage {
   readonly name: string;
@@ -30,17 +32,25 @@ export interface ImageStoreDeps {
   readonly ids: Ids;
   /** Of an image, compressed or raw; 64 GiB. */
   readonly mostBytes?: number;
+  /** Of chunks, kept in memory; 256 MiB. */
+  readonly residentBytes?: number;
 }
 
 /** Larger than any disk image should be, and small enough that a bomb ends before the disk does. */
 const MOST_BYTES = 64 * 1024 ** 3;
 
+/** Two or three images of a cloud, compressed. */
+const RESIDENT_BYTES = 256 * 1024 ** 2;
+
 /** Images by the digest of their compressed file: what is in the directory under a name is what the name says. */
 export class ImageStore {
+  /** What of it is frozen, as machines are sent it. */
+  readonly frozen: FrozenImages;
   readonly #deps: ImageStoreDeps;
 
   constructor(deps: ImageStoreDeps) {
     this.#deps = deps;
+    this.frozen = new FrozenImages(new ChunkDirectory(deps.directory), deps.residentBytes ?? RESIDENT_BYTES);
   }
 
   /**

@@ -102,6 +102,7 @@ const RENEW_EVERY = 120;
 async function serve(site: Site, log: ReturnType<typeof countingLog>) {
   const { directory, ids, clock, director, store, events, tokenKey } = site;
   const path = join(directory, 'image');
+  const nothing = async () => undefined;
   writeFileSync(path, IMAGE.content);
   const certificate = await openBootCertificate({ directory, addresses: [SERVER], ids });
   const server = new BootHttp({
@@ -117,7 +118,9 @@ async function serve(site: Site, log: ReturnType<typeof countingLog>) {
     },
     images: async (sha256) => (sha256 === IMAGE.sha256 ? { path, bytes: IMAGE.content.length } : undefined),
     timeline: { seen: () => undefined },
+    frozen: { map: nothing, image: nothing, chunk: nothing },
     turnstile: new Turnstile(4, 4),
+    imageTurns: new Turnstile(4, 4),
     clock,
     log,
   });

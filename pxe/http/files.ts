@@ -5,6 +5,8 @@ import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { RackstartError } from '../../appliance/kernel/errors.ts';
+import type { Immutable } from './immutable.ts';
+import { FOREVER, beginImmutable } from './immutable.ts';
 import { imageParams } from './messages.ts';
 import type { RamdiskFiles, ResidentFile } from './ramdisk-files.ts';
 import type { Witness } from './witness.ts';
@@ -56,8 +58,7 @@ export function registerFiles(app: FastifyInstance, { loaders, ramdisk, images, 
       const image = await images(sha256);
       if (image === undefined) throw new RackstartError('not-found', 'No image of this digest is stored here.');
       const { path, bytes } = image;
-      // What is under a digest never changes.
-      reply.header('cache-control', 'public, max-age=31536000, immutable');
+      reply.headers(FOREVER);
       const open = (start: number, end: number) => createReadStream(path, { start, end, highWaterMark: CHUNK });
       return send(request, reply, witness, { bytes, sha256, open });
     },
@@ -67,11 +68,7 @@ export function registerFiles(app: FastifyInstance, { loaders, ramdisk, images, 
 // An image is hundreds of megabytes: large reads keep the event loop for others.
 const CHUNK = 1024 * 1024;
 
-interface Source {
-  readonly bytes: number;
-  readonly sha256: string;
-  /** Bytes of no kind in particular unless told. */
-  readonly type?: string;
+interface Source extends Immutable {
   /** Both ends included. */
   readonly open: (start: number, end: number) => Readable | Buffer;
 }
@@ -87,36 +84,9 @@ function loaderSource(name: string, bytes: Buffer): Source {
 }
 
 function send(request: FastifyRequest, reply: FastifyReply, witness: Witness, source: Source): FastifyReply {
-  const { bytes, sha256, type = 'application/octet-stream', open } = source;
-  const etag = `"${sha256}"`;
-  reply.type(type).headers({ etag, 'accept-ranges': 'bytes' });
-  if (request.headers['if-none-match'] === etag) return reply.code(304).send();
-  const ifRange = request.headers['if-range'];
-  const range = ifRange === undefined || ifRange === etag ? readRange(request.headers.range, bytes) : undefined;
-  if (range === 'unsatisfiable') {
-    reply.header('content-range', `bytes */${bytes}`);
-    throw Object.assign(new RackstartError('request.invalid', 'The range begins behind the end.'), { statusCode: 416 });
-  }
-  const { start, end } = range ?? { start: 0, end: bytes - 1 };
-  if (range !== undefined) {
-    reply.code(206).header('content-range', `bytes ${start}-${end}/${bytes}`);
-    witness.remark(request, { facts: { range: `${start}-${end}` } });
-  }
-  reply.header('content-length', end - start + 1);
-  return request.method === 'HEAD' || bytes === 0 ? reply.send() : reply.send(open(start, end));
-}
-
-/** RFC 9110 §14.2: one range is served; what is not understood, and several at once, are answered with the whole. */
-function readRange(
-  header: string | undefined,
-  bytes: number,
-): { start: number; end: number } | 'unsatisfiable' | undefined {
-  const [, first = '', last = ''] = /^bytes=([0-9]{0,15})-([0-9]{0,15})$/.exec(header ?? '') ?? [];
-  if (first === '' && last === '') return undefined;
-  if (first === '')
-    return last === '0' ? 'unsatisfiable' : { start: Math.max(0, bytes - Number(last)), end: bytes - 1 };
-  const start = Number(first);
-  const end = last === '' ? bytes - 1 : Math.min(Number(last), bytes - 1);
-  if (last !== '' && Number(last) < start) return undefined;
-  return start >= bytes ? 'unsatisfiable' : { start, end };
+  const range = beginImmutable(request, reply, source);
+  if (range === undefined) return reply.send();
+  const { start, end, partial } = range;
+  if (partial) witness.remark(request, { facts: { range: `${start}-${end}` } });
+  return reply.send(source.open(start, end));
 }

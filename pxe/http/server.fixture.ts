@@ -11,6 +11,8 @@ import type { Log } from '../../appliance/kernel/log.ts';
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import { Secret } from '../../appliance/kernel/secret.ts';
 import { Turnstile } from '../../appliance/kernel/turnstile.ts';
+import { ChunkDirectory } from '../../images/chunk-directory.ts';
+import { FrozenImages } from '../../images/frozen-images.ts';
 import { loadBootScripts } from '../../templates/boot-scripts.ts';
 import { parseMac } from '../boot-client.ts';
 import type { Mac } from '../boot-client.ts';
@@ -127,6 +129,8 @@ export interface Rig {
   readonly caFile: string;
   readonly director: TestDirector;
   readonly image: { sha256: string; content: Buffer };
+  /** Where frozen images are; empty. */
+  readonly frozen: ChunkDirectory;
   readonly logged: string[];
   /** Resolves with the first entry of this name, and with such details, once it was seen. */
   readonly seen: (name: string, such?: (detail: TimelineEntry['detail']) => boolean) => Promise<Seen>;
@@ -144,6 +148,7 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
   const content = Buffer.alloc(3_000_000, 'an image ');
   const sha256 = createHash('sha256').update(content).digest('hex');
   const path = join(directory, 'image');
+  const frozen = new ChunkDirectory(join(directory, 'frozen'));
   writeFileSync(path, content);
   const director = new TestDirector();
   const entries: Seen[] = [];
@@ -170,7 +175,9 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
         for (const watcher of watchers) watcher();
       },
     },
+    frozen: new FrozenImages(frozen, 2 ** 26),
     turnstile: new Turnstile(4, 4),
+    imageTurns: new Turnstile(4, 4),
     clock,
     log: recordingLog(logged),
     limits,
@@ -194,6 +201,7 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
     caFile,
     director,
     image: { sha256, content },
+    frozen,
     logged,
     stop,
     names: () => entries.map(({ entry }) => entry.name),

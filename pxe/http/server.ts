@@ -13,6 +13,7 @@ import { capConnections } from '../../appliance/kernel/connection-caps.ts';
 import type { Log } from '../../appliance/kernel/log.ts';
 import type { Service } from '../../appliance/kernel/service.ts';
 import type { Turnstile } from '../../appliance/kernel/turnstile.ts';
+import type { FrozenSource } from '../../images/frozen-images.ts';
 import type { BootScripts } from '../../templates/boot-scripts.ts';
 import type { AgentDesk, BootDirector } from '../boot-plan.ts';
 import type { Timeline } from '../timeline.ts';
@@ -23,6 +24,7 @@ import type { BootCertificate } from './certificate.ts';
 import { clientErrorHandler, errorHandler, notFound } from './errors.ts';
 import type { ImageSource } from './files.ts';
 import { registerFiles } from './files.ts';
+import { registerFrozenImages } from './frozen-images.ts';
 import { readForm } from './messages.ts';
 import type { RamdiskFiles } from './ramdisk-files.ts';
 import { registerScript } from './script.ts';
@@ -39,9 +41,12 @@ export interface BootHttpOptions {
   readonly loaders: ReadonlyMap<string, Buffer>;
   readonly ramdisk: RamdiskFiles;
   readonly images: ImageSource;
+  readonly frozen: FrozenSource;
   readonly timeline: Timeline;
   /** What comes by TLS passes it: ramdisks and agents ask again for minutes, firmware gives up after seconds. */
   readonly turnstile: Turnstile;
+  /** What is sent of frozen images passes this one, piece by piece. */
+  readonly imageTurns: Turnstile;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits?: Partial<HttpLimits>;
@@ -75,7 +80,7 @@ export class BootHttp implements Service {
 
   async run(signal: AbortSignal): Promise<void> {
     const { listen, director, agents, certificate, scripts, timeline, clock, log } = this.#options;
-    const { loaders, ramdisk, images, turnstile } = this.#options;
+    const { loaders, ramdisk, images, frozen, turnstile, imageTurns } = this.#options;
     const witness = new Witness(timeline, clock);
     const clear = this.#server(createHttpServer(this.#timeouts()), witness);
     const secure = this.#server(
@@ -96,7 +101,12 @@ export class BootHttp implements Service {
       httpsPort: () => portOf(secure),
     });
     registerFiles(clear, { loaders, ramdisk, images, witness });
-    clear.addHook('onRequest', async () => turnstile.hold());
+    registerFrozenImages(clear, { frozen, turns: imageTurns, witness, log });
+    clear.addHook('onRequest', async ({ routeOptions }) => {
+      if (routeOptions.config.bulk === true) return;
+      turnstile.hold();
+      imageTurns.hold();
+    });
     secure.addHook('preHandler', () => turnstile.pass());
     registerBoot(secure, { director, witness, now: () => new Date(clock.now()), closing: signal });
     registerAgent(secure, agents);
