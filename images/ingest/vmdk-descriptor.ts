@@ -49,9 +49,13 @@ function checkWords(values: ReadonlyMap<string, string>): void {
     throw elsewhere('holds what changed since a parent disk');
   }
   if (values.has('changetrackpath')) throw elsewhere('names a file of tracked changes');
-  for (const word of values.keys()) {
-    if (!WORDS.includes(word) && !word.startsWith('ddb.')) throw invalid(`has a word that is not known: ${word}`);
+  for (const [word, value] of values) {
+    if (word.startsWith('ddb.')) continue;
+    const meaning = WORDS[word];
+    if (meaning === undefined) throw invalid(`has a word that is not known: ${word}`);
+    if (!meaning.test(value)) throw invalid(`says something else than it may of ${word}`);
   }
+  if (parent === undefined) throw invalid('does not say that it has no parent');
 }
 
 function checkExtents(extents: readonly string[], capacity: bigint): void {
@@ -65,15 +69,23 @@ function checkExtents(extents: readonly string[], capacity: bigint): void {
 }
 
 function createTypeOf(value: string | undefined): 'monolithicSparse' | 'streamOptimized' {
+  if (value === undefined) throw invalid('does not say of what type it is');
   if (value === 'monolithicSparse' || value === 'streamOptimized') return value;
   throw new RackstartError(
     'image.unsupported',
-    `The VMDK is of type ${JSON.stringify(value?.slice(0, 40))}: only monolithicSparse and streamOptimized are one file.`,
+    `The VMDK is of type ${value}: only monolithicSparse and streamOptimized are one file.`,
   );
 }
 
 const NO_PARENT = 'ffffffff';
-const WORDS = ['version', 'encoding', 'cid', 'parentcid', 'isnativesnapshot', 'createtype'];
+const WORDS: Readonly<Record<string, RegExp>> = {
+  version: /^[1-9]$/,
+  encoding: /^[A-Za-z0-9-]{1,32}$/,
+  cid: /^[0-9a-fA-F]{1,8}$/,
+  parentcid: /^[fF]{8}$/,
+  isnativesnapshot: /^(yes|no)$/,
+  createtype: /^[A-Za-z]{1,40}$/,
+};
 
 function invalid(what: string): RackstartError {
   return new RackstartError('image.invalid', `The descriptor in the VMDK ${what}.`);

@@ -18,10 +18,10 @@ const doors: readonly Door[] = [
   { from: /^lab\/sim\/[^/]+\.test\.ts$/, to: /^(pxe\/http\/newc|templates\/boot-scripts)\.ts$/ },
   // Tests own time.
   { from: /^lab\/sim\/[^/]+\.test\.ts$/, to: /^appliance\/kernel\/manual-clock\.ts$/ },
-  // Hostile input is fed to what hears the network, straight and through sockets, on the real store.
+  // Hostile input is fed to what hears the network, straight and through sockets, on the real store; and to what reads images.
   {
     from: /^lab\/fuzz\//,
-    to: /^(pxe\/(dhcp|tftp|http)|templates|appliance\/(kernel|store|events|machines(\/bmc(\/ipmi)?)?)|pxe)\/[^/]+\.ts$/,
+    to: /^(pxe\/(dhcp|tftp|http)|templates|images\/ingest|appliance\/(kernel|store|events|machines(\/bmc(\/ipmi)?)?)|pxe)\/[^/]+\.ts$/,
   },
   // Whole sagas are killed between two writes, on the product's own rooms and the doubles that its tests stand on; ids and
   // boots of a rack that outlives every daemon.
