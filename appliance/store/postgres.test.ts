@@ -96,6 +96,24 @@ postgresStore('reads find a connection while every writer waits', async (t, stor
   t.same(await store.read.selectFrom('cursors').select('position').execute(), [{ position: 21 }]);
 });
 
+postgresStore('who stands still in a transaction loses it, and who waits for its rows gets them', async (t, store) => {
+  await store.transaction((tx) => insert(tx, 'a'));
+  const held = Promise.withResolvers<undefined>();
+  const released = Promise.withResolvers<undefined>();
+  const still = store.transaction(async (tx) => {
+    await increment(tx, 'a');
+    held.resolve(undefined);
+    await released.promise;
+    await increment(tx, 'a');
+  });
+  const fate = t.rejects(still, { code: 'store.unavailable' });
+  await held.promise;
+  await store.transaction((tx) => increment(tx, 'a'));
+  released.resolve(undefined);
+  await fate;
+  t.same(await store.read.selectFrom('cursors').select('position').execute(), [{ position: 1 }]);
+});
+
 postgresStore('a wrong database is a mistake, an absent server is not', async (t, _store, { url, clock }) => {
   const absent = new URL(url);
   absent.pathname = '/rs_no_such_database';

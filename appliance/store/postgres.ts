@@ -19,7 +19,9 @@ export interface PostgresAddress {
 // A statement that waits longer for a row than this has met a bug or a dead peer, and its caller can try again.
 const LOCK_TIMEOUT_MS = 10_000;
 const STATEMENT_TIMEOUT_MS = 30_000;
-const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
+// A process that stands still in a transaction, as one whose host is suspended, loses it before those who wait for its rows give up:
+// else it would hold the dispatchers and sequencers of all others.
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 // The server enforces the limits above; this one is for a server that is gone and did not say so.
 const ANSWER_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 5_000;
