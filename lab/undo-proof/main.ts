@@ -1,6 +1,7 @@
 /**
  * `node lab/undo-proof/main.ts [--whole] [--row PART] [--column PART] [--seed 1]`: each saga on each provider under every kind
- * of fault, as `npm test` does it with some cases of each kind; `--whole` runs all there are, every pair of kills among them.
+ * of fault, as `npm test` does it with some cases of each kind; `--whole` runs all there are: among them a real process that
+ * is killed by SIGKILL at each write and effect, 200 seeded pairs of such kills, and every pair without a process.
  *
  * `--schedules 1-2000` runs random histories instead, by their seeds; one alone, `--schedules 17`, is told step by step.
  * `--json` is for programs. The exit code is 1 when something was found.

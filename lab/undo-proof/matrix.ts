@@ -1,6 +1,7 @@
 import { forGood } from './effects.ts';
 import { columns, scenariosOf, some } from './scenarios.ts';
 import type { Column } from './scenarios.ts';
+import { Killer } from './sigkill.ts';
 import type { Template } from './template.ts';
 import { tryOnce } from './trial.ts';
 import type { SagaCase, Verdict } from './trial.ts';
@@ -29,30 +30,48 @@ export interface MatrixOptions {
 }
 
 /** As many as `npm test` has time for. */
-export const fewOfEach = (column: Column): number => (column === 'killed' ? 24 : column === 'killed twice' ? 16 : 12);
+export const fewOfEach = (column: Column): number => few[column] ?? 12;
+const few: Partial<Record<Column, number>> = { 'killed twice': 16, 'SIGKILL twice': 6 };
 export const wholeOfEach = (): number => Infinity;
 
 /** One row: the saga under every fault there is, or as many of each kind as are asked for. */
 export async function proveCase(subject: SagaCase, template: Template, options: MatrixOptions): Promise<Row> {
+  const killer = new Killer(template);
+  try {
+    return await proveRow(subject, template, killer, options);
+  } finally {
+    killer.close();
+  }
+}
+
+async function proveRow(
+  subject: SagaCase,
+  template: Template,
+  killer: Killer,
+  { most, seed, only }: MatrixOptions,
+): Promise<Row> {
   const { saga, provider } = subject;
   const { course } = await tryOnce(subject, template, { name: 'undisturbed' });
   const last = course.effects.findLastIndex(({ backward }) => !backward) + 1;
   const disturbances = [{ effect: last, mishap: { kind: 'fails', when: 'after', error: forGood } }] as const;
   const turned = await tryOnce(subject, template, { name: 'turned back', disturbances });
-  const scenarios = scenariosOf({ course, turned: { course: turned.course, disturbances } });
+  const scenarios = scenariosOf({ course, turned: { course: turned.course, disturbances } }, seed);
 
   const cells: Cell[] = [];
   const failures: Verdict[] = [];
   const caught: { scenario: string; by: string }[] = [];
   for (const column of columns) {
-    if (options.only?.(column) === false) continue;
+    if (only?.(column) === false) continue;
     if (column === 'cancelled' && subject.cancel === undefined) {
       cells.push({ column, run: 0, passed: 0 });
       continue;
     }
     const verdicts: Verdict[] = [];
-    for (const scenario of some(scenarios[column], options.most(column), options.seed)) {
-      const { verdict } = await tryOnce(subject, template, scenario);
+    for (const scenario of some(scenarios[column], most(column), seed)) {
+      const verdict =
+        scenario.sigkillAt === undefined
+          ? (await tryOnce(subject, template, scenario)).verdict
+          : await killer.prove(subject, scenario);
       // A second kill may come too late: everything has ended.
       if (verdict.met || verdict.problems.length > 0) verdicts.push(verdict);
     }

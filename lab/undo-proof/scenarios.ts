@@ -13,6 +13,8 @@ export const columns = [
   'cancelled',
   'killed',
   'killed twice',
+  'SIGKILL',
+  'SIGKILL twice',
   'undo fails, retried',
   'undo fails, skipped',
   'hangs',
@@ -23,7 +25,7 @@ export type Column = (typeof columns)[number];
 const whens = ['before', 'after'] as const;
 
 /** Every way to disturb a saga, told from how it runs undisturbed and how it runs when its last effect fails for good. */
-export function scenariosOf({ course, turned }: Courses): Readonly<Record<Column, readonly Scenario[]>> {
+export function scenariosOf({ course, turned }: Courses, seed: string): Readonly<Record<Column, readonly Scenario[]>> {
   const effects = course.effects.map((effect, index) => ({ ...effect, number: index + 1 }));
   const forward = effects.filter(({ backward }) => !backward);
   const backward = effects.filter((effect) => effect.backward);
@@ -105,6 +107,11 @@ export function scenariosOf({ course, turned }: Courses): Readonly<Record<Column
           killAt: [first.at, second.at],
         })),
     ),
+    SIGKILL: stops.map(({ what, at, where }) => ({
+      name: `SIGKILL at ${where}`,
+      sigkillAt: [{ what, nth: course.points.slice(0, at).filter((one) => one === what).length }],
+    })),
+    'SIGKILL twice': sigkilledTwice(course, seed),
     'undo fails, retried': undoFails('retries'),
     'undo fails, skipped': undoFails('skips'),
     hangs: effects.flatMap(({ name, number }) =>
@@ -122,6 +129,20 @@ export function scenariosOf({ course, turned }: Courses): Readonly<Record<Column
         quarantine: true,
       })),
   };
+}
+
+/** Of each row so many: 200 in all, more of them would tell little that the pairs without a process do not. */
+const SIGKILLED_TWICE = 25;
+
+/** The second process may have less to do than is left of an undisturbed run: it dies in the first part of that. */
+function sigkilledTwice({ points }: Course, seed: string): Scenario[] {
+  const dice = new Dice('SIGKILL twice', seed);
+  return Array.from({ length: SIGKILLED_TWICE }, () => {
+    const first = 1 + dice.below(points.length - 1);
+    const second = 1 + dice.below(Math.ceil((points.length - first) / 2));
+    const name = `SIGKILL at point ${first}, ${points[first - 1]}, and at point ${second} of the next process`;
+    return { name, sigkillAt: [{ nth: first }, { nth: second }] };
+  });
 }
 
 export interface Courses {

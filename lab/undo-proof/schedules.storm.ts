@@ -3,6 +3,9 @@ import { test } from 'tap';
 
 import { run } from '../process/run.ts';
 import { showInReport } from '../test/report-file.ts';
+import { choices } from './cases.ts';
+import { runSchedule } from './schedule.ts';
+import { siteTemplate } from './site.ts';
 
 const SCHEDULES = 2_000;
 /** Side by side, a process each. */
@@ -35,6 +38,15 @@ test(`after each of ${String(SCHEDULES)} random histories everything has ended, 
     `Random schedules: ${String(SCHEDULES)} (${(SCHEDULES / seconds).toFixed(0)}/s), ` +
       `${String(ends('deprovisioned'))} servers released, ${String(ends('rolled-back'))} requests undone, nothing left.`,
   );
+});
+
+test('a random history is the same whenever it is run again', async (t) => {
+  const template = await siteTemplate(2);
+  t.teardown(() => template.remove());
+  for (const seed of ['1', '2', '3', '4', '5', '6', '7', '8']) {
+    const { told } = await runSchedule(template, choices, seed);
+    t.strictSame((await runSchedule(template, choices, seed)).told, told, `seed ${seed}`);
+  }
 });
 
 /** Rejects, and says which seeds failed and how to repeat them, when one did. */

@@ -7,6 +7,7 @@ import { silentLog } from '../../appliance/kernel/log.ts';
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import { openStore } from '../../appliance/store/open.ts';
 import type { Store } from '../../appliance/store/store.ts';
+import { onAbruptEnd } from '../process/abrupt-end.ts';
 
 const MADE_AT = Date.UTC(2026, 0, 1);
 
@@ -19,6 +20,7 @@ export const BEGINNING = MADE_AT + HOUR;
  */
 export class Template {
   readonly #directory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rs-undo-'));
+  readonly #forget = onAbruptEnd(() => rmSync(this.#directory, { recursive: true, force: true }));
   #copies = 0;
 
   static async make(describe: (store: Store, clock: ManualClock) => Promise<void>): Promise<Template> {
@@ -42,7 +44,13 @@ export class Template {
     for (const suffix of ['', '-wal', '-shm', '.lock']) rmSync(path + suffix, { force: true });
   }
 
+  /** For what Node has compiled, so that the next process need not: it starts in half the time. */
+  get compiled(): string {
+    return join(this.#directory, 'compiled');
+  }
+
   remove(): void {
+    this.#forget();
     rmSync(this.#directory, { recursive: true, force: true });
   }
 

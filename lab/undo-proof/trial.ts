@@ -1,3 +1,5 @@
+import { examine } from '../../appliance/store/doctor.ts';
+import type { Finding } from '../../appliance/store/doctor.ts';
 import type { Disturbance, PassedEffect } from './effects.ts';
 import { Effects } from './effects.ts';
 import { leftOver, removeHoldings } from './left-over.ts';
@@ -26,6 +28,8 @@ export interface Scenario {
   readonly disturbances?: readonly Disturbance[];
   readonly twice?: 'effects' | 'steps';
   readonly killAt?: readonly number[];
+  /** The same by SIGKILL, each counted from the beginning of the process that dies there. */
+  readonly sigkillAt?: readonly Moment[];
   readonly cancelAt?: number;
   /** What the operator does about an undo that is stuck; default: repairs what is in the way, and retries. */
   readonly operator?: 'retries' | 'skips';
@@ -33,6 +37,12 @@ export interface Scenario {
   readonly end?: End;
   /** Whether a machine may stay in quarantine: it could not be proven off, or not be wiped. */
   readonly quarantine?: boolean;
+}
+
+/** The nth of the points that are named so, or of all of them; from 1. */
+export interface Moment {
+  readonly what?: string;
+  readonly nth: number;
 }
 
 export type End = 'completed' | 'undone';
@@ -87,14 +97,16 @@ export class Trial implements Course {
   readonly #site: Site;
   readonly #scenario: Scenario;
   readonly #effects: Effects;
-  readonly #kill: () => void;
+  readonly #onPoint: (what: string) => void;
   #worker: Worker;
   #lives = 0;
   #stuck = 0;
   #cancelled = false;
+  /** When it was stuck. */
+  #doctorsFindings: readonly Finding[] = [];
 
-  constructor(subject: SagaCase, site: Site, scenario: Scenario, kill = () => killAll(site)) {
-    this.#kill = kill;
+  constructor(subject: SagaCase, site: Site, scenario: Scenario, onPoint: (what: string) => void = () => undefined) {
+    this.#onPoint = onPoint;
     this.#case = subject;
     this.#site = site;
     this.#scenario = scenario;
@@ -124,6 +136,9 @@ export class Trial implements Course {
       problems.push(`its way forward ended ${ended.end} (${ended.code ?? ''}), not ${end}`);
     if (this.#scenario.operator === 'skips') await removeHoldings(site);
     const care = this.#case.giveBack === undefined && ended.end === 'undone';
+    problems.push(
+      ...this.#doctorsFindings.map(({ invariant, subject }) => `while it was stuck: ${invariant}: ${subject}`),
+    );
     problems.push(...(await leftOver(site, { quarantine: quarantine || care })));
     const met =
       this.#effects.mishaps >= disturbances.length &&
@@ -162,6 +177,8 @@ export class Trial implements Course {
     const stuck = await store.read.selectFrom('sagas').select('id').where('state', '=', 'stuck').execute();
     if (stuck.length === 0 || this.#stuck > MOST_DECISIONS) return false;
     this.#stuck += 1;
+    // What somebody has skipped is left to them.
+    if (this.#stuck === 1) this.#doctorsFindings = await examine(store.read);
     const skips = this.#scenario.operator === 'skips';
     if (!skips) this.#effects.repaired = true;
     for (const { id } of stuck) {
@@ -209,15 +226,12 @@ export class Trial implements Course {
   async #pass(what: string): Promise<void> {
     const { killAt = [], cancelAt } = this.#scenario;
     this.points.push(what);
+    this.#onPoint(what);
     const at = this.points.length;
     if (at === cancelAt) {
       this.#cancelled = true;
       await this.#case.cancel?.(this.#site, this.#worker);
     }
-    if (killAt.includes(at)) this.#kill();
+    if (killAt.includes(at)) for (const worker of this.#site.living) this.#site.kill(worker);
   }
-}
-
-function killAll(site: Site): void {
-  for (const worker of site.living) site.kill(worker);
 }
