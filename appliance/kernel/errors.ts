@@ -182,7 +182,7 @@ const catalogue = {
   'image.store-full': {
     status: 507,
     transient: true,
-    hint: 'Remove images that nothing needs, or give the store a larger disk; then send it again.',
+    hint: 'Remove images that nothing needs, or give the store a larger disk; then try again.',
   },
   'image.damaged': {
     status: 500,

@@ -1,8 +1,9 @@
-import { open, rm, statfs } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import type { DiskFormat, DiskHeader } from './disk-header.ts';
+import { roomIn, storeFull } from './disk-room.ts';
 import type { SandboxEnd } from './sandbox.ts';
 import { runInSandbox } from './sandbox.ts';
 
@@ -58,14 +59,8 @@ function fileNode(filename: string): Record<string, string> {
 const BACKED: readonly DiskFormat[] = ['qcow2', 'vmdk'];
 
 async function requireRoom(directory: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(directory);
-  const free = bavail * bsize;
-  if (bytes + KEPT_FREE <= free) return;
-  throw new RackstartError(
-    'image.store-full',
-    `The image is a disk of ${bytes} bytes, and ${Math.max(0, free - KEPT_FREE)} are free for it.`,
-    { details: { needed: bytes, free } },
-  );
+  const free = await roomIn(directory);
+  if (bytes > free) throw storeFull('The disk in the image has no room', bytes, free);
 }
 
 async function createSparse(path: string, bytes: number): Promise<void> {
@@ -105,9 +100,6 @@ const LIMITS: Readonly<Record<string, string>> = {
   SIGXCPU: 'it takes more processor time than an honest image of its size',
   SIGXFSZ: 'its disk is larger than its header says',
 };
-
-/** For the daemon's database and log, which share the disk. */
-const KEPT_FREE = 256 * 1024 ** 2;
 
 /** What qemu-img takes of address space for a cloud image is under 300 MiB, measured; threads for slow disks take 8 MiB each. */
 const MEMORY_BYTES = 1024 ** 3;
