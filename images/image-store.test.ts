@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -17,6 +17,7 @@ import { ImageStore } from './image-store.ts';
 const raw = Buffer.concat([randomBytes(50_000), Buffer.alloc(200_000)]);
 const compressed = zstdCompressSync(raw);
 const sha256 = digest(compressed);
+const options = { signal: new AbortController().signal };
 const image: NewImage = { name: 'debian', version: '12', sha256, rootPartition: 3, kernelArgs: 'quiet' };
 
 eachStore(
@@ -89,11 +90,37 @@ eachStore('a name and version that exist keep their contents', async (t, store, 
   t.match(await images.list(), [{ sha256 }]);
 });
 
+eachStore(
+  'a raw disk is frozen, and registered with the digest of its map and of what was sent',
+  async (t, store, { clock }) => {
+    const { images, files, disk } = open(t, store, clock);
+    const file = disk(Buffer.alloc(51_200, 'disk'));
+    const row = await images.addFrozen(image, file, options);
+    t.match(row, { name: 'debian', raw_bytes: 51_200, format: 'chunks', source_sha256: sha256 });
+    t.equal((await images.frozen.map(row.sha256))?.bytes, row.map_bytes);
+    t.equal((await images.frozen.image(row.sha256))?.bytes, row.bytes);
+    t.equal(await images.find(row.sha256), undefined, 'it is no compressed file');
+    t.same(await images.addFrozen(image, file, options), row, 'the same again is the same image');
+    t.same(await images.list(), [row]);
+    const before = files();
+    const changed = images.addFrozen({ ...image, sha256: '0'.repeat(64) }, disk(Buffer.alloc(1024, 'x')), options);
+    await t.rejects(changed, { code: 'state.conflict' });
+    t.same(files(), before, 'another one under its name leaves nothing');
+  },
+);
+
 function open(t: Test, store: Store, clock: ManualClock) {
   const directory = mkdtempSync(join(tmpdir(), 'rs-images-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
   const images = new ImageStore({ directory, store, clock, ids: createIds(clock), mostBytes: 1_000_000 });
-  return { images, files: () => readdirSync(directory) };
+  const raws = mkdtempSync(join(tmpdir(), 'rs-raws-'));
+  t.teardown(() => rmSync(raws, { recursive: true }));
+  const disk = (content: Buffer): string => {
+    const path = join(raws, digest(content));
+    writeFileSync(path, content);
+    return path;
+  };
+  return { images, disk, files: () => readdirSync(directory, { recursive: true }) };
 }
 
 function digest(content: Buffer): string {

@@ -14,12 +14,14 @@ import type { Ids } from '../appliance/kernel/ids.ts';
 import type { ImageRow } from '../appliance/store/schema.ts';
 import type { Reader, Store, Tx } from '../appliance/store/store.ts';
 import { ChunkDirectory } from './chunk-directory.ts';
+import type { FreezeOptions } from './freeze.ts';
+import { freeze } from './freeze.ts';
 import { FrozenImages } from './frozen-images.ts';
 
 export interface NewImage {
   readonly name: string;
   readonly version: string;
-  /** Of the compressed file, hex: mandatory, and checked. */
+  /** Of what was sent, hex: mandatory, and checked. */
   readonly sha256: string;
   readonly rootPartition: number;
   readonly kernelArgs: string;
@@ -42,15 +44,17 @@ const MOST_BYTES = 64 * 1024 ** 3;
 /** Two or three images of a cloud, compressed. */
 const RESIDENT_BYTES = 256 * 1024 ** 2;
 
-/** Images by the digest of their compressed file: what is in the directory under a name is what the name says. */
+/** Images by their digest: what is in the directory under a name is what the name says. */
 export class ImageStore {
   /** What of it is frozen, as machines are sent it. */
   readonly frozen: FrozenImages;
   readonly #deps: ImageStoreDeps;
+  readonly #directory: ChunkDirectory;
 
   constructor(deps: ImageStoreDeps) {
     this.#deps = deps;
-    this.frozen = new FrozenImages(new ChunkDirectory(deps.directory), deps.residentBytes ?? RESIDENT_BYTES);
+    this.#directory = new ChunkDirectory(deps.directory);
+    this.frozen = new FrozenImages(this.#directory, deps.residentBytes ?? RESIDENT_BYTES);
   }
 
   /**
@@ -76,10 +80,44 @@ export class ImageStore {
       await this.#known(this.#deps.store.read, image);
       await rename(staged, this.#file(sha256));
       await syncDirectory(directory);
-      return await this.#register(image, { sha256, bytes, rawBytes }, also);
+      const stored = {
+        sha256,
+        bytes,
+        raw_bytes: rawBytes,
+        format: 'raw+zstd',
+        map_bytes: null,
+        source_sha256: null,
+      } as const;
+      return await this.#register(image, stored, also);
     } finally {
       await rm(staged, { force: true });
     }
+  }
+
+  /**
+   * Makes an image of the raw disk in a file that nobody else writes to; the file stays. `image.sha256` is of what was sent, and
+   * has been checked. Errors: as of `freeze`; `state.conflict` when name and version are taken.
+   */
+  async addFrozen(
+    image: NewImage,
+    raw: string,
+    { signal, progress }: Pick<FreezeOptions, 'signal' | 'progress'>,
+    also: (tx: Tx, row: ImageRow) => Promise<void> = async () => undefined,
+  ): Promise<ImageRow> {
+    const { store, clock, ids } = this.#deps;
+    // Known with these contents: frozen all the same, since that mends what was damaged.
+    await this.#known(store.read, image);
+    const directory = this.#directory;
+    const frozen = await freeze(raw, { directory, clock, ids, signal, ...(progress && { progress }) });
+    const stored = {
+      sha256: frozen.digest,
+      bytes: frozen.map.bytes,
+      raw_bytes: frozen.map.rawBytes,
+      format: 'chunks',
+      map_bytes: frozen.mapBytes,
+      source_sha256: image.sha256.toLowerCase(),
+    } as const;
+    return this.#register(image, stored, also);
   }
 
   list(): Promise<ImageRow[]> {
@@ -99,8 +137,8 @@ export class ImageStore {
   }
 
   #register(
-    { name, version, rootPartition, kernelArgs }: NewImage,
-    { sha256, bytes, rawBytes }: { sha256: string; bytes: number; rawBytes: number },
+    { name, version, sha256, rootPartition, kernelArgs }: NewImage,
+    stored: Stored,
     also: (tx: Tx, row: ImageRow) => Promise<void>,
   ): Promise<ImageRow> {
     const { store, ids, clock } = this.#deps;
@@ -108,10 +146,7 @@ export class ImageStore {
       id: ids.next('img'),
       name,
       version,
-      sha256,
-      bytes,
-      raw_bytes: rawBytes,
-      format: 'raw+zstd',
+      ...stored,
       root_partition: rootPartition,
       root_fs: 'ext4',
       kernel_args: kernelArgs,
@@ -144,10 +179,13 @@ export class ImageStore {
       .where('name', '=', name)
       .where('version', '=', version)
       .executeTakeFirst();
-    if (known === undefined || known.sha256 === sha256.toLowerCase()) return known;
+    const sent = known?.source_sha256 ?? known?.sha256;
+    if (known === undefined || sent === sha256.toLowerCase()) return known;
     throw new RackstartError('state.conflict', `Image ${name}:${version} exists with other contents.`);
   }
 }
+
+type Stored = Pick<ImageRow, 'sha256' | 'bytes' | 'raw_bytes' | 'format' | 'map_bytes' | 'source_sha256'>;
 
 function images(read: Reader): Promise<ImageRow[]> {
   return read.selectFrom('images').selectAll().orderBy('name').orderBy('created_at').execute();

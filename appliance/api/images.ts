@@ -13,7 +13,8 @@ const Image = Type.Object({
   id: Id,
   name: Type.String(),
   version: Type.String(),
-  sha256: Type.String(),
+  sha256: Type.String({ description: 'of the file that was sent' }),
+  digest: Type.String({ description: 'of what is stored: its name in plans and to booting machines' }),
   bytes: Type.Integer(),
   rawBytes: Type.Integer(),
   createdAt: Timestamp,
@@ -74,6 +75,15 @@ export function imageRoutes(api: Api, { images, events }: { images: ImageStore; 
   );
 }
 
-function present({ id, name, version, sha256, bytes, raw_bytes, created_at }: ImageRow) {
-  return { id, name, version, sha256, bytes, rawBytes: raw_bytes, createdAt: iso(created_at) };
+function present({ id, name, version, sha256, source_sha256, bytes, raw_bytes, created_at }: ImageRow) {
+  return {
+    id,
+    name,
+    version,
+    sha256: source_sha256 ?? sha256,
+    digest: sha256,
+    bytes,
+    rawBytes: raw_bytes,
+    createdAt: iso(created_at),
+  };
 }

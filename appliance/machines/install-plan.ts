@@ -11,6 +11,8 @@ export interface InstallPlan {
   readonly image: {
     readonly sha256: string;
     readonly bytes: number;
+    /** Of the chunk map that `sha256` names; none for an image in one compressed file. */
+    readonly mapBytes?: number;
     readonly rawBytes: number;
     readonly rootPartition: number;
     readonly rootFs: 'ext4';

@@ -18,9 +18,7 @@ export function orderLines(boot: Boot, plan: InstallPlan | undefined, imagesUrl:
 
 function installLines({ image, disk }: InstallPlan, imagesUrl: string): Record<string, string> {
   return {
-    image_url: `${imagesUrl}/${image.sha256}`,
-    image_sha256: image.sha256,
-    image_bytes: String(image.bytes),
+    ...imageLines(image, imagesUrl),
     image_raw_bytes: String(image.rawBytes),
     root_partition: String(image.rootPartition),
     root_fs: image.rootFs,
@@ -29,5 +27,18 @@ function installLines({ image, disk }: InstallPlan, imagesUrl: string): Record<s
     ...(disk.maxBytes === undefined ? {} : { disk_max_bytes: String(disk.maxBytes) }),
     ...(disk.serial === undefined ? {} : { disk_serial: disk.serial }),
     ...(disk.type === undefined ? {} : { disk_type: disk.type }),
+  };
+}
+
+/** What the ramdisk goes by: a map of chunks, or one compressed file. The rest of a frozen image is at the same server. */
+function imageLines({ sha256, bytes, mapBytes }: InstallPlan['image'], imagesUrl: string): Record<string, string> {
+  if (mapBytes === undefined) {
+    return { image_url: `${imagesUrl}/${sha256}`, image_sha256: sha256, image_bytes: String(bytes) };
+  }
+  return {
+    image_map_url: new URL(`/image/${sha256}/map`, imagesUrl).href,
+    image_map_sha256: sha256,
+    image_map_bytes: String(mapBytes),
+    chunk_url: new URL('/chunk', imagesUrl).href,
   };
 }

@@ -62,6 +62,7 @@ export async function renderPlan(
     image: {
       sha256: image.sha256,
       bytes: image.bytes,
+      ...(image.map_bytes === null ? {} : { mapBytes: image.map_bytes }),
       rawBytes: image.raw_bytes,
       rootPartition: image.root_partition,
       rootFs: image.root_fs,

@@ -40,6 +40,7 @@ export function simulatedSpec(number: number): ServerSpec {
     flavor: { id: 'flv1', name: 'small', cores: 4, memory_mib: 8_192, disk_gib: 100, nics: 'same' },
     image: {
       ...{ id: 'img1', name: 'debian', version: '12', sha256: 'ab'.repeat(32), bytes: 1000, raw_bytes: 5000 },
+      ...{ map_bytes: null, source_sha256: null },
       ...{ format: 'raw+zstd', root_partition: 3, root_fs: 'ext4', kernel_args: 'quiet', created_at: 0 },
     },
   };

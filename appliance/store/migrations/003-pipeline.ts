@@ -186,4 +186,6 @@ const statements = [
   )`,
   `create unique index orphans_by_name on orphans (provider, coalesce(cluster, ''), kind, name, made_for)`,
   `alter table requests add column cluster text`,
+  `alter table images add column map_bytes bigint`,
+  `alter table images add column source_sha256 text`,
 ];

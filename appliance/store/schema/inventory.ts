@@ -25,11 +25,16 @@ export interface ImageRow {
   id: string;
   name: string;
   version: string;
-  /** SHA-256 of the stored, compressed file, hex: its address in the image store. */
+  /** Its address in the image store, hex: SHA-256 of the chunk map, or of the compressed file. */
   sha256: string;
+  /** Of the whole compressed file. */
   bytes: number;
   raw_bytes: number;
-  format: 'raw+zstd';
+  format: 'chunks' | 'raw+zstd';
+  /** Of a chunk map; null for one compressed file. */
+  map_bytes: number | null;
+  /** SHA-256 of what was sent, hex; null where that is `sha256`. */
+  source_sha256: string | null;
   root_partition: number;
   root_fs: 'ext4';
   kernel_args: string;
