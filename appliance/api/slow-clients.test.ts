@@ -8,6 +8,7 @@ import type { Test } from 'tap';
 
 import { SECOND } from '../kernel/clock.ts';
 import type { ManualClock } from '../kernel/manual-clock.ts';
+import type { Store } from '../store/store.ts';
 import { sqliteStore } from '../store/test-stores.ts';
 import type { ApiBench } from './api.fixture.ts';
 import { apiBench } from './api.fixture.ts';
@@ -75,6 +76,41 @@ sqliteStore('a body that has arrived is waited for no more', async (t, store, { 
   t.equal((await fetch(url, { method: 'POST', body: '{"name":"west"}' })).status, 401);
   while (clock.nextWake() !== undefined) await turn();
   t.pass('nothing sleeps');
+});
+
+sqliteStore('who waits for a disk that hangs is told so in the end', async (t, store, { clock }) => {
+  const asked = Promise.withResolvers<undefined>();
+  const disk = Promise.withResolvers<undefined>();
+  let hangs = false;
+  const hung: Store = {
+    ...store,
+    async transaction(work) {
+      if (hangs) {
+        asked.resolve(undefined);
+        await disk.promise;
+      }
+      return store.transaction(work);
+    },
+  };
+  const bench = await apiBench(t, hung, clock);
+  const port = await listening(bench);
+  hangs = true;
+  const headers = { ...bench.operator.headers, 'content-type': 'application/json' };
+  const url = `http://127.0.0.1:${port}/api/v1/regions`;
+  const answer = fetch(url, { method: 'POST', headers, body: '{"name":"west"}' });
+  await asked.promise;
+  await clock.advance(apiLimits.answer);
+  const { status: code, headers: told } = await answer;
+  t.same([code, told.get('retry-after')], [503, '5']);
+  t.match(await (await answer).json(), { error: { code: 'store.unavailable', details: { commit: 'unknown' } } });
+  t.equal(await status(port, bench), 200, 'reads are answered');
+
+  hangs = false;
+  disk.resolve(undefined);
+  const regions = async () => ((await bench.operator.get('/regions')).body as { regions: object[] }).regions;
+  while ((await regions()).length === 0) await turn();
+  t.match(await regions(), [{ name: 'west' }], 'it was done all the same');
+  while (clock.nextWake() !== undefined) await turn();
 });
 
 sqliteStore('a reader that takes nothing of its answer is cut off and holds nobody up', async (t, store, { clock }) => {

@@ -21,12 +21,16 @@ export interface ApiLimits extends ConnectionCaps {
   readonly headers: Millis;
   /** For the body, from the headers. */
   readonly body: Millis;
+  /** From the headers until we give up on our own answer. */
+  readonly answer: Millis;
 }
 
 export const apiLimits: ApiLimits = {
   headers: 10 * SECOND,
   // 256 KiB, the most that a body but an image may have, at 70 kbit/s.
   body: 30 * SECOND,
+  // No handler works for long. A database that hangs is given up by itself where it can be (PostgreSQL, 35 s); a disk can not.
+  answer: MINUTE,
   // Longer than any handler works. WebSockets are exempt (ws lifts it from their sockets): they are pinged.
   idle: 5 * MINUTE,
   connections: 4096,
@@ -49,6 +53,15 @@ export function limitClients(app: FastifyInstance, limits: ApiLimits, proxies: r
   capConnections(app.server, limits, blockList(proxies));
   const waits = new WeakMap<FastifyRequest, AbortController>();
   app.addHook('onRequest', async (request, reply) => {
+    if (request.routeOptions.config.longBody) return;
+    const answered = new AbortController();
+    reply.raw.once('close', () => answered.abort(ANSWERED));
+    const giveUp = () => {
+      if (!reply.sent && !reply.raw.headersSent) void reply.send(noAnswer());
+    };
+    clock.sleepUntil(clock.now() + limits.answer, answered.signal).then(giveUp, () => undefined);
+  });
+  app.addHook('onRequest', async (request, reply) => {
     const { raw } = request;
     if (raw.complete || !hasBody(request)) return;
     const arrived = new AbortController();
@@ -67,6 +80,14 @@ export function limitClients(app: FastifyInstance, limits: ApiLimits, proxies: r
   app.addHook('preParsing', async (request) => {
     if (request.routeOptions.config.longBody) waits.get(request)?.abort();
   });
+}
+
+// Made once: an abort without a reason makes a DOMException with its stack, 45 µs each.
+const ANSWERED = new Error('the request is answered');
+
+function noAnswer(): RackstartError {
+  const message = 'The appliance waits for its database, or its disk. What was asked may be done all the same.';
+  return new RackstartError('store.unavailable', message, { details: { commit: 'unknown' } });
 }
 
 function hasBody({ headers }: FastifyRequest): boolean {
