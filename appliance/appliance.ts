@@ -129,6 +129,7 @@ export async function runAppliance(
       ...drive,
       care,
       retry,
+      times: metrics,
       systemFiles: loadSystemFiles(),
       agentUrl: plane.agentUrl,
       caPem: plane.caPem,

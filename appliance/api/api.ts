@@ -41,7 +41,7 @@ import { CallerLimits } from './rate-limit.ts';
 import { serverRoutes } from './servers.ts';
 import type { ApiLimits } from './slow-clients.ts';
 import { apiLimits, limitClients, timeouts } from './slow-clients.ts';
-import { noSuchRoute, strictHttp } from './strict-http.ts';
+import { endRefusedUpgrade, noSuchRoute, strictHttp } from './strict-http.ts';
 import { stuckRoutes } from './stuck.ts';
 import { orphanRoutes } from './sweep.ts';
 import type { TenantRouteDeps } from './tenants.ts';
@@ -131,6 +131,7 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
       log.error({ error: thrown, method: request.method, route: request.routeOptions.url }, 'request failed');
     const { retryAfter = error.status === 503 ? RETRY_AFTER : undefined } = error.details;
     if (typeof retryAfter === 'number') void reply.header('retry-after', String(retryAfter));
+    endRefusedUpgrade(request, reply);
     return reply.code(error.status).send(problemOf(error));
   };
   const timing = timeouts(limits);
@@ -202,7 +203,7 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   refuseUnknown(scope);
   const api = scope.withTypeProvider<TypeBoxTypeProvider>();
   const { read } = deps.store;
-  serverRoutes(api, deps);
+  serverRoutes(api, { ...deps, times: deps.metrics });
   machineRoutes(api, deps);
   inventoryRoutes(api, deps);
   leaseRoutes(api, { read: deps.store.read, clock: deps.clock });

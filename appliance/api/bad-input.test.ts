@@ -106,12 +106,15 @@ sqliteStore('what Node refuses by itself has the shape of every error', async (t
   const bench = await apiBench(t, store, clock);
   await bench.app.listen({ host: '127.0.0.1', port: 0 });
   const head = 'GET /api/v1/regions HTTP/1.1\r\n';
+  const upgrade = 'Connection: Upgrade\r\nUpgrade: websocket\r\n';
   for (const [request, status] of [
     [`${head}Connection: close\r\n\r\n`, 400],
     [`${head}Host: x\r\nExpect: tea\r\n\r\n`, 417],
     [`${head}Host: x\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`, 431],
     [`${head}Host x\r\n\r\n`, 400],
     ['HELLO\r\n\r\n', 400],
+    [`${head}${upgrade}\r\n`, 400],
+    [`GET /api/v1/%zz HTTP/1.1\r\nHost: x\r\n${upgrade}\r\n`, 400],
     [`${head}Host: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n`, 400],
   ] as const) {
     const answer = await shout(bench, request);

@@ -55,6 +55,7 @@ eachStore('requests, attempts, machines and sagas are told by state', async (t, 
     'rackstart_sagas{state="running"} 2',
     'rackstart_order_stage_seconds_count{stage="auth"} 2',
     'rackstart_order_stage_seconds_count{stage="validation"} 2',
+    'rackstart_order_stage_seconds_count{stage="quota"} 1',
     'rackstart_order_stage_seconds_count{stage="admission"} 1',
   ])
     t.ok(text.includes(`${line}\n`), line);

@@ -26,6 +26,14 @@ export function strictHttp(app: FastifyInstance): void {
   });
 }
 
+/**
+ * Ends a connection that was to become a WebSocket and is refused, behind the answer: Node has let go of it, so that nobody
+ * would read from it or time it out. The plugin does so as well, but not where the request never comes to its hooks.
+ */
+export function endRefusedUpgrade({ raw: { headers, socket } }: FastifyRequest, reply: FastifyReply): void {
+  if (headers.upgrade !== undefined) reply.raw.once('finish', () => socket.destroySoon());
+}
+
 /** An answer to what matches no route: with the methods that there are at this path, if there is any. */
 export function noSuchRoute(app: FastifyInstance): (request: FastifyRequest, reply: FastifyReply) => RackstartError {
   const methodsAt = new Map<string, { pattern: RegExp; methods: Set<string> }>();

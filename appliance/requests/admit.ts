@@ -5,6 +5,8 @@ import type { Clock } from '../kernel/clock.ts';
 import type { FieldError } from '../kernel/errors.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Ids } from '../kernel/ids.ts';
+import type { StageTimes } from '../kernel/stage-times.ts';
+import { untimed } from '../kernel/stage-times.ts';
 import type { ServerSpec } from '../providers/provider.ts';
 import type { Providers } from '../providers/providers.ts';
 import type { Sagas } from '../saga/sagas.ts';
@@ -27,6 +29,7 @@ export interface AdmitDeps {
   readonly dispatcher: Dispatcher;
   readonly clock: Clock;
   readonly ids: Ids;
+  readonly times?: StageTimes;
 }
 
 export interface Admission {
@@ -87,7 +90,7 @@ export async function writeOrder(
   digest = digestOf(order),
 ): Promise<string> {
   const { tenantId, userId = null, actor, origin, idempotencyKey } = admission;
-  const { events, sagas, provision, providers, dispatcher, clock, ids } = deps;
+  const { events, sagas, provision, providers, dispatcher, clock, ids, times = untimed } = deps;
   const { region, flavor, image, projectId } = await resolve(tx, order, tenantId);
   const { provider, cluster } = providers.choose(order);
   const at = clock.now();
@@ -133,7 +136,7 @@ export async function writeOrder(
   }
   await notePrerequisites(tx, { requestId, tenantId }, dependsOn);
   const holders = holdersOf({ tenant_id: tenantId, project_id: projectId, user_id: userId });
-  await reserveQuota(tx, holders, quotaShape(flavor));
+  await times.timed('quota', () => reserveQuota(tx, holders, quotaShape(flavor)));
   const spec: ServerSpec = {
     requestId,
     attemptId,

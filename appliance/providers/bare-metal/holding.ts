@@ -2,6 +2,8 @@ import { parseCidr } from '../../network/address-range.ts';
 import { holdAddress, releaseAddresses, setAddressesAside } from '../../network/ipam.ts';
 import type { EventLog } from '../../events/event-log.ts';
 import { RackstartError } from '../../kernel/errors.ts';
+import type { StageTimes } from '../../kernel/stage-times.ts';
+import { untimed } from '../../kernel/stage-times.ts';
 import { moveMachine } from '../../machines/machine-states.ts';
 import type { MachineCare } from '../../machines/machine-care.ts';
 import type { Resource } from '../../saga/resource-plan.ts';
@@ -29,6 +31,7 @@ export interface HeldAddress {
 export interface HoldingDeps {
   readonly events: EventLog;
   readonly care: MachineCare;
+  readonly times?: StageTimes;
 }
 
 // Somebody else took the chosen machine: choose again. Losing this often means that the fleet is being drained.
@@ -43,14 +46,14 @@ type Ctx = StepContext<undefined>;
  *
  * Errors: `placement.none` with the reason for one machine of each kind, `address.pool-empty`.
  */
-export function holding({ events, care }: HoldingDeps): Resource<ServerSpec, Holding, undefined> {
+export function holding({ events, care, times = untimed }: HoldingDeps): Resource<ServerSpec, Holding, undefined> {
   const desk = new PlacementDesk();
   return {
     async create(_key, spec, ctx) {
       const earlier = await findHolding(ctx.read, ctx.subject);
       if (earlier !== undefined) return done(earlier);
       for (let round = 0; round < PLACEMENTS; round += 1) {
-        const machineId = await desk.choose(ctx, spec);
+        const machineId = await times.timed('placement', () => desk.choose(ctx, spec));
         const held = await ctx.transaction((tx) => claim(tx, machineId, spec, ctx));
         if (held !== undefined) return done(held);
         desk.refused(spec.regionId);
