@@ -164,6 +164,7 @@ export class ProvenRequest {
     return {
       ...{ sagaId: this.#sagaId, step, subject: attemptId, tenantId, key: `${this.#sagaId}/${step}` },
       ...{ deps: undefined, clock, log: silentLog, read: store.read, tries: 1, startedAt: clock.now(), waited: false },
+      first: false,
       signal: new AbortController().signal,
       transaction: (work) => store.transaction(work),
       ...change,

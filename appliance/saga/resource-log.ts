@@ -3,12 +3,11 @@ import type { ResourceRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
 
 /** The records of effects outside: one operation a function, each in a fenced transaction of the saga's owner. */
-export interface NewResource {
+export interface NewResources {
   sagaId: string;
   step: string;
-  name: string;
-  key: string;
   tenantId: string | undefined;
+  names: readonly string[];
   now: Millis;
 }
 
@@ -16,11 +15,18 @@ export function resourcesOf(read: Reader, sagaId: string): Promise<ResourceRow[]
   return read.selectFrom('resources').selectAll().where('saga_id', '=', sagaId).execute();
 }
 
-export async function insertResource(tx: Tx, { sagaId, step, name, key, tenantId, now }: NewResource): Promise<void> {
+/** The key of a resource: known before it is there, and never another's. */
+export function keyOf(sagaId: string, name: string): string {
+  return `${sagaId}/${name}`;
+}
+
+export async function insertResources(tx: Tx, { sagaId, step, tenantId, names, now }: NewResources): Promise<void> {
+  if (names.length === 0) return;
   const intent = { state: 'intended', ref: null, started_at: now, ended_at: null } as const;
+  const rows = names.map((name) => ({ ...intent, saga_id: sagaId, step, name, key: keyOf(sagaId, name) }));
   await tx
     .insertInto('resources')
-    .values({ ...intent, saga_id: sagaId, step, name, key, tenant_id: tenantId ?? null })
+    .values(rows.map((row) => ({ ...row, tenant_id: tenantId ?? null })))
     .execute();
 }
 

@@ -2,23 +2,31 @@ import { RackstartError } from '../kernel/errors.ts';
 import { refusedUntil } from '../kernel/guard.ts';
 import type { ResourceRow } from '../store/schema.ts';
 import { isTransient } from './retry.ts';
-import { insertResource, resourcesOf, setResource } from './resource-log.ts';
+import { insertResources, keyOf, resourcesOf, setResource } from './resource-log.ts';
 import { Refs } from './resource-plan.ts';
 import type { Planned, ResourcePlan } from './resource-plan.ts';
 import { done } from './step.ts';
-import type { Step, StepContext, StepResult, WaitFor } from './step.ts';
+import type { Step, StepContext, StepResult, WaitFor, Write } from './step.ts';
 
 /**
  * A step made from a plan of resources; its output holds their refs by name. What doesn't depend on each other is made
  * side by side, and so is undone, dependents first.
  *
  * The intent is written down before each effect, so that a crash between effect and record leaves no unknown: the next
- * run finds what was finished, makes the rest again under the same key, or the undo deletes it.
+ * run finds what was finished, makes the rest again under the same key, or the undo deletes it. So the record itself may
+ * wait for the next transaction, and has none of its own: intents are written with the start of the step, records with the
+ * intents of what stands after them, and with the end of the run.
  */
 export function resourceStep<In, Deps>(
   plan: (input: In) => ResourcePlan<Deps>,
 ): Step<In, Readonly<Record<string, unknown>>, Deps> {
   return {
+    begin(input) {
+      const names = plan(input)
+        .resources.filter(({ after }) => after.length === 0)
+        .map(({ name }) => name);
+      return (tx, { startedAt, ...start }) => insertResources(tx, { ...start, names, now: startedAt });
+    },
     run: (input, ctx) => create(plan(input), ctx),
     undo: (input, _output, ctx) => remove(plan(input), ctx),
   };
@@ -33,43 +41,85 @@ async function create<Deps>(
     rows.filter(({ step }) => step !== ctx.step).map(({ name, ref }) => [name, parse(ref)] as const),
   );
   const created = new Map<string, unknown>();
+  const records = new Records(ctx.sagaId);
   const visible = (resource: Planned<Deps>) => {
     const names = ancestors(plan, resource);
     return new Refs(new Map([...earlier, ...[...created].filter(([name]) => names.has(name))]));
   };
 
-  const waits = await inOrder(
-    plan.resources,
-    ({ after }) => after,
-    async (resource) => {
-      const row = rows.find(({ name }) => name === resource.name);
-      const result = await createOne(resource, row, () => resource.spec(visible(resource)), ctx);
-      if (result.kind === 'done') created.set(resource.name, result.output);
-      return result;
-    },
-  );
-  return waits ?? done(Object.fromEntries(created));
+  try {
+    const waits = await inOrder(
+      plan.resources,
+      ({ after }) => after,
+      async (resource) => {
+        const row = rows.find(({ name }) => name === resource.name);
+        const result = await createOne(resource, row, () => resource.spec(visible(resource)), records, ctx);
+        if (result.kind === 'done') created.set(resource.name, result.output);
+        return result;
+      },
+    );
+    return { ...(waits ?? done(Object.fromEntries(created))), record: records.take() };
+  } catch (error) {
+    if (records.any) await ctx.transaction(records.take());
+    throw error;
+  }
 }
 
 async function createOne<Deps>(
   { name, resource }: Planned<Deps>,
   row: ResourceRow | undefined,
   spec: () => unknown,
+  records: Records,
   ctx: StepContext<Deps>,
 ): Promise<StepResult<unknown>> {
   if (row?.state === 'created') return done(parse(row.ref));
-  const { sagaId, step, tenantId } = ctx;
-  const key = row?.key ?? `${sagaId}/${name}`;
+  const { sagaId, step, tenantId, clock } = ctx;
+  const key = keyOf(sagaId, name);
   if (row === undefined) {
-    await ctx.transaction((tx) => insertResource(tx, { sagaId, step, name, key, tenantId, now: ctx.clock.now() }));
+    const record = records.take();
+    await ctx.transaction(async (tx) => {
+      await record(tx);
+      await insertResources(tx, { sagaId, step, names: [name], tenantId, now: clock.now() });
+    });
   }
-  // After a wait that ended in order, nothing was finished unseen: it is asked to go on without looking first.
-  const found = row === undefined || ctx.waited ? undefined : await resource.find(key, ctx);
+  // In the first run, and after one that ended in order, in a wait, nothing was finished unseen: nobody has to look.
+  const isSeen = row === undefined || ctx.first || ctx.waited;
+  const found = isSeen ? undefined : await resource.find(key, ctx);
   const result = found === undefined ? await resource.create(key, spec(), ctx) : done(found);
   if (result.kind === 'wait') return result;
-  const ref = JSON.stringify(result.output) as string | undefined;
-  await ctx.transaction((tx) => setResource(tx, { sagaId: ctx.sagaId, name }, { state: 'created', ref: ref ?? null }));
-  return done(parse(ref ?? null));
+  return done(parse(records.add(name, result.output)));
+}
+
+/** What was created and is not written yet. */
+class Records {
+  readonly #sagaId: string;
+  #waiting: { readonly name: string; readonly ref: string | null }[] = [];
+
+  constructor(sagaId: string) {
+    this.#sagaId = sagaId;
+  }
+
+  get any(): boolean {
+    return this.#waiting.length > 0;
+  }
+
+  /** The ref as it will be read again. */
+  add(name: string, output: unknown): string | null {
+    const ref = (JSON.stringify(output) as string | undefined) ?? null;
+    this.#waiting.push({ name, ref });
+    return ref;
+  }
+
+  /** Writes all that waits; whoever takes it writes it, and nobody else. */
+  take(): Write {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    return async (tx) => {
+      for (const { name, ref } of waiting) {
+        await setResource(tx, { sagaId: this.#sagaId, name }, { state: 'created', ref });
+      }
+    };
+  }
 }
 
 async function remove<Deps>(plan: ResourcePlan<Deps>, ctx: StepContext<Deps>): Promise<StepResult<void>> {

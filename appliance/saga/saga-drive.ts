@@ -2,17 +2,21 @@ import type { EventLog } from '../events/event-log.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { asRackstartError, hasCode, RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
-import type { SagaRow, SagaWaitRow } from '../store/schema.ts';
+import type { SagaRow, SagaStepRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
 import { isTransient, nextTry } from './retry.ts';
-import type { NextTry, RetryPolicy } from './retry.ts';
+import type { RetryPolicy } from './retry.ts';
 import * as sagaLog from './saga-log.ts';
 import type { Lease } from './saga-log.ts';
 import { SagaProgress } from './saga-progress.ts';
 import type { BoundSaga, NamedStep, SagaFacts } from './saga.ts';
-import { toReason } from './step.ts';
-import type { Reason, StepContext, StepResult, WaitFor } from './step.ts';
+import { reasonIn, toReason } from './step.ts';
+import type { Reason, StepContext, StepResult } from './step.ts';
 import { withinDeadline } from './step-deadline.ts';
+import { allSettled, doneRow, isWaitOver, writeDone, writeRecords, writeWaits } from './step-outcome.ts';
+import type { Outcome } from './step-outcome.ts';
+import { startsOf, writeStarts } from './step-start.ts';
+import type { Start } from './step-start.ts';
 
 export interface DriveDeps {
   store: Store;
@@ -40,6 +44,10 @@ export class SagaDrive {
   #reason: Reason | undefined;
   #backward: boolean;
   #stopping = false;
+  /** Completed: the row is given back. */
+  #isOver = false;
+  /** The steps that it has begun itself, and so knows to have been run by nobody. */
+  readonly #begun = new Set<string>();
   #lost = false;
   #cutOff = false;
 
@@ -47,7 +55,7 @@ export class SagaDrive {
     this.#row = row;
     this.#bound = bound;
     this.#deps = deps;
-    this.#reason = parseReason(row.reason);
+    this.#reason = reasonIn(row.reason);
     this.#backward = row.state === 'undoing';
     this.lease = { sagaId: row.id, owner: row.owner ?? '', epoch: row.epoch };
     this.leaseUntil = row.lease_expires_at;
@@ -92,7 +100,7 @@ export class SagaDrive {
 
   /** Reads whether somebody has turned the saga back. */
   async look(): Promise<void> {
-    const reason = parseReason(await sagaLog.reasonOf(this.#deps.store.read, this.lease.sagaId));
+    const reason = reasonIn(await sagaLog.reasonOf(this.#deps.store.read, this.lease.sagaId));
     if (reason !== undefined) this.turnBack(reason);
   }
 
@@ -115,15 +123,12 @@ export class SagaDrive {
       if (this.#isTurning()) break;
       const due = stage.filter((step) => !isDone(step) && progress.isDue(step.name, this.#deps.clock.now()));
       const outcomes = await allSettled(due.map((step) => this.#runStep(progress, step)));
-      const failed = outcomes.find((outcome) => outcome.kind === 'failed');
-      if (failed !== undefined) return this.#turn(progress, failed);
-      if (this.#isTurning()) break;
-      if (!stage.every(isDone)) {
-        if (await this.#park(progress, outcomes)) return 'given back';
-        break;
-      }
+      if (this.#isOver) return 'given back';
+      if (this.#isTurning() || outcomes.some(({ kind }) => kind === 'failed')) return this.#turn(progress, outcomes);
+      if (stage.every(isDone)) continue;
+      return (await this.#park(progress, outcomes)) ? 'given back' : this.#turn(progress, outcomes);
     }
-    if (this.#isTurning() || !(await this.#complete())) return this.#turn(progress);
+    if (this.#isTurning() || !(await this.#complete())) return this.#turn(progress, []);
     return 'given back';
   }
 
@@ -132,55 +137,81 @@ export class SagaDrive {
     return this.#reason !== undefined;
   }
 
-  async #runStep(progress: SagaProgress, { name, step }: NamedStep<unknown, unknown>): Promise<Outcome> {
+  async #runStep(progress: SagaProgress, named: NamedStep<unknown, unknown>): Promise<Outcome> {
+    const { name, step } = named;
     if (this.#stopping) return { kind: 'interrupted', name };
-    if (progress.step(name) === undefined) await this.#startStep(progress, name);
-    const input = { params: this.#facts.params, done: progress.outputsBefore(name) as never };
+    const done = progress.outputsBefore(name);
+    if (progress.step(name) === undefined) {
+      const starts = startsOf(progress, [named], { params: this.#facts.params, done });
+      this.#started(progress, await this.#write((tx) => this.#start(tx, starts)));
+    }
+    const input = { params: this.#facts.params, done: done as never };
     const outcome = await this.#settle(progress, name, (ctx) => step.run(input, ctx), isTransient);
     // Its neighbours' work is of no use any more.
     if (outcome.kind === 'failed') this.#abort.abort(new RackstartError('cancelled', `step ${name} failed`));
-    if (outcome.kind !== 'done') return outcome;
-    const output = (JSON.stringify(outcome.output) as string | undefined) ?? null;
-    const change = { state: 'done', output, error: null, recheck_at: null, ended_at: this.#deps.clock.now() } as const;
-    await this.#write(async (tx) => {
-      await sagaLog.setStep(tx, this.lease.sagaId, name, change);
-      await sagaLog.replaceWaits(tx, this.lease.sagaId, name, []);
-      await this.#bound.listener.stepDone?.(tx, this.#facts, name, output === null ? undefined : JSON.parse(output));
-    });
-    progress.changed(name, change);
-    this.#log.info({ step: name }, 'step done');
+    if (outcome.kind === 'done') await this.#finishStep(progress, outcome);
     return outcome;
   }
 
-  async #startStep(progress: SagaProgress, name: string): Promise<void> {
-    const { sagaId } = this.lease;
-    const now = this.#deps.clock.now();
-    const ordinal = progress.ordinal(name);
-    const row = await this.#write(async (tx) => {
-      const inserted = await sagaLog.insertStep(tx, { sagaId, name, ordinal, tenantId: this.#facts.tenantId, now });
-      await this.#bound.listener.stepStarted?.(tx, this.#facts, name);
-      return inserted;
+  /** Records that a step is done, and in the same transaction begins what follows, or completes the saga. */
+  async #finishStep(progress: SagaProgress, outcome: Outcome & { kind: 'done' }): Promise<void> {
+    const { name } = outcome;
+    const next = this.#stopping ? undefined : progress.stageAfter(name);
+    const { change, output } = doneRow(outcome, this.#deps.clock.now());
+    const done = { ...progress.outputsBefore(next?.[0]?.name ?? name), [name]: output };
+    const starts = startsOf(progress, next ?? [], { params: this.#facts.params, done });
+    const { rows, completed } = await this.#write(async (tx, reason) => {
+      await writeDone(tx, this.lease.sagaId, outcome, { progress, change });
+      await this.#bound.listener.stepDone?.(tx, this.#facts, name, output);
+      const goesOn = reason === undefined && next !== undefined;
+      if (goesOn && next.length === 0) await this.#writeCompleted(tx);
+      return { rows: goesOn ? await this.#start(tx, starts) : [], completed: goesOn && next.length === 0 };
     });
-    progress.started(row);
-    this.#log.info({ step: name }, 'step started');
+    progress.changed(name, change);
+    this.#log.info({ step: name }, 'step done');
+    this.#started(progress, rows);
+    if (completed) this.#completed();
+  }
+
+  #start(tx: Tx, starts: readonly Start[]): Promise<SagaStepRow[]> {
+    return writeStarts(tx, starts, { saga: this.#facts, listener: this.#bound.listener, now: this.#deps.clock.now() });
+  }
+
+  #started(progress: SagaProgress, rows: readonly SagaStepRow[]): void {
+    for (const row of rows) {
+      progress.started(row);
+      this.#begun.add(row.name);
+      this.#log.info({ step: row.name }, 'step started');
+    }
   }
 
   /** False when somebody has turned the saga back meanwhile: nothing is written. */
   async #complete(): Promise<boolean> {
     const completed = await this.#write(async (tx, reason) => {
       if (reason !== undefined) return false;
-      await sagaLog.setSaga(tx, this.lease.sagaId, { state: 'completed', ended_at: this.#deps.clock.now() });
-      await sagaLog.release(tx, this.lease, null);
-      await this.#bound.listener.completed?.(tx, this.#facts);
+      await this.#writeCompleted(tx);
       return true;
     });
-    if (completed) this.#log.info({}, 'saga completed');
+    if (completed) this.#completed();
     return completed;
   }
 
-  async #turn(progress: SagaProgress, failed?: Outcome & { kind: 'failed' }): Promise<'turned back'> {
+  async #writeCompleted(tx: Tx): Promise<void> {
+    await sagaLog.setSaga(tx, this.lease.sagaId, { state: 'completed', ended_at: this.#deps.clock.now() });
+    await sagaLog.release(tx, this.lease, null);
+    await this.#bound.listener.completed?.(tx, this.#facts);
+  }
+
+  #completed(): void {
+    this.#isOver = true;
+    this.#log.info({}, 'saga completed');
+  }
+
+  async #turn(progress: SagaProgress, outcomes: readonly Outcome[]): Promise<'turned back'> {
     const { sagaId } = this.lease;
+    const failed = outcomes.find((outcome) => outcome.kind === 'failed');
     const reason = await this.#write(async (tx, noted) => {
+      await writeRecords(tx, outcomes);
       // What somebody asked for first stays the reason, whatever failed because of it.
       const why = noted ?? (failed === undefined ? this.#reason : toReason(failed.error, failed.name));
       if (why === undefined) throw new RackstartError('internal', `saga ${sagaId} turns back for no reason`);
@@ -266,7 +297,8 @@ export class SagaDrive {
     const { sagaId } = this.lease;
     const reason = toReason(failed.error, failed.name);
     await this.#write(async (tx) => {
-      await this.#record(tx, progress, outcomes);
+      await writeRecords(tx, outcomes);
+      await writeWaits(tx, sagaId, outcomes, { progress, state: 'undoing' });
       await sagaLog.setStep(tx, sagaId, failed.name, {
         state: 'stuck',
         error: JSON.stringify(reason),
@@ -295,8 +327,7 @@ export class SagaDrive {
     if (this.#isAborted()) return { kind: 'interrupted', name };
     try {
       const result = await withinDeadline(ctx, run);
-      if (result.kind === 'done') return { kind: 'done', name, output: result.output };
-      return { kind: 'wait', name, recheckAt: result.recheckAt, on: result.on ?? [] };
+      return result.kind === 'done' ? { ...result, name } : { ...result, name, on: result.on ?? [] };
     } catch (error) {
       if (this.#lost || hasCode(error, 'saga.fenced')) throw error;
       if (this.#isAborted()) return { kind: 'interrupted', name };
@@ -328,6 +359,7 @@ export class SagaDrive {
       tries: row?.tries ?? 1,
       startedAt: row?.started_at ?? clock.now(),
       waited: row !== undefined && row.recheck_at !== null && row.error === null,
+      first: this.#begun.delete(name),
       read: store.read,
       transaction: (work) => this.#write(work),
     };
@@ -338,35 +370,14 @@ export class SagaDrive {
     const { sagaId } = this.lease;
     return this.#write(async (tx, reason) => {
       if (reason !== undefined && !this.#backward) return false;
-      await this.#record(tx, progress, outcomes);
-      const now = this.#deps.clock.now();
+      await writeRecords(tx, outcomes);
+      await writeWaits(tx, sagaId, outcomes, { progress, state: this.#backward ? 'undoing' : 'waiting' });
       const interrupted = outcomes.some(({ kind }) => kind === 'interrupted');
-      // Asked in the same transaction in which the waits are written: whatever comes later finds them.
-      const over = await this.#deps.events.happened(tx, (await sagaLog.waitsOf(tx, sagaId)).map(toWaitFor));
-      await sagaLog.release(
-        tx,
-        this.lease,
-        interrupted || over.length > 0 ? now : await sagaLog.nextRecheck(tx, sagaId),
-      );
+      const isDue = interrupted || (await isWaitOver(tx, this.#deps.events, sagaId));
+      const wakeAt = isDue ? this.#deps.clock.now() : await sagaLog.nextRecheck(tx, sagaId);
+      await sagaLog.release(tx, this.lease, wakeAt);
       return true;
     });
-  }
-
-  async #record(tx: Tx, progress: SagaProgress, outcomes: readonly Outcome[]): Promise<void> {
-    const { sagaId } = this.lease;
-    for (const outcome of outcomes) {
-      const { name } = outcome;
-      const state = this.#backward ? 'undoing' : 'waiting';
-      if (outcome.kind === 'wait') {
-        await sagaLog.setStep(tx, sagaId, name, { state, recheck_at: outcome.recheckAt, error: null });
-        await sagaLog.replaceWaits(tx, sagaId, name, progress.freshWaits(name, outcome.on));
-      } else if (outcome.kind === 'retry') {
-        const { at, tries } = outcome.next;
-        const error = JSON.stringify(toReason(outcome.error, name));
-        await sagaLog.setStep(tx, sagaId, name, { state, tries, recheck_at: at, error });
-        await sagaLog.replaceWaits(tx, sagaId, name, []);
-      }
-    }
   }
 
   async #write<T>(work: (tx: Tx, reason: Reason | undefined) => Promise<T>): Promise<T> {
@@ -387,25 +398,4 @@ export class SagaDrive {
       throw error;
     }
   }
-}
-
-type Outcome =
-  | { kind: 'done'; name: string; output: unknown }
-  | { kind: 'wait'; name: string; recheckAt: Millis; on: readonly WaitFor[] }
-  | { kind: 'retry'; name: string; next: NextTry; error: unknown }
-  | { kind: 'failed'; name: string; error: unknown }
-  | { kind: 'interrupted'; name: string };
-
-function toWaitFor({ type, key, since }: SagaWaitRow): WaitFor {
-  return { type: type as WaitFor['type'], key, since };
-}
-
-function parseReason(json: string | null): Reason | undefined {
-  return json === null ? undefined : (JSON.parse(json) as Reason);
-}
-
-/** The results of all; the first error, when all have settled: none of them goes on unseen. */
-async function allSettled<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  await Promise.allSettled(work);
-  return Promise.all(work);
 }

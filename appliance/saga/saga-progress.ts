@@ -4,7 +4,8 @@ import type { SagaStepRow, SagaWaitRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
 import { pastWaits, stepsOf, waitsOf } from './saga-log.ts';
 import type { SagaDefinition } from './saga.ts';
-import type { Reason, StepForward, WaitFor } from './step.ts';
+import { reasonIn } from './step.ts';
+import type { StepForward, WaitFor } from './step.ts';
 
 /** How far a saga is: its steps as they were read from its log, and as its owner has written them since. */
 export class SagaProgress {
@@ -58,6 +59,18 @@ export class SagaProgress {
     return recheckAt === null || recheckAt <= now || this.#pastWaits.some(({ step }) => step === name);
   }
 
+  /** Whether it has waits in the log. */
+  hasWaits(name: string): boolean {
+    return this.#waits.some(({ step }) => step === name);
+  }
+
+  /** The stage behind this step's, none behind the last; undefined while others of its own are not done. */
+  stageAfter(name: string): SagaDefinition<unknown, unknown>['stages'][number] | undefined {
+    const at = this.#stages.findIndex((steps) => steps.some((step) => step.name === name));
+    const isAlone = this.#stages[at]?.every((step) => step.name === name || this.step(step.name)?.state === 'done');
+    return isAlone === true ? (this.#stages[at + 1] ?? []) : undefined;
+  }
+
   ordinal(name: string): number {
     return this.#stages.flat().findIndex((step) => step.name === name);
   }
@@ -72,7 +85,7 @@ export class SagaProgress {
     const row = this.#steps.get(name);
     if (row === undefined) return null;
     const { tries, error, started_at: startedAt, ended_at: endedAt } = row;
-    return JSON.stringify({ tries, error: reasonIn(error), startedAt, endedAt } satisfies StepForward);
+    return JSON.stringify({ tries, error: reasonIn(error) ?? null, startedAt, endedAt } satisfies StepForward);
   }
 
   /** The outputs of the stages before this step's. */
@@ -97,8 +110,4 @@ export class SagaProgress {
     }
     return [...fresh.values()];
   }
-}
-
-function reasonIn(json: string | null): Reason | null {
-  return json === null ? null : (JSON.parse(json) as Reason);
 }

@@ -10,8 +10,11 @@ export type WaitFor = Occurrence;
 
 /** Done, or wait: until one of `on` happens, and at the latest until `recheckAt`, when the step is run again. */
 export type StepResult<Out> =
-  | { readonly kind: 'done'; readonly output: Out }
-  | { readonly kind: 'wait'; readonly recheckAt: Millis; readonly on?: readonly WaitFor[] };
+  | { readonly kind: 'done'; readonly output: Out; readonly record?: Write }
+  | { readonly kind: 'wait'; readonly recheckAt: Millis; readonly on?: readonly WaitFor[]; readonly record?: Write };
+
+/** What is written in the transaction that records how a run ended; it may be lost like what was never written. */
+export type Write = (tx: Tx) => Promise<void>;
 
 export interface StepContext<Deps> {
   readonly sagaId: string;
@@ -32,10 +35,15 @@ export interface StepContext<Deps> {
   readonly startedAt: Millis;
   /** Whether the run before this one ended in order, in a wait: false at first, after an error and after a crash. */
   readonly waited: boolean;
+  /** Whether this is surely the first run: false after a crash, which may have come before it or after. */
+  readonly first: boolean;
   readonly read: Reader;
   /** Fails with `saga.fenced`, and writes nothing, when another owner has taken the saga over. */
   transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
 }
+
+/** A step that is being started. */
+export type StepStart = Pick<StepContext<unknown>, 'sagaId' | 'step' | 'tenantId' | 'startedAt'>;
 
 /** Why there is nothing to undo, for people. */
 export interface NoUndo {
@@ -49,6 +57,8 @@ export interface NoUndo {
  * An error that is `transient` is tried again; any other ends the saga's way forward at once.
  */
 export interface Step<In, Out, Deps> {
+  /** What is written as the step starts, in that same transaction. Where this fails, so will `run`, which is heard. */
+  readonly begin?: (input: In) => (tx: Tx, start: StepStart) => Promise<void>;
   readonly run: (input: In, ctx: StepContext<Deps>) => Promise<StepResult<Out>>;
   /** Runs for every step that started; `output` is undefined when it was half done. Any error is tried again. */
   readonly undo: NoUndo | ((input: In, output: Out | undefined, ctx: StepContext<Deps>) => Promise<StepResult<void>>);
@@ -77,6 +87,11 @@ export interface StepForward {
 export function toReason(error: unknown, step: string): Reason {
   const { code, message, details } = asRackstartError(error);
   return { code, message, step, ...(Object.keys(details).length > 0 && { details }) };
+}
+
+/** As it was kept. */
+export function reasonIn(json: string | null): Reason | undefined {
+  return json === null ? undefined : (JSON.parse(json) as Reason);
 }
 
 export function done(): StepResult<void>;
