@@ -28,7 +28,7 @@ async function main(argv: string[]): Promise<number> {
     console.error(`There is no bench "${positionals.join(' ')}": ${benches.map((known) => known.name).join(', ')}`);
     return 2;
   }
-  const result = await report(bench.name, await bench.run((line) => console.error(line)));
+  const result = await report(bench, await bench.run((line) => console.error(line)));
   if (values.report !== undefined) await writeFile(values.report, JSON.stringify(result, null, 2) + '\n');
   console.log(table(result));
   return 0;

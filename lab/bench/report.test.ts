@@ -17,10 +17,16 @@ test('an aim is judged by what was measured, not by what is shown', async (t) =>
 
 test('a report holds the fields others read, and the table one line a row', async (t) => {
   const row = moreIsBetter({ ...measured, ours: 300, peer: 100 });
-  const written = await report('demo', [row]);
+  const written = await report({ name: 'demo' }, [row]);
   t.strictSame(Object.keys(written), ['name', 'date', 'commit', 'machine', 'rows']);
   t.strictSame(Object.keys(row), ['case', 'unit', 'ours', 'peer', 'peerName', 'ratio', 'aim', 'met']);
   t.match(table(written), /^a case {2}per s {2}300 {3}100 {3}a peer {2}3 × {4}≥ 2 × {2}met$/m);
+});
+
+test('what the words of a bench mean stands in its report, above the table', async (t) => {
+  const written = await report({ name: 'demo', definitions: ['wait: until somebody comes'] }, []);
+  t.match(written, { definitions: ['wait: until somebody comes'] });
+  t.match(table(written), /^wait: until somebody comes$[\s\S]*^case/m);
 });
 
 test('medians and percentiles are of what was measured', async (t) => {

@@ -7,6 +7,8 @@ export interface Bench {
   readonly name: string;
   /** One line: what is measured, beside whom. */
   readonly about: string;
+  /** What the words of its cases mean, for whoever has the report alone. */
+  readonly definitions?: readonly string[];
   /** `say` tells people how far it is. Cleans up behind itself, whatever happens. */
   run(say: (line: string) => void): Promise<Row[]>;
 }
@@ -55,13 +57,21 @@ export interface Report {
   /** Of the measured tree; ends in `+` when files were changed since. */
   commit: string;
   machine: string;
+  definitions?: readonly string[];
   rows: Row[];
 }
 
-export async function report(name: string, rows: Row[]): Promise<Report> {
+export async function report({ name, definitions }: Pick<Bench, 'name' | 'definitions'>, rows: Row[]): Promise<Report> {
   const model = cpus()[0]?.model.trim() ?? 'unknown processor';
   const machine = `${cpus().length} × ${model}, Linux ${release()}, Node ${process.versions.node}`;
-  return { name, date: new Date().toISOString(), commit: await commit(), machine, rows };
+  return {
+    name,
+    date: new Date().toISOString(),
+    commit: await commit(),
+    machine,
+    ...(definitions && { definitions }),
+    rows,
+  };
 }
 
 async function commit(): Promise<string> {
@@ -75,7 +85,7 @@ async function commit(): Promise<string> {
 }
 
 /** The rows as people read them. */
-export function table({ name, commit, machine, rows }: Report): string {
+export function table({ name, commit, machine, definitions = [], rows }: Report): string {
   const head = ['case', 'unit', 'ours', 'peer', 'beside', 'ratio', 'aim', ''];
   const body = rows.map((row) => [
     row.case,
@@ -95,7 +105,8 @@ export function table({ name, commit, machine, rows }: Report): string {
       .join('  ')
       .trimEnd(),
   );
-  return [`${name} at ${commit.slice(0, 10)} on ${machine}`, '', ...drawn, ''].join('\n');
+  const notes = definitions.length > 0 ? [...definitions, ''] : [];
+  return [`${name} at ${commit.slice(0, 10)} on ${machine}`, '', ...notes, ...drawn, ''].join('\n');
 }
 
 /** The middle of a few runs: one run on a busy machine says little. */
