@@ -13,11 +13,14 @@ const HOUR = 3_600_000;
 
 test('SIGTERM begins nothing new, lets running steps end in their time, and gives every lease back', async (t) => {
   const settings = { deadlines: { shutdown: 5_000 } };
-  const daemon = await StressedDaemon.start(t, { settings, clusters: { slow: 1_000, endless: HOUR } });
+  const daemon = await StressedDaemon.start(t, {
+    settings,
+    clusters: { slow: { create: 1_000 }, endless: { create: HOUR } },
+  });
   const [slow, endless] = [...(await daemon.order(1, 'slow')), ...(await daemon.order(1, 'endless'))].map(idOf);
   await until('both are being allocated', 10_000, async () => {
-    const [one, other] = [await daemon.steps(slow!), await daemon.steps(endless!)];
-    return (one['allocate'] === 'running' && other['allocate'] === 'running') || null;
+    const both = [await daemon.steps(slow!), await daemon.steps(endless!)];
+    return both.every(({ allocate }) => allocate?.status === 'running') || null;
   });
 
   const stopping = daemon.stop();
@@ -50,7 +53,7 @@ test('SIGTERM begins nothing new, lets running steps end in their time, and give
 
   await daemon.resume();
   await daemon.untilAll([slow!], ['completed']);
-  t.match(await daemon.steps(endless!), { allocate: 'running' }, 'taken up at once');
+  t.match(await daemon.steps(endless!), { allocate: { status: 'running' } }, 'taken up at once');
   await daemon.doctor();
 });
 

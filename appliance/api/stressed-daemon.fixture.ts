@@ -19,6 +19,12 @@ export interface Reply {
   readonly body: unknown;
 }
 
+export interface Step {
+  readonly status: string;
+  readonly attempts: number;
+  readonly reason: { readonly code: string } | null;
+}
+
 export interface StressedOptions {
   /** A postgres:// URL; SQLite unless told. */
   readonly store?: string;
@@ -27,8 +33,10 @@ export interface StressedOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** More of the configuration. */
   readonly settings?: Readonly<Record<string, unknown>>;
-  /** Clusters beside `cloud`, by how long a call that creates takes there, in milliseconds. */
-  readonly clusters?: Readonly<Record<string, number>>;
+  /** Clusters beside `cloud`: how long what creates takes there, in milliseconds, and what share of it fails how. */
+  readonly clusters?: Readonly<
+    Record<string, { readonly create?: number; readonly fails?: Readonly<Record<string, number>> }>
+  >;
 }
 
 // More than one: a tenant has five requests in flight at most.
@@ -129,11 +137,11 @@ export class StressedDaemon {
     return new Map((body as { servers: { id: string; state: string }[] }).servers.map(({ id, state }) => [id, state]));
   }
 
-  /** The steps of a request, each with its status. */
-  async steps(id: string): Promise<Record<string, string>> {
+  /** The steps of a request, by their names. */
+  async steps(id: string): Promise<Readonly<Record<string, Step>>> {
     const { body } = await this.call('GET', `/servers/${id}`);
-    const { steps } = body as { steps: { name: string; status: string }[] };
-    return Object.fromEntries(steps.map(({ name, status }) => [name, status]));
+    const { steps } = body as { steps: (Step & { name: string })[] };
+    return Object.fromEntries(steps.map((step) => [step.name, step]));
   }
 
   /** Until every one of these is in one of those states. */
@@ -237,8 +245,9 @@ function configuration({ store, settings = {}, clusters = {} }: StressedOptions)
   const delays = {
     ...{ create: delay(5, 20), start: delay(100, 400), find: delay(1, 5), delete: delay(5, 20), probe: delay(1, 5) },
   };
-  const others = Object.entries(clusters).map(([name, create]) => {
-    return { name, shape: 'openstack', delays: { ...delays, create: delay(create, create) } };
+  const others = Object.entries(clusters).map(([name, { create = 5, fails = {} }]) => {
+    const slow = { ...delays, create: delay(create, create) };
+    return { name, shape: 'openstack', delays: slow, failureRates: { create: fails } };
   });
   // JSON is YAML.
   return JSON.stringify({
