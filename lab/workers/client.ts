@@ -36,7 +36,8 @@ export async function ask<T>(workers: Workers, first: number, asked: Ask): Promi
       return (answer.text === '' ? undefined : JSON.parse(answer.text)) as T;
     const mayCome = answer === undefined || answer.status === 429 || answer.status === 503;
     if (!mayCome) throw new Refused(answer.status, answer.text);
-    if (performance.now() > deadline) throw new Error(`nobody answered ${asked.method} ${asked.path} in time`);
+    if (workers.stopped || performance.now() > deadline)
+      throw new Error(`nobody answered ${asked.method} ${asked.path} in time`);
     await pause(100);
   }
 }

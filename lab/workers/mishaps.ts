@@ -21,7 +21,7 @@ export interface Mishaps {
 }
 
 /** Between one mishap and the next, ms. */
-const QUIET = { least: 500, most: 3_000 };
+const QUIET = { least: 1_000, most: 6_000 };
 /** Each happens once in every round. */
 const ROUND = ['kill', 'redis', 'kill again', 'cut'] as const;
 /** How long Redis is gone, and a worker, ms. */
@@ -31,7 +31,7 @@ const STANDSTILL_MS = 34_000;
 /** Orders are under way by then. */
 const STANDSTILL_AFTER_MS = 4_000;
 
-type Say = (line: string) => void;
+type Say = (line: string) => Promise<void>;
 
 /**
  * One mishap after another, each following from the seed, until the signal. Beside them, once, a worker stands still and goes on.
@@ -65,18 +65,18 @@ async function oneAfterAnother(
       await pause(gone);
       await workers.start(index);
       told.workerKills += 1;
-      say(`worker ${index} was killed, and is back`);
+      await say(`worker ${index} was killed, and is back`);
     } else if (kind === 'redis') {
       await redis.kill();
       await pause(gone);
       await redis.start();
       told.redisKills += 1;
-      say(`Redis was gone for ${gone.toFixed(0)} ms`);
+      await say(`Redis was gone for ${gone.toFixed(0)} ms`);
     } else {
       const { rowCount } = await database.query(CUT);
       told.cuts += 1;
       told.connectionsCut += rowCount ?? 0;
-      say(`${rowCount ?? 0} connections to PostgreSQL were cut`);
+      await say(`${rowCount ?? 0} connections to PostgreSQL were cut`);
     }
   }
 }
@@ -86,11 +86,11 @@ async function standstill(workers: Workers, seed: string, say: Say, told: Mishap
   await pause(STANDSTILL_AFTER_MS);
   const index = stillOne(workers, seed);
   workers.freeze(index);
-  say(`worker ${index} stands still`);
+  await say(`worker ${index} stands still`);
   await pause(STANDSTILL_MS);
   workers.thaw(index);
   told.standstills += 1;
-  say(`worker ${index} goes on after ${STANDSTILL_MS / 1_000} s`);
+  await say(`worker ${index} goes on after ${STANDSTILL_MS / 1_000} s`);
 }
 
 const stillOne = (workers: Workers, seed: string) => chosen(workers, draw(seed, 'stands still'));

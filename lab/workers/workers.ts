@@ -24,6 +24,8 @@ export interface Workers {
   readonly key: string;
   /** How many there are, dead ones included. */
   readonly count: number;
+  /** Whether they were told to end, all of them. */
+  readonly stopped: boolean;
   /** Where the API of one listens; undefined while that one is dead, starts or stands still. */
   url(index: number): string | undefined;
   /** SIGKILL, and gone. */
@@ -58,16 +60,19 @@ export async function startWorkers({ directory, count, store, redis, settings }:
       graceMs: 40_000,
     });
     all[index] = { daemon, url: '', isUp: false };
-    const [, url = ''] = await daemon.line(/rackstart: ready, API at (\S+)/, 60_000);
+    const [, url = ''] = await daemon.line(/rackstart: ready, API at (\S+)/, 120_000);
     all[index] = { daemon, url, isUp: true };
   };
-  const stop = () =>
-    Promise.all(
+  let stopped = false;
+  const stop = () => {
+    stopped = true;
+    return Promise.all(
       all.map(async ({ daemon }) => {
         signalPid(daemon.pid, 'SIGCONT');
         return daemon.stop();
       }),
     );
+  };
   try {
     // The first makes the database and the keys.
     await start(0);
@@ -79,6 +84,9 @@ export async function startWorkers({ directory, count, store, redis, settings }:
   return {
     key: (await readFile(join(state, 'operator.key'), 'utf8')).trim(),
     count,
+    get stopped() {
+      return stopped;
+    },
     url: (index) => (all[index]?.isUp === true ? all[index].url : undefined),
     start,
     async kill(index) {
