@@ -24,6 +24,7 @@ export interface Life {
   readonly now: Millis;
   /** When it dies; undefined: it sees the end. */
   readonly killAt: Moment | undefined;
+  readonly thenCancel: boolean;
 }
 
 export type FromLife = { readonly now: Millis } | { readonly verdict: Verdict } | LinkMessage;
@@ -38,7 +39,7 @@ process.on('disconnect', () => process.exit(1));
 // One that is killed has no time for it.
 flushCompileCache();
 
-async function live({ saga, provider, path, scenario, life, now, killAt }: Life): Promise<void> {
+async function live({ saga, provider, path, scenario, life, now, killAt, thenCancel }: Life): Promise<void> {
   const subject = cases.find((one) => one.saga === saga && one.provider === provider);
   if (subject === undefined) throw new Error(`no ${saga} on ${provider}`);
   const racks: RemoteRack[] = [];
@@ -53,7 +54,7 @@ async function live({ saga, provider, path, scenario, life, now, killAt }: Life)
     await tick();
     say({ now: site.clock.now() });
   };
-  const trial = new Trial(subject, site, { name: scenario }, dieAt(killAt));
+  const trial = new Trial(subject, site, { name: scenario, thenCancel }, dieAt(killAt));
   for (const rack of racks) living.resolve(rack);
   const verdict = await trial.run();
   await site.close();

@@ -1,33 +1,4 @@
-import tap from 'tap';
+import { isBySigkill } from './scenarios.ts';
+import { testMatrix } from './matrix-test.ts';
 
-import { showInReport } from '../test/report-file.ts';
-import { cases } from './cases.ts';
-import { fewOfEach, proveCase } from './matrix.ts';
-import type { Row } from './matrix.ts';
-import { matrixText } from './matrix-text.ts';
-import { siteTemplate } from './site.ts';
-
-tap.setTimeout(6 * 60_000);
-const template = await siteTemplate(1);
-tap.teardown(() => template.remove());
-const rows: Row[] = [];
-
-for (const subject of cases) {
-  void tap.test(
-    `${subject.saga}, ${subject.provider}: whatever goes wrong, it ends, and nothing is left`,
-    async (t) => {
-      const row = await proveCase(subject, template, { most: fewOfEach, seed: '1' });
-      rows.push(row);
-      for (const { scenario, problems } of row.failures) t.fail(scenario, { problems });
-      for (const { column, run } of row.cells) {
-        if (column !== 'cancelled' || subject.cancel !== undefined) t.ok(run > 0, `${column}: ${String(run)} cases`);
-      }
-    },
-  );
-}
-
-void tap.test('every row is in the matrix', (t) => {
-  t.equal(rows.length, cases.length);
-  showInReport(matrixText(rows));
-  t.end();
-});
+await testMatrix((column) => !isBySigkill(column));

@@ -1,7 +1,7 @@
 import { Dice } from '../fuzz/dice.ts';
 import type { Disturbance, Mishap } from './effects.ts';
 import { forGood, passing } from './effects.ts';
-import type { Course, Scenario } from './trial.ts';
+import type { Course, Moment, Scenario } from './trial.ts';
 
 /** The columns of the matrix: kinds of faults, as their headings name them. */
 export const columns = [
@@ -12,8 +12,10 @@ export const columns = [
   'done twice',
   'cancelled',
   'killed',
+  'killed, cancelled',
   'killed twice',
   'SIGKILL',
+  'SIGKILL, cancelled',
   'SIGKILL twice',
   'undo fails, retried',
   'undo fails, skipped',
@@ -21,6 +23,9 @@ export const columns = [
   'lies',
 ] as const;
 export type Column = (typeof columns)[number];
+
+/** Those of real processes: each kill costs the start of another. */
+export const isBySigkill = (column: Column): boolean => column.startsWith('SIGKILL');
 
 const whens = ['before', 'after'] as const;
 
@@ -42,6 +47,8 @@ export function scenariosOf({ course, turned }: Courses, seed: string): Readonly
   const points = course.points.map((what, index) => ({ what, at: index + 1, where: `point ${index + 1}, ${what}` }));
   const stops = points.filter(({ what }) => what !== 'write');
   const settled = points.filter(({ what }) => what === 'written' || what.startsWith('after '));
+  const isUnrecorded = ({ what, at }: { what: string; at: number }) =>
+    what.startsWith('after ') && at <= course.forward;
   const undoFails = (operator: 'retries' | 'skips') =>
     undone.flatMap(({ name, number }) =>
       [forGood, passing].map((error) => ({
@@ -99,6 +106,9 @@ export function scenariosOf({ course, turned }: Courses, seed: string): Readonly
       .filter(({ at }) => at <= course.forward)
       .map(({ at, where }) => ({ name: `cancelled at ${where}`, cancelAt: at })),
     killed: stops.map(({ at, where }) => ({ name: `killed at ${where}`, killAt: [at] })),
+    'killed, cancelled': settled.map(({ at, where }) => ({
+      ...{ name: `killed at ${where}, then cancelled`, killAt: [at], thenCancel: true },
+    })),
     'killed twice': settled.flatMap((first) =>
       settled
         .filter(({ at }) => at > first.at)
@@ -107,9 +117,11 @@ export function scenariosOf({ course, turned }: Courses, seed: string): Readonly
           killAt: [first.at, second.at],
         })),
     ),
-    SIGKILL: stops.map(({ what, at, where }) => ({
-      name: `SIGKILL at ${where}`,
-      sigkillAt: [{ what, nth: course.points.slice(0, at).filter((one) => one === what).length }],
+    SIGKILL: stops.map((stop) => ({ name: `SIGKILL at ${stop.where}`, sigkillAt: [momentOf(stop, course)] })),
+    // An effect that has happened, and no record of it but the intent.
+    'SIGKILL, cancelled': stops.filter(isUnrecorded).map((stop) => ({
+      name: `SIGKILL at ${stop.where}, then cancelled`,
+      ...{ sigkillAt: [momentOf(stop, course)], thenCancel: true },
     })),
     'SIGKILL twice': sigkilledTwice(course, seed),
     'undo fails, retried': undoFails('retries'),
@@ -129,6 +141,10 @@ export function scenariosOf({ course, turned }: Courses, seed: string): Readonly
         quarantine: true,
       })),
   };
+}
+
+function momentOf({ what, at }: { what: string; at: number }, { points }: Course): Moment {
+  return { what, nth: points.slice(0, at).filter((one) => one === what).length };
 }
 
 /** Of each row so many: 200 in all, more of them would tell little that the pairs without a process do not. */
@@ -155,6 +171,6 @@ export interface Courses {
 export function some<T>(all: readonly T[], most: number, seed: string): readonly T[] {
   if (all.length <= most) return all;
   const dice = new Dice(seed, all.length);
-  const width = all.length / most;
-  return Array.from({ length: most }, (_, index) => all[Math.floor(index * width + dice.below(1_000) / 1_000 * width)]!); // prettier-ignore
+  const from = (index: number) => Math.floor((index * all.length) / most);
+  return Array.from({ length: most }, (_, index) => all[from(index) + dice.below(from(index + 1) - from(index))]!);
 }

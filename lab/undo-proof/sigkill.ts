@@ -27,7 +27,7 @@ export class Killer {
     this.#template = template;
   }
 
-  async prove({ saga, provider }: SagaCase, { name, sigkillAt = [] }: Scenario): Promise<Verdict> {
+  async prove({ saga, provider }: SagaCase, { name, sigkillAt = [], thenCancel = false }: Scenario): Promise<Verdict> {
     const path = this.#template.copy();
     const host = new RackHost(MACHINES);
     let now = BEGINNING;
@@ -35,8 +35,12 @@ export class Killer {
       for (let life = 0; ; life += 1) {
         const child = this.#idle ?? this.#start();
         const killAt = sigkillAt[life];
-        this.#idle = killAt === undefined ? undefined : this.#start();
-        const told: Life = { saga, provider, path, scenario: name, life, now, killAt };
+        const isLast = killAt === undefined;
+        this.#idle = isLast ? undefined : this.#start();
+        const told: Life = {
+          ...{ saga, provider, path, scenario: name, life, now, killAt },
+          thenCancel: thenCancel && isLast,
+        };
         const verdict = await lead(child, told, host, (at) => (now = at));
         // Somebody has to see that it is gone, and start the next.
         now += SECOND;

@@ -30,6 +30,8 @@ export interface Scenario {
   readonly killAt?: readonly number[];
   /** The same by SIGKILL, each counted from the beginning of the process that dies there. */
   readonly sigkillAt?: readonly Moment[];
+  /** The last life begins with a cancellation: what the one before was at is undone, and not made first. */
+  readonly thenCancel?: boolean;
   readonly cancelAt?: number;
   /** What the operator does about an undo that is stuck; default: repairs what is in the way, and retries. */
   readonly operator?: 'retries' | 'skips';
@@ -120,10 +122,12 @@ export class Trial implements Course {
   }
 
   async run(): Promise<Verdict> {
-    const { name: scenario, end, quarantine = false, disturbances = [], cancelAt, killAt = [] } = this.#scenario;
+    const { name: scenario, end, quarantine = false, disturbances = [] } = this.#scenario;
+    const { cancelAt, killAt = [], thenCancel = false } = this.#scenario;
     const site = this.#site;
     // There is one when another process was killed at it.
     if ((await this.#begun()) === undefined) await this.#case.begin(site, this.#worker);
+    else if (thenCancel) await this.#case.cancel?.(site, this.#worker);
     const problems = [...(await this.#untilRest())];
     const ended = await this.#ended();
     this.forward = this.points.length;
@@ -153,6 +157,7 @@ export class Trial implements Course {
       await site.settle();
       if (site.living.length === 0) {
         this.#worker = this.#begin();
+        if (this.#scenario.thenCancel === true) await this.#case.cancel?.(site, this.#worker);
         continue;
       }
       if (await site.atRest()) {

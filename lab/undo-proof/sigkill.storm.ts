@@ -1,0 +1,4 @@
+import { isBySigkill } from './scenarios.ts';
+import { testMatrix } from './matrix-test.ts';
+
+await testMatrix(isBySigkill);
