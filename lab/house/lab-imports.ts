@@ -23,6 +23,10 @@ const doors: readonly Door[] = [
     from: /^lab\/fuzz\//,
     to: /^(pxe\/(dhcp|tftp|http)|templates|images\/ingest|appliance\/(kernel|store|events|machines(\/bmc(\/ipmi)?)?)|pxe)\/[^/]+\.ts$/,
   },
+  // The public API is fed as its own tests are, and with one of every kind of thing.
+  { from: /^lab\/fuzz\//, to: /^appliance\/api\/(api|things)\.fixture\.ts$/ },
+  // The bench of orders needs machines that nobody has to inspect: it writes what inspections would have.
+  { from: /^lab\/bench\/api-site\.ts$/, to: /^appliance\/store\/open\.ts$/ },
   // Whole sagas are killed between two writes, on the product's own rooms and the doubles that its tests stand on; ids and
   // boots of a rack that outlives every daemon.
   {
@@ -33,6 +37,8 @@ const doors: readonly Door[] = [
   { from: /^lab\/(loss|tftp)\//, to: /^appliance\/kernel\/native-socket\.ts$/ },
   // The bench measures our TFTP server alone, as its peers are, in a process of its own.
   { from: /^lab\/tftp\/serve\.ts$/, to: /^pxe\/tftp\/server\.ts$/ },
+  // Its images are frozen as the store freezes them.
+  { from: /^lab\/bench\/write-image\.ts$/, to: /^images\/(chunk-directory|freeze|frozen-images)\.ts$/ },
   // The bench measures our IPMI client itself, beside ipmitool.
   { from: /^lab\/bench\/bmc\.ts$/, to: /^appliance\/machines\/bmc\/(bmc|open-bmc)\.ts$/ },
   // The names of the stages that a flow kills the daemon at: a new one must not be left out in silence.
