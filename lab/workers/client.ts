@@ -13,7 +13,7 @@ export class Refused extends Error {
 }
 
 export interface Ask {
-  method: 'GET' | 'POST' | 'DELETE';
+  method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   path: string;
   key: string;
   body?: object | Buffer;

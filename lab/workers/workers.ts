@@ -6,6 +6,9 @@ import { run } from '../process/run.ts';
 import type { Exit, RunningProcess } from '../process/start.ts';
 import { startProcess } from '../process/start.ts';
 
+// As the service's unit has it.
+const HEAP = '--max-semi-space-size=8';
+
 const main = join(import.meta.dirname, '../../appliance/main.ts');
 
 export interface WorkersOptions {
@@ -13,7 +16,8 @@ export interface WorkersOptions {
   directory: string;
   count: number;
   store: string;
-  redis: string;
+  /** Undefined: each looks by itself for what the others have done. */
+  redis: string | undefined;
   /** Lines of configuration, the same for all. */
   settings: readonly string[];
 }
@@ -28,6 +32,8 @@ export interface Workers {
   readonly stopped: boolean;
   /** Where the API of one listens; undefined while that one is dead, starts or stands still. */
   url(index: number): string | undefined;
+  /** Of the process that runs now. */
+  pid(index: number): number;
   /** SIGKILL, and gone. */
   kill(index: number): Promise<void>;
   /** Resolves when its API answers. */
@@ -48,14 +54,15 @@ export async function startWorkers({ directory, count, store, redis, settings }:
   const state = join(directory, 'state');
   await mkdir(directory, { recursive: true });
   const config = join(directory, 'rackstart.yaml');
-  const lines = [`state: ${state}`, `store: ${store}`, `redis: ${redis}`, 'ramdisk: none', 'provisioning: []'];
+  const peers = redis === undefined ? [] : [`redis: ${redis}`];
+  const lines = [`state: ${state}`, `store: ${store}`, ...peers, 'ramdisk: none', 'provisioning: []'];
   await writeFile(config, [...lines, ...settings, ''].join('\n'));
   const logFile = (index: number) => join(directory, `worker-${index}.log`);
   const all: { daemon: RunningProcess; url: string; isUp: boolean }[] = [];
 
   const start = async (index: number) => {
     const daemon = await startProcess({
-      argv: ['setpriv', '--pdeathsig', 'KILL', process.execPath, main, 'serve', '--config', config],
+      argv: ['setpriv', '--pdeathsig', 'KILL', process.execPath, HEAP, main, 'serve', '--config', config],
       logFile: logFile(index),
       graceMs: 40_000,
     });
@@ -89,6 +96,7 @@ export async function startWorkers({ directory, count, store, redis, settings }:
     },
     url: (index) => (all[index]?.isUp === true ? all[index].url : undefined),
     start,
+    pid: (index) => all[index]!.daemon.pid,
     async kill(index) {
       const worker = all[index]!;
       worker.isUp = false;
