@@ -14,8 +14,8 @@ test_packages='atftp btrfs-progs bubblewrap cpio curl dnsmasq-base ipmitool ipro
 machine_packages='busybox-static dosfstools e2fsprogs fdisk grub-efi-amd64-bin grub-pc-bin initramfs-tools-core
   ipxe-qemu kexec-tools kmod mmdebstrap mtools ovmf qemu-system-x86 seabios udev'
 
-# Servers that the benches measure ours beside.
-bench_packages='dnsmasq-base kea-admin kea-dhcp4-server tftpd-hpa'
+# Servers and tools that the benches measure ours beside.
+bench_packages='bmap-tools dnsmasq-base kea-admin kea-dhcp4-server tftpd-hpa'
 
 main() {
   cd "$(dirname "$0")/.."
