@@ -41,9 +41,10 @@ test(`after each of ${String(SCHEDULES)} random histories everything has ended, 
 });
 
 test('a random history is the same whenever it is run again', async (t) => {
+  t.setTimeout(WITHIN_MS);
   const template = await siteTemplate(2);
   t.teardown(() => template.remove());
-  for (const seed of ['1', '2', '3', '4', '5', '6', '7', '8']) {
+  for (const seed of ['1', '2', '3', '4', '5']) {
     const { told } = await runSchedule(template, choices, seed);
     t.strictSame((await runSchedule(template, choices, seed)).told, told, `seed ${seed}`);
   }
