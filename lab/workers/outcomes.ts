@@ -1,7 +1,7 @@
 import type { Pool } from 'pg';
 
 /** What must hold once every request has come to rest; each query returns who breaks it. */
-const claims: Readonly<Record<string, string>> = {
+export const claims: Readonly<Record<string, string>> = {
   'a request has one attempt, and that one saga': `
     select r.id from requests r left join attempts a on a.request_id = r.id group by r.id having count(a.id) <> 1`,
   'a request has exactly one outcome, told once': `
