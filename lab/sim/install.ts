@@ -1,8 +1,10 @@
+import { hash } from 'node:crypto';
+import { Agent } from 'node:http';
+
 import { SECOND } from '../../appliance/kernel/clock.ts';
 import type { ApplianceLink, Facts, Order } from './appliance-link.ts';
 import { StageFailure } from './appliance-link.ts';
-import type { Download } from './ask.ts';
-import { download } from './ask.ts';
+import { demand, download } from './ask.ts';
 import type { Boot } from './boot.ts';
 import type { InstalledDisk } from './installed-system.ts';
 import { writeSystem } from './installed-system.ts';
@@ -51,36 +53,66 @@ export async function install(order: Order, { boot, link, stage, onErased }: Wor
   return disk!;
 }
 
-/** The image goes by and its digest is taken; a disk that fails is told as `image.sh` tells it. */
+/** The image goes by and its digests are taken; a disk that fails is told as `image.sh` tells it. */
 async function writeImage(order: Order, boot: Boot, from: string): Promise<Facts> {
   const { faults, pace } = boot.deps;
-  const { image_url: url = '', image_sha256: digest, image_bytes, image_raw_bytes: raw = '' } = order;
+  const { image_raw_bytes: raw = '' } = order;
   const began = pace.now();
-  const image = await arrived(url, from, boot);
+  const check =
+    order['image_map_url'] === undefined ? await wholeImage(order, from, boot) : await chunks(order, from, boot);
   await boot.enter('image');
   if (faults.diskWrite) {
     boot.deps.notes.count('fault: disk write');
     const said = "dd: error writing '/dev/sda': Input/output error";
     throw new StageFailure('boot.stage-failed', `writing to /dev/sda failed: ${said}`);
   }
-  if (image.sha256 !== digest) {
-    throw new StageFailure('image.digest', `the image has the SHA-256 ${image.sha256}, ordered was ${digest}`);
-  }
-  if (image.bytes !== Number(image_bytes)) {
-    throw new StageFailure('image.invalid', `the image has ${image.bytes} bytes, not the ${image_bytes} declared`);
-  }
+  check();
   return { bytes: raw, seconds: ((pace.now() - began) / SECOND).toFixed(2) };
+}
+
+/** Resolves to what throws when it was another. */
+async function wholeImage(order: Order, from: string, boot: Boot): Promise<() => void> {
+  const { image_url: url = '', image_sha256: digest, image_bytes } = order;
+  const image = await arrived(boot, (signal) => download(url, { from, signal }));
+  return () => {
+    if (image.sha256 !== digest) {
+      throw new StageFailure('image.digest', `the image has the SHA-256 ${image.sha256}, ordered was ${digest}`);
+    }
+    if (image.bytes !== Number(image_bytes)) {
+      throw new StageFailure('image.invalid', `the image has ${image.bytes} bytes, not the ${image_bytes} declared`);
+    }
+  };
+}
+
+/** The map, and each chunk that it names, over one connection. */
+async function chunks(order: Order, from: string, boot: Boot): Promise<() => void> {
+  const { image_map_url: url = '', image_map_sha256: digest, chunk_url: chunkUrl = '' } = order;
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  try {
+    const map = await arrived(boot, (signal) => demand(url, { from, signal, agent }));
+    const found = hash('sha256', map);
+    if (found !== digest)
+      throw new StageFailure('image.digest', `the map has the SHA-256 ${found}, ordered was ${digest}`);
+    const named = map.toString('latin1').matchAll(/^chunk .* ([0-9a-f]{64})$/gm);
+    for (const [, sha256] of named) {
+      const chunk = await arrived(boot, (signal) => download(`${chunkUrl}/${sha256}`, { from, signal, agent }));
+      if (chunk.sha256 !== sha256) throw new StageFailure('image.digest', `a chunk is not ${sha256}`);
+    }
+  } finally {
+    agent.destroy();
+  }
+  return () => undefined;
 }
 
 const TRIES = 8;
 const PAUSE = 2 * SECOND;
 
 // A few kilobytes: what was cut is fetched again as a whole, where the ramdisk goes on at the byte where it was cut.
-async function arrived(url: string, from: string, boot: Boot): Promise<Download> {
+async function arrived<Thing>(boot: Boot, fetch: (signal: AbortSignal) => Promise<Thing>): Promise<Thing> {
   const { notes, clock, signal } = boot.deps;
   for (let tried = 1; ; tried++) {
     try {
-      return await notes.timed('image', () => download(url, { from, signal }));
+      return await notes.timed('image', () => fetch(signal));
     } catch (error) {
       signal.throwIfAborted();
       if (tried === TRIES) throw new StageFailure('boot.stage-failed', `the image did not arrive: ${String(error)}`);
