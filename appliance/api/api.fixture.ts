@@ -106,7 +106,7 @@ export class Caller {
 }
 
 export async function apiBench(
-  t: Test,
+  t: Pick<Test, 'teardown'>,
   store: Store,
   clock: ManualClock,
   settings: Partial<ApiSettings> = {},

@@ -9,6 +9,8 @@ import { turns } from './campaign.ts';
 
 export interface HttpAnswer {
   readonly status: number;
+  /** All headers as they came, lower case. */
+  readonly head: string;
   readonly body: string;
 }
 
@@ -99,7 +101,7 @@ export class HttpWire {
       this.#closed = true;
       this.#stream?.end();
     }
-    return { status, body };
+    return { status, head: text.toLowerCase(), body };
   }
 }
 
@@ -117,8 +119,9 @@ export function overTls(port: number, localAddress: () => string, ca: string): (
 export function inMemory(server: Server, secure: boolean): () => Duplex {
   return () => {
     const [near, far] = duplexPair();
-    // The far end of a real socket learns when this one is destroyed; here somebody must tell it, after what was sent.
+    // An end of a real socket learns when the other is destroyed; here somebody must tell it, after what was sent.
     far.once('close', () => setImmediate(() => near.destroy()));
+    near.once('close', () => setImmediate(() => far.destroy()));
     const socket = Object.assign(far, { remoteAddress: '10.77.2.250', localAddress: SERVER_ADDRESS, bytesWritten: 0 });
     server.emit(secure ? 'secureConnection' : 'connection', socket);
     return near;

@@ -1,10 +1,12 @@
 /**
  * `node lab/fuzz/main.ts TARGET [--inputs 200000] [--seed 1] [--only INDEX | --only FIRST-LAST]`, with TARGET one of dhcp,
- * tftp, rmcp, boot: feeds hostile input to what the network can reach, half of it through real sockets, in a network of its
- * own (which takes root or user namespaces). Prints the verdict as JSON; the exit code is 1 when something was found.
+ * tftp, rmcp, boot, api, api-postgres: feeds hostile input to what the network can reach, half of it through real sockets,
+ * in a network of its own (which takes root or user namespaces). Prints the verdict as JSON; the exit code is 1 when
+ * something was found.
  *
  * Every input follows from the seed and its index, so a finding is seen again by its number: `--only 12345`, or, where it
- * took what came before, `--only 12000-12999`. `npm test` runs each target with 200,000 inputs of seed 1.
+ * took what came before, `--only 12000-12999`. `npm test` runs each target with 200,000 inputs of seed 1; the API, where an
+ * input is a transaction, with fewer.
  */
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
@@ -18,6 +20,8 @@ const targets: Readonly<Record<string, () => Promise<OpenTarget>>> = {
   tftp: async () => (await import('./tftp.ts')).openTftp,
   rmcp: async () => (await import('./rmcp.ts')).openRmcp,
   boot: async () => (await import('./boot.ts')).openBoot,
+  api: async () => (await import('./api.ts')).openApi,
+  'api-postgres': async () => (await import('./api.ts')).openApiOnPostgres,
 };
 
 process.exitCode = await main(process.argv.slice(2));

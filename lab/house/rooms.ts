@@ -54,7 +54,7 @@ export function isTest(file: string): boolean {
   if (file.startsWith('lab/test/')) return false;
   return (
     /(\.test|\.fixture|\.e2e|\.fuzz|\.storm|-proof)\.ts$|\/test-[^/]+\.ts$/.test(file) ||
-    file.startsWith('lab/undo-proof/')
+    /^lab\/(undo-proof|fuzz)\//.test(file)
   );
 }
 
