@@ -44,8 +44,7 @@ export class SagaDrive {
   #reason: Reason | undefined;
   #backward: boolean;
   #stopping = false;
-  /** Completed: the row is given back. */
-  #isOver = false;
+  #isCompleted = false;
   /** The steps that it has begun itself, and so knows to have been run by nobody. */
   readonly #begun = new Set<string>();
   #lost = false;
@@ -123,7 +122,7 @@ export class SagaDrive {
       if (this.#isTurning()) break;
       const due = stage.filter((step) => !isDone(step) && progress.isDue(step.name, this.#deps.clock.now()));
       const outcomes = await allSettled(due.map((step) => this.#runStep(progress, step)));
-      if (this.#isOver) return 'given back';
+      if (this.#isCompleted) return 'given back';
       if (this.#isTurning() || outcomes.some(({ kind }) => kind === 'failed')) return this.#turn(progress, outcomes);
       if (stage.every(isDone)) continue;
       return (await this.#park(progress, outcomes)) ? 'given back' : this.#turn(progress, outcomes);
@@ -203,7 +202,7 @@ export class SagaDrive {
   }
 
   #completed(): void {
-    this.#isOver = true;
+    this.#isCompleted = true;
     this.#log.info({}, 'saga completed');
   }
 

@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 import SqliteFile from 'better-sqlite3';
 import pg from 'pg';
 
+import { onAbruptEnd } from '../process/abrupt-end.ts';
 import { startPostgres } from '../test/postgres.ts';
 import { startRedis } from '../test/redis.ts';
 import { ask } from '../workers/client.ts';
@@ -28,6 +30,8 @@ export interface PipelineSite {
 export async function openPipelineSite(kind: SiteKind): Promise<PipelineSite> {
   // Not a memory file system: each commit is to reach a disk.
   const directory = await mkdtemp(join(tmpdir(), 'rs-pipeline-'));
+  const remove = () => rmSync(directory, { recursive: true, force: true });
+  const cancel = onAbruptEnd(remove);
   const database = kind === 'SQLite' ? sqlite(join(directory, 'rackstart.db')) : await postgres();
   return {
     start: (count, settings) =>
@@ -35,7 +39,8 @@ export async function openPipelineSite(kind: SiteKind): Promise<PipelineSite> {
     query: database.query,
     async close() {
       await database.close();
-      await rm(directory, { recursive: true });
+      cancel();
+      remove();
     },
   };
 }
