@@ -24,12 +24,12 @@ test('with fewer connections than it would like the daemon works on; with none i
   const others = [];
   for (let number = 1; number <= 5; number += 1) others.push(await connection(t, url.href));
   const daemon = await StressedDaemon.start(t, { store: url.href });
-  const orders = await daemon.order(40);
+  const orders = await daemon.order(20);
   t.same([...tally(orders).keys()], ['202'], 'all find one of the connections that there are');
   await daemon.untilAll(
     orders.map(({ body }) => (body as { id: string }).id),
     ['completed'],
-    20_000,
+    30_000,
   );
 
   // And now none is left for it.

@@ -31,7 +31,7 @@ test('on a disk that takes half a second to sync whoever writes waits, and nobod
   ids.push(...writes.map(({ body }) => (body as { id: string }).id));
   await slow.end();
 
-  await daemon.untilAll(ids, ['completed'], 20_000);
+  await daemon.untilAll(ids, ['completed'], 30_000);
   t.equal((await daemon.states()).size, ids.length, 'each was ordered once');
   await daemon.doctor();
   t.equal(await daemon.stop(), 0);

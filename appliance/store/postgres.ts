@@ -67,6 +67,7 @@ function createPool({ url, password }: PostgresAddress, options: pg.PoolConfig, 
     connectionString: url,
     ...(password !== undefined && { password }),
     application_name: 'rackstart',
+    min: 1, // on a server with few connections the other pool would take an idle one's place, and keep it
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     statement_timeout: STATEMENT_TIMEOUT_MS,
     lock_timeout: LOCK_TIMEOUT_MS,
