@@ -1,9 +1,10 @@
 import { hash } from 'node:crypto';
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { test } from 'tap';
 
+import { until } from '../../lab/process/until.ts';
 import { MOST_CHUNK_BYTES, formatChunkMap } from '../chunk-map.ts';
 import { CHUNK_BYTES } from '../zstd-frames.ts';
 import type { Answer, ChunkRig } from './chunks.fixture.ts';
@@ -144,6 +145,8 @@ test('a stage that is killed goes on at its next start, and its writers are ende
   kill = undefined;
   const before = server.asked.length;
   t.equal(await ramdisk.stage('image'), undefined);
+  // Whoever counted the bytes may still be asleep.
+  await until('nobody to write', 5_000, () => openedBy(ramdisk.path('run/writing')).length === 0);
   for (const serve of held) serve();
   t.ok(begins(disk, image.raw));
   const again = server.asked.length - image.chunks.size;
@@ -173,6 +176,17 @@ test('an appliance that ends this boot stops all writers', async (t) => {
   t.ok(isUnbootable(rig.disk));
   t.ok(rig.server.asked.length < image.chunks.size);
 });
+
+/** Processes that have a file open. */
+function openedBy(path: string): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path);
+    } catch {
+      return false; // no process, or one that has just ended
+    }
+  });
+}
 
 function flipped(body: Buffer): Buffer {
   const other = Buffer.from(body);
