@@ -117,19 +117,28 @@ eachStore(
         return wait(clock.now() + 1_000_000);
       },
     };
-    const log: string[] = [];
+    const asked = new Map(Object.keys(ends).map((name) => [name, Promise.withResolvers<undefined>()]));
     const definition = saga<Params, unknown>('test', 1)
       .step(
         'make',
-        resourceStep(({ params }: { params: Params }) => {
+        resourceStep(({ params: { name } }: { params: Params }) => {
+          const thing = logging([]);
           const last: Thing = {
-            ...logging([]),
-            create: (_, __, ctx) => ends[params.name as keyof typeof ends](ctx.sagaId),
+            ...thing,
+            create(_, __, ctx) {
+              asked.get(name)?.resolve(undefined);
+              return ends[name as keyof typeof ends](ctx.sagaId);
+            },
+          };
+          // Made when the last intent is written, with which it could have been recorded.
+          const late: Thing = {
+            ...thing,
+            create: (...args) => asked.get(name)!.promise.then(() => thing.create(...args)),
           };
           return resourcePlan(
-            planned('disk', logging(log), ''),
+            planned('disk', thing, ''),
             planned('server', last, '', { after: ['disk'] }),
-            planned('address', logging(log), ''),
+            planned('address', late, ''),
           );
         }),
       )
