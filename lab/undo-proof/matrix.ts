@@ -1,6 +1,6 @@
 import { forGood } from './effects.ts';
 import { columns, scenariosOf, some } from './scenarios.ts';
-import type { Column } from './scenarios.ts';
+import type { Column, Turned } from './scenarios.ts';
 import { Killer } from './sigkill.ts';
 import type { Template } from './template.ts';
 import { tryOnce } from './trial.ts';
@@ -53,9 +53,8 @@ async function proveRow(
   const { saga, provider } = subject;
   const { course } = await tryOnce(subject, template, { name: 'undisturbed' });
   const last = course.effects.findLastIndex(({ backward }) => !backward) + 1;
-  const disturbances = [{ effect: last, mishap: { kind: 'fails', when: 'after', error: forGood } }] as const;
-  const turned = await tryOnce(subject, template, { name: 'turned back', disturbances });
-  const scenarios = scenariosOf({ course, turned: { course: turned.course, disturbances } }, seed);
+  const turned = [await turnedBack(last, 'before'), await turnedBack(last, 'after')];
+  const scenarios = scenariosOf({ course, turned }, seed);
 
   const cells: Cell[] = [];
   const failures: Verdict[] = [];
@@ -84,4 +83,10 @@ async function proveRow(
       );
   }
   return { saga, provider, cells, failures, caught };
+
+  async function turnedBack(effect: number, when: Turned['when']): Promise<Turned> {
+    const disturbances = [{ effect, mishap: { kind: 'fails', when, error: forGood } }] as const;
+    const run = await tryOnce(subject, template, { name: `turned back ${when}`, disturbances });
+    return { when, disturbances, course: run.course };
+  }
 }

@@ -36,9 +36,6 @@ export function scenariosOf({ course, turned }: Courses, seed: string): Readonly
   const backward = effects.filter((effect) => effect.backward);
   const isFirst = ({ name, number }: { name: string; number: number }) =>
     course.effects.findIndex((effect) => effect.name === name) + 1 === number;
-  const undone = turned.course.effects
-    .map((effect, index) => ({ ...effect, number: index + 1 }))
-    .filter((effect) => effect.backward);
   const fails = (when: 'before' | 'after', error: () => Error): Mishap => ({ kind: 'fails', when, error });
   const one = (number: number, mishap: Mishap, again?: Disturbance['again']): Pick<Scenario, 'disturbances'> => ({
     disturbances: [{ effect: number, mishap, ...(again === undefined ? {} : { again }) }],
@@ -50,15 +47,17 @@ export function scenariosOf({ course, turned }: Courses, seed: string): Readonly
   const isUnrecorded = ({ what, at }: { what: string; at: number }) =>
     what.startsWith('after ') && at <= course.forward;
   const undoFails = (operator: 'retries' | 'skips') =>
-    undone.flatMap(({ name, number }) =>
-      [forGood, passing].map((error) => ({
-        name: `undo fails at effect ${number}, ${name}: ${error().message}`,
-        disturbances: [
-          ...turned.disturbances,
-          { effect: number, mishap: fails('before', error), again: 'until it is repaired' as const },
-        ],
-        ...{ operator, end: 'undone' as const, quarantine: true },
-      })),
+    turned.flatMap(({ course: { effects: all }, disturbances, when }) =>
+      all.flatMap(({ name, backward: isUndo }, index) =>
+        (isUndo ? [forGood, passing] : []).map((error) => ({
+          name: `fails ${when} its last effect, and undo at effect ${index + 1}, ${name}: ${error().message}`,
+          disturbances: [
+            ...disturbances,
+            { effect: index + 1, mishap: fails('before', error), again: 'until it is repaired' as const },
+          ],
+          ...{ operator, end: 'undone' as const, quarantine: true },
+        })),
+      ),
     );
   return {
     undisturbed: [{ name: 'undisturbed', end: 'completed' }],
@@ -163,8 +162,14 @@ function sigkilledTwice({ points }: Course, seed: string): Scenario[] {
 
 export interface Courses {
   readonly course: Course;
-  /** How it runs when its last effect forward fails for good, and what made it fail. */
-  readonly turned: { readonly course: Course; readonly disturbances: readonly Disturbance[] };
+  /** How it runs when its last effect forward fails for good: before it happened, when all else is still open, and after. */
+  readonly turned: readonly Turned[];
+}
+
+export interface Turned {
+  readonly when: 'before' | 'after';
+  readonly course: Course;
+  readonly disturbances: readonly Disturbance[];
 }
 
 /** At most so many, the same for the same seed, from the whole breadth of them. */
