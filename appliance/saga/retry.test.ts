@@ -5,8 +5,9 @@ import { RackstartError } from '../kernel/errors.ts';
 import { sqliteStore } from '../store/test-stores.ts';
 import { exponentialRetry } from './retry.ts';
 import { bindSaga, saga } from './saga.ts';
+import { done } from './step.ts';
 import { TestProcess } from './test-process.ts';
-import { row, steps } from './test-sagas.ts';
+import { begin, row, steps } from './test-sagas.ts';
 import type { AnyStep, Params } from './test-sagas.ts';
 
 const series = [5, 10, 20, 40, 80, 160, 300, 300].map((seconds) => seconds * SECOND);
@@ -47,3 +48,26 @@ for (const what of ['a step', 'an undo'] as const) {
     },
   );
 }
+
+sqliteStore(
+  'a step that our own database fails waits for it, however often, and spends no try',
+  async (t, store, { clock }) => {
+    const runs: number[] = [];
+    const step: AnyStep = {
+      run: async (_, { tries }) => {
+        runs.push(tries);
+        if (runs.length <= 6) throw new RackstartError('store.unavailable', 'no connection is left');
+        return done();
+      },
+      undo: { noUndo: 'holds nothing' },
+    };
+    const definition = saga<Params, unknown>('test', 1).step('a', step).build();
+    const process = begin(t, store, clock, [bindSaga(definition, {})]);
+    const start = clock.now();
+    const id = await process.start(definition, { subject: 's', params: { name: '' } });
+    await process.runUntil(async () => (await row(store, id)).state !== 'running');
+    t.match(await row(store, id), { state: 'completed' });
+    t.same(runs, [1, 1, 1, 1, 1, 1, 1]);
+    t.equal(clock.now() - start, 6 * 5 * SECOND);
+  },
+);

@@ -1,6 +1,6 @@
 import { SECOND } from '../kernel/clock.ts';
 import type { Millis } from '../kernel/clock.ts';
-import { RackstartError } from '../kernel/errors.ts';
+import { RackstartError, hasCode } from '../kernel/errors.ts';
 import { refusedUntil } from '../kernel/guard.ts';
 
 /** How long after its n-th failed try (1 is the first) a step is tried again; undefined when it has had its tries. */
@@ -16,6 +16,9 @@ export function isTransient(error: unknown): boolean {
   return error instanceof RackstartError && error.transient;
 }
 
+/** How long a step waits for our own database. */
+const STORE_REST: Millis = 5 * SECOND;
+
 /** When a step runs again, and as which try. */
 export interface NextTry {
   readonly at: Millis;
@@ -24,7 +27,8 @@ export interface NextTry {
 
 /**
  * What follows a failed run; undefined when nothing does. One that a guard has refused tried nothing: it waits for as long as
- * the guard says, and keeps its tries for when the cluster is called.
+ * the guard says, and keeps its tries for when the cluster is called. So does one that our own database was away for, or short
+ * of connections: a server is not given up for that.
  */
 export function nextTry(
   error: unknown,
@@ -33,6 +37,7 @@ export function nextTry(
   const { tries, now, retry, mayRetry } = run;
   const refused = refusedUntil(error);
   if (refused !== undefined) return { at: refused, tries };
+  if (hasCode(error, 'store.unavailable')) return { at: now + STORE_REST, tries };
   const delay = mayRetry(error) ? retry(tries) : undefined;
   return delay === undefined ? undefined : { at: now + delay, tries: tries + 1 };
 }
