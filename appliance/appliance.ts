@@ -2,6 +2,8 @@ import { createHash, createSecretKey } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 
+import { ChunkDirectory } from '../images/chunk-directory.ts';
+import { ImageCollection } from '../images/image-collection.ts';
 import { ImageStore } from '../images/image-store.ts';
 import { TimelinePruning } from '../pxe/timeline-pruning.ts';
 import { StoreTimeline } from '../pxe/timeline-records.ts';
@@ -122,6 +124,7 @@ export async function runAppliance(
     const retry = exponentialRetry(config.retry.attempts);
     const care = new MachineCare({ events, clock, sagas, drive: { ...drive, retry } });
     const images = new ImageStore({ directory: config.images, store, clock, ids });
+    const collection = new ImageCollection({ store, directory: new ChunkDirectory(config.images), clock, log });
     const plane = await BootPlane.open(config, { store, events, tokenKey, images, timeline, clock, ids, log, systemd });
 
     // Requests: what a server is made of, and who makes it.
@@ -178,7 +181,7 @@ export async function runAppliance(
     const lifeSigns = new LifeSigns({ systemd, ready, probe, clock, log });
     try {
       const shared = [follower, redis].filter((service) => service !== undefined);
-      const records = [...shared, sequencer, timelineRecords, pruning, deployTimes];
+      const records = [...shared, sequencer, timelineRecords, pruning, collection, deployTimes];
       await runAll(
         [
           ...[...records, ...plane.services, ...(config.console ? [consoles] : [])],

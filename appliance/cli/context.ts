@@ -22,7 +22,7 @@ export interface CliContext {
   /** The settings of a daemon on this host. Errors: `config.invalid`. */
   readonly loadConfig: (
     file: string,
-  ) => Promise<{ readonly state: string; readonly store: string; readonly masterKey: string }>;
+  ) => Promise<{ readonly state: string; readonly store: string; readonly masterKey: string; readonly images: string }>;
   /** Runs the appliance with this configuration until `signal` aborts. */
   readonly serve: (configFile: string) => Promise<void>;
 }

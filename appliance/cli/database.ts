@@ -2,6 +2,8 @@ import { mkdir } from 'node:fs/promises';
 import { CommanderError } from 'commander';
 import type { Command } from 'commander';
 
+import { ChunkDirectory } from '../../images/chunk-directory.ts';
+import { IMAGE_INVARIANTS, examineImages } from '../../images/image-doctor.ts';
 import { createLog } from '../kernel/log.ts';
 import { rotateMasterKey } from '../machines/master-key.ts';
 import { backup, restore } from '../store/backup.ts';
@@ -20,11 +22,12 @@ interface DatabaseOptions {
 export function databaseCommands(program: Command, context: CliContext): void {
   local(program.command('doctor').description('check that all is in order: exit code 1 tells that it is not')).action(
     async ({ config, json = false }: DatabaseOptions) => {
-      const { store: url } = await context.loadConfig(config);
+      const { store: url, images } = await context.loadConfig(config);
       const store = await openStore({ url, clock: context.clock, log: createLog('warn'), mode: 'read' });
       try {
-        const findings = await examine(store.read);
-        const invariants = invariantCount();
+        const stored = await examineImages(store.read, new ChunkDirectory(images));
+        const findings = [...(await examine(store.read)), ...stored];
+        const invariants = invariantCount() + IMAGE_INVARIANTS;
         const lines = findings.map(({ invariant, subject }) => `broken: ${invariant}: ${printable(subject)}\n`);
         const text = findings.length === 0 ? `${String(invariants)} invariants hold\n` : lines.join('');
         answerTo(context, json)({ invariants, findings }, text);

@@ -1,0 +1,46 @@
+import { HOUR } from '../appliance/kernel/clock.ts';
+import type { Clock } from '../appliance/kernel/clock.ts';
+import { asRackstartError } from '../appliance/kernel/errors.ts';
+import type { Log } from '../appliance/kernel/log.ts';
+import type { Service } from '../appliance/kernel/service.ts';
+import type { Store } from '../appliance/store/store.ts';
+import type { ChunkDirectory } from './chunk-directory.ts';
+import { collect } from './collect.ts';
+
+export interface ImageCollectionOptions {
+  readonly store: Store;
+  readonly directory: ChunkDirectory;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Removes what no image needs any more, every hour. */
+export class ImageCollection implements Service {
+  readonly name = 'image-collection';
+  readonly #options: ImageCollectionOptions;
+
+  constructor(options: ImageCollectionOptions) {
+    this.#options = options;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#options;
+    for (;;) {
+      try {
+        await this.#collect();
+      } catch (error) {
+        if (signal.aborted) throw error;
+        const { code, message } = asRackstartError(error);
+        log.warn({ code, reason: message }, 'images could not be collected');
+      }
+      await clock.sleepUntil(clock.now() + HOUR, signal);
+    }
+  }
+
+  async #collect(): Promise<void> {
+    const { store, directory, clock, log } = this.#options;
+    const images = await store.read.selectFrom('images').select('sha256').execute();
+    const collected = await collect(directory, new Set(images.map(({ sha256 }) => sha256)), clock);
+    if (collected.maps + collected.chunks > 0) log.info({ ...collected }, 'images collected');
+  }
+}
