@@ -52,7 +52,7 @@ async function measured(database: string, store: string | undefined, say: (line:
   const site = await openApiSite({ machines: 2 * ORDERS, ...(store !== undefined && { store }) });
   try {
     // Code that runs for the first time is slow, and says nothing of what comes after.
-    await flatOut(site, 100);
+    await stagesOf(site, () => flatOut(site, 100));
     const steady = await stagesOf(site, () => steadily(site, ORDERS));
     say(told(`${database}, ${STEADY} orders a second`, steady));
     const flat = await stagesOf(site, () => flatOut(site, ORDERS - 100));
