@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process';
-import { hash } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, readFileSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 
 import { test } from 'tap';
