@@ -11,11 +11,11 @@ import type { Plane, RackMachine } from '../../appliance/machines/rack.fixture.t
 import { admitServer } from '../../appliance/requests/admit.ts';
 import { releaseServer } from '../../appliance/requests/release.ts';
 import type { ServerOrder } from '../../appliance/requests/server-order.ts';
+import { describeSite } from '../../appliance/requests/site.fixture.ts';
 import { openStore } from '../../appliance/store/open.ts';
 import type { Store } from '../../appliance/store/store.ts';
 import { Dice } from '../fuzz/dice.ts';
 import { countedIds } from './ids.ts';
-import { describeInventory } from './inventory.ts';
 import { LocalRack } from './rack.ts';
 import type { Rack } from './rack.ts';
 import { BEGINNING, Template } from './template.ts';
@@ -38,7 +38,7 @@ export function siteTemplate(machines: number): Promise<Template> {
   return Template.make(async (store, clock) => {
     const rack = new LocalRack(machines, () => never());
     const ids = countedIds(clock, new Dice('template'));
-    await describeInventory(store, ids, clock.now());
+    await store.transaction((tx) => describeSite(tx, { ids, at: clock.now(), addresses: 20 }));
     const site = new Site(store, clock, ids, () => rack, []);
     const worker = site.begin({ onPoint: () => undefined, effects: () => (_, work) => work(), everyStepTwice: false });
     for (const [index, machine] of rack.machines.entries()) await enrol(store, worker, ids, clock, index + 1, machine);
