@@ -2,9 +2,7 @@ import { createHash, createSecretKey } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 
-import { ChunkDirectory } from '../images/chunk-directory.ts';
-import { ImageCollection } from '../images/image-collection.ts';
-import { ImageStore } from '../images/image-store.ts';
+import { openImages } from '../images/open-images.ts';
 import { TimelinePruning } from '../pxe/timeline-pruning.ts';
 import { StoreTimeline } from '../pxe/timeline-records.ts';
 import { loadSystemFiles } from '../templates/system-files.ts';
@@ -15,6 +13,7 @@ import type { Config } from './config.ts';
 import { circuitAlerts } from './events/circuit-alerts.ts';
 import { createEventLog } from './events/event-log.ts';
 import { Sequencer } from './events/sequencer.ts';
+import { Attendance } from './kernel/attendance.ts';
 import type { Clock } from './kernel/clock.ts';
 import { HOUR, SECOND } from './kernel/clock.ts';
 import { Guards } from './kernel/guard.ts';
@@ -32,9 +31,16 @@ import { BmcFleet } from './machines/bmc-fleet.ts';
 import { followConsole } from './machines/bmc/console.ts';
 import { defaultTiming, openBmc } from './machines/bmc/open-bmc.ts';
 import { ConsoleCapture } from './machines/console-capture.ts';
+import { BootDeadlines } from './machines/boot-deadlines.ts';
 import type { BootDriveDeps } from './machines/boot-drive.ts';
+import { bootTimeRecorder } from './machines/boot-times.ts';
+import { Discovery } from './machines/enrolment/discovery.ts';
+import { MachineBell } from './machines/machine-bell.ts';
 import { MachineCare } from './machines/machine-care.ts';
 import { dataKey, openMasterKeys } from './machines/master-key.ts';
+import { ParkedMachines } from './pool/parked-machines.ts';
+import { poolKeeper } from './pool/pool-keeper.ts';
+import { ReadyPool } from './pool/ready-pool.ts';
 import { bareMetal } from './providers/bare-metal/bare-metal.ts';
 import { guarded } from './providers/guarded.ts';
 import { manual } from './providers/manual/manual.ts';
@@ -119,13 +125,21 @@ export async function runAppliance(
       ...{ read: store.read, timeline, clock, log, unseal },
       follow: (endpoint, onOutput, stop) => followConsole(endpoint, login, onOutput, stop),
     });
-    const { bootWindow, stage: stageDeadline, verify } = config.deadlines;
-    const drive: BootDriveDeps = { events, fleet, ids, bootWindow, stageDeadline };
+    const { bootWindow, stage: ceiling, stageFloor: floor, stageFactor: factor, verify } = config.deadlines;
+    const takeDeadline = config.deadlines.take;
+    const attendance = new Attendance(clock, () => hearsMachines(store));
+    const deadlines = new BootDeadlines({ read: store.read, clock, attendance }, { ceiling, floor, factor, verify });
+    const drive: BootDriveDeps = { events, fleet, ids, bootWindow, deadlines, takeDeadline };
     const retry = exponentialRetry(config.retry.attempts);
     const care = new MachineCare({ events, clock, sagas, drive: { ...drive, retry } });
-    const images = new ImageStore({ directory: config.images, store, clock, ids });
-    const collection = new ImageCollection({ store, directory: new ChunkDirectory(config.images), clock, log });
-    const plane = await BootPlane.open(config, { store, events, tokenKey, images, timeline, clock, ids, log, systemd });
+    const making = await openImages(config.images, { store, events, clock, ids, log });
+    const { images, uploads, imports } = making;
+    const bell = new MachineBell(events);
+    const seal = (id: string, password: Parameters<typeof masterKeys.seal>[0]) => masterKeys.seal(password, id, ids);
+    const discovery = new Discovery({ store, events, care, clock, ids, log, seal, unseal });
+    const told = { store, events, bell, discovery, tokenKey, images, timeline };
+    const pool = new ReadyPool({ events, clock, sagas, drive: { ...drive, retry } });
+    const plane = await BootPlane.open(config, { ...told, clock, ids, log, systemd });
 
     // Requests: what a server is made of, and who makes it.
     const ours = bareMetal({
@@ -136,7 +150,7 @@ export async function runAppliance(
       systemFiles: loadSystemFiles(),
       agentUrl: plane.agentUrl,
       caPem: plane.caPem,
-      verify: { events, deadline: verify, probe: probeSsh },
+      verify: { events, ids, fleet, deadlines, probe: probeSsh },
     });
     const simulated = guarded(simulation({ store, clock }, config.simulation), guards);
     const byHand = manual({ events, deadline: verify, probe: probeSsh });
@@ -152,22 +166,42 @@ export async function runAppliance(
         grace: config.deadlines.shutdown,
         soleOwner: store.dialect === 'sqlite',
         sagas: [
-          bindSaga(provision, undefined, new ProvisionListener({ events, sagas, providers, clock })),
+          bindSaga(provision, undefined, new ProvisionListener({ events, sagas, provision, providers, clock, ids })),
           ...care.definitions.map((definition) => bindSaga(definition, undefined, care.listener)),
+          ...pool.definitions.map((definition) => bindSaga(definition, undefined, pool.listener)),
         ],
       },
     );
     const dispatcher = new Dispatcher({ store, events, sagas, clock, log }, config.fairness);
     const stalled = new StalledRequests({ store, events, sagas, clock, log }, config.deadlines.progress);
     const sweep = new Sweep({ store, events, providers, clock, ids, log }, { grace: config.deadlines.orphan });
+    const parked = new ParkedMachines(
+      { store, events, pool, bell, ramdisk: plane.ramdisk, clock, ids, log },
+      { silence: config.deadlines.parked, rolledAtOnce: config.pool.rolledAtOnce },
+    );
+    const keeper = config.pool.keep ? poolKeeper(config.pool, { store, doors: pool, clock, log }) : undefined;
     const deployTimes = deployTimeRecorder({ store, events, clock, log, peers });
+    const bootTimes = bootTimeRecorder({ store, events, clock, log, peers });
 
-    const seal = (machineId: string, password: Parameters<typeof masterKeys.seal>[0]) =>
-      masterKeys.seal(password, machineId, ids);
     const api = new ApiServer(
       {
-        ...{ store, events, sagas, provision, providers, dispatcher, fleet, care, images, clock, ids, log, metrics },
-        ...{ apiKeyHmac, seal, guards },
+        ...{
+          store,
+          events,
+          sagas,
+          provision,
+          providers,
+          dispatcher,
+          fleet,
+          care,
+          pool,
+          discovery,
+          images,
+          clock,
+          ids,
+          log,
+        },
+        ...{ apiKeyHmac, seal, unseal, guards, deadlines, uploads, imports, metrics, pools: () => keeper?.pools ?? [] },
       },
       { ...config.api, targets: config.targets },
     );
@@ -180,12 +214,22 @@ export async function runAppliance(
     const probe = () => storeAnswers(store);
     const lifeSigns = new LifeSigns({ systemd, ready, probe, clock, log });
     try {
-      const shared = [follower, redis].filter((service) => service !== undefined);
-      const records = [...shared, sequencer, timelineRecords, pruning, collection, deployTimes];
+      const shared = [attendance, follower, redis].filter((service) => service !== undefined);
+      const records = [...shared, sequencer, timelineRecords, pruning, ...making.services, deployTimes, bootTimes];
       await runAll(
         [
           ...[...records, ...plane.services, ...(config.console ? [consoles] : [])],
-          ...[runner, dispatcher, stalled, sweep, api, lifeSigns],
+          ...[
+            runner,
+            dispatcher,
+            stalled,
+            sweep,
+            parked,
+            discovery,
+            ...(keeper === undefined ? [] : [keeper]),
+            api,
+            lifeSigns,
+          ],
         ],
         signal,
         log,
@@ -202,6 +246,11 @@ export async function runAppliance(
 function together(dataKey: Secret, ids: Ids): { appliance: string; self: string } {
   const appliance = createHash('sha256').update(`peers ${dataKey.reveal()}`).digest('hex').slice(0, 16);
   return { appliance, self: ids.next('proc') };
+}
+
+/** Rejects when what machines tell can't be written: they are not silent then, we are deaf. */
+function hearsMachines(store: Store): Promise<void> {
+  return store.transaction(() => Promise.resolve());
 }
 
 /** Rejects when a restart of ours may help. A PostgreSQL that is away is not brought back by one; boots would stop as well. */

@@ -80,3 +80,23 @@ test('a simulated cluster has usual delays and no faults unless told, and faults
   t.same(parse('{}').simulation, []);
   t.end();
 });
+
+test('images are fetched from nowhere unless hosts are listed; their limits are what operators set', (t) => {
+  const usual = parse('{}').images;
+  t.match(usual, { directory: '/etc/rackstart/s/images', mostBytes: 64 * 1024 ** 3, atOnce: 2 });
+  t.match(usual, { uploads: { lifetime: 86_400_000 }, imports: { hosts: [], ca: undefined } });
+  const imports = "{ hosts: ['mirror.example:8443'], allowedCidrs: [10.1.0.0/16], ca: ca.pem }";
+  const set = parse('{}', `, images: { tenantBytes: 5, uploads: { mostBytes: 7 }, imports: ${imports} }`).images;
+  t.match(set, { tenantBytes: 5, uploads: { mostBytes: 7 }, imports: { hosts: ['mirror.example:8443'] } });
+  t.equal(set.imports.ca, '/etc/rackstart/ca.pem');
+  t.ok(set.imports.allowed.check('10.1.2.3') && !set.imports.allowed.check('10.2.0.1'));
+  for (const wrong of ['10.1.0.0', '10.1.0.0/33', 'localhost', '10.1.0.0/x']) {
+    t.throws(
+      () => parse('{}', `, images: { imports: { allowedCidrs: ['${wrong}'] } }`),
+      { code: 'config.invalid' },
+      wrong,
+    );
+  }
+  t.throws(() => parse('{}', ", images: { imports: { hosts: ['https://x'] } }"), { code: 'config.invalid' });
+  t.end();
+});

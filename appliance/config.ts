@@ -6,6 +6,8 @@ import type { Static } from 'typebox';
 import { Value } from 'typebox/value';
 import { parse } from 'yaml';
 
+import type { ImageSettings } from '../images/images-config.ts';
+import { ImagesConfig, imageSettings } from '../images/images-config.ts';
 import type { TrustedRelay } from '../pxe/dhcp/relay.ts';
 import { HOUR, MINUTE, SECOND } from './kernel/clock.ts';
 import { RackstartError } from './kernel/errors.ts';
@@ -68,6 +70,7 @@ const ConfigFile = Type.Object(
         },
       ),
     ),
+    images: Type.Optional(ImagesConfig),
     console: Type.Optional(
       Type.Boolean({ description: 'Whether to keep what booting machines print on their serial consoles.' }),
     ),
@@ -137,11 +140,42 @@ const ConfigFile = Type.Object(
     ),
     simulation: Type.Optional(SimulationConfig),
     manual: Type.Optional(Type.Boolean({ description: 'Whether servers may be ordered that a person makes.' })),
+    discovery: Type.Optional(
+      Type.Object(
+        {
+          inspect: Type.Optional(
+            Type.Boolean({ description: 'Whether unknown machines that boot from the network are inspected.' }),
+          ),
+          most: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+    pool: Type.Optional(
+      Type.Object(
+        {
+          keep: Type.Optional(
+            Type.Boolean({ description: 'Whether machines are warmed for the orders that are expected.' }),
+          ),
+          serviceLevel: Type.Optional(Type.Number({ minimum: 0.5, maximum: 0.9999 })),
+          floor: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+          ceiling: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+          warmUp: Type.Optional(Duration),
+          warmingPerRack: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })),
+          rolledAtOnce: Type.Optional(Type.Integer({ minimum: 0, maximum: 1000 })),
+        },
+        { additionalProperties: false },
+      ),
+    ),
     deadlines: Type.Optional(
       Type.Object(
         {
           bootWindow: Type.Optional(Duration),
           stage: Type.Optional(Duration),
+          stageFloor: Type.Optional(Duration),
+          stageFactor: Type.Optional(Type.Number({ minimum: 1, maximum: 100 })),
+          take: Type.Optional(Duration),
+          parked: Type.Optional(Duration),
           verify: Type.Optional(Duration),
           progress: Type.Optional(Duration),
           orphan: Type.Optional(Duration),
@@ -162,7 +196,7 @@ export interface Config {
   readonly redis: Secret | undefined;
   readonly masterKey: string;
   readonly ramdisk: string;
-  readonly images: string;
+  readonly images: ImageSettings;
   readonly log: 'debug' | 'info' | 'warn' | 'error';
   readonly api: {
     readonly host: string;
@@ -186,6 +220,26 @@ export interface Config {
   readonly simulation: readonly SimulatedClusterSettings[];
   /** Whether servers may be ordered that a person makes. */
   readonly manual: boolean;
+  readonly discovery: {
+    /** Whether unknown machines that boot from the network are inspected, and switched off; else they are left alone. */
+    readonly inspect: boolean;
+    /** So many of them are kept. */
+    readonly most: number;
+  };
+  readonly pool: {
+    /** Whether machines are warmed for the orders that are expected; else by operators alone. */
+    readonly keep: boolean;
+    /** The share of orders that is to find a machine ready; floor and ceiling are shares of the capacity. */
+    readonly serviceLevel: number;
+    readonly floor: number;
+    readonly ceiling: number;
+    /** How long a machine takes to get ready, at the slow end. */
+    readonly warmUp: number;
+    /** So many machines of a rack are powered on at once. */
+    readonly warmingPerRack: number;
+    /** So many machines at once are warmed anew because they wait in an older ramdisk than is served; 0: none. */
+    readonly rolledAtOnce: number;
+  };
   readonly deadlines: Deadlines;
 }
 
@@ -206,8 +260,15 @@ export interface ProvisioningConfig {
 export interface Deadlines {
   /** From our BMC command to the claim: how long boot tokens live. */
   readonly bootWindow: number;
-  /** Without a sign of life from a booting machine. */
+  /** What no stage of a booting machine may exceed, and what none is given less than, however fast its model is. */
   readonly stage: number;
+  readonly stageFloor: number;
+  /** How many times what 99 in 100 boots of a model take a stage may take. */
+  readonly stageFactor: number;
+  /** From the order of a machine that waits for one until its ramdisk has it; then the machine is booted anew. */
+  readonly take: number;
+  /** Without a question from a machine that waits for an order; it asks twice a minute. */
+  readonly parked: number;
   /** From the handoff to phone-home, heartbeat and SSH. */
   readonly verify: number;
   /** In which something must happen to a request that is worked on. */
@@ -245,7 +306,7 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
         ? join(state, 'master.key')
         : join(credentials, 'rackstart-master-key'),
     ramdisk: path(file.ramdisk),
-    images: join(state, 'images'),
+    images: imageSettings(file.images, state, path),
     log: file.log ?? 'info',
     api: {
       host: file.api.host ?? '127.0.0.1',
@@ -269,9 +330,19 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
     retry: { attempts: 3, ...file.retry },
     simulation: simulatedClusters(file.simulation),
     manual: file.manual ?? false,
+    discovery: { inspect: false, most: 256, ...file.discovery },
+    pool: {
+      ...{ keep: false, serviceLevel: 0.99, floor: 0.15, ceiling: 0.2, warmUp: 12 * MINUTE },
+      ...{ warmingPerRack: 4, rolledAtOnce: 4 },
+      ...file.pool,
+    },
     deadlines: {
       bootWindow: 15 * MINUTE,
       stage: 5 * MINUTE,
+      stageFloor: 20 * SECOND,
+      stageFactor: 3,
+      take: 10 * SECOND,
+      parked: 2 * MINUTE,
       verify: 300 * SECOND,
       progress: 30 * MINUTE,
       orphan: HOUR,

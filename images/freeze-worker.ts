@@ -1,21 +1,11 @@
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  fsyncSync,
-  futimesSync,
-  openSync,
-  readFileSync,
-  readSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
-import { setPriority } from 'node:os';
+import { closeSync, futimesSync, openSync, readFileSync, readSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 
 import type { Millis } from '../appliance/kernel/clock.ts';
+import { goBehindOthers } from './behind-others.ts';
 import type { Part } from './chunk-map.ts';
 import { MOST_CHUNK_BYTES } from './chunk-map.ts';
 import { CHUNK_BYTES } from './zstd-frames.ts';
@@ -31,55 +21,61 @@ export interface FreezeTask {
   readonly chunks: string;
   /** The first chunk that nobody has taken; shared. */
   readonly next: Int32Array;
+  /** 1 for each chunk that the hashing thread, which is ahead of the others, has found to be zeros; shared. */
+  readonly zeros: Uint8Array;
   readonly now: Millis;
 }
 
 export type FreezeReport =
-  | { readonly kind: 'chunk'; readonly index: number; readonly part: Part }
+  /** `staged` when this thread has written the chunk's file, which is to be flushed. */
+  | { readonly kind: 'chunk'; readonly index: number; readonly part: Part; readonly staged: boolean }
   | { readonly kind: 'hashed'; readonly sha256: string };
 
 /** Everything here is synchronous: the thread does nothing else, and libuv's four threads stay free for the daemon. */
 function work(task: FreezeTask, tell: (report: FreezeReport) => void): void {
-  // Of this thread alone (Linux): machines that boot come before images that are made.
-  setPriority(10);
+  goBehindOthers();
   const file = openSync(task.raw, 'r');
   try {
-    if (task.does === 'hash') tell({ kind: 'hashed', sha256: hashRaw(file, task.rawBytes) });
+    if (task.does === 'hash') tell({ kind: 'hashed', sha256: hashRaw(file, task) });
     else compressChunks(file, task, tell);
   } finally {
     closeSync(file);
   }
 }
 
-function hashRaw(file: number, rawBytes: number): string {
+function hashRaw(file: number, { rawBytes, zeros }: FreezeTask): string {
   const hash = createHash('sha256');
   const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
-  for (let at = 0; at < rawBytes; at += CHUNK_BYTES) hash.update(readRaw(file, buffer, at, rawBytes));
+  for (let index = 0; index < zeros.length; index++) {
+    const raw = readRaw(file, buffer, index, rawBytes);
+    if (isZeros(raw)) Atomics.store(zeros, index, 1);
+    hash.update(raw);
+  }
   return hash.digest('hex');
 }
 
 function compressChunks(file: number, task: FreezeTask, tell: (report: FreezeReport) => void): void {
   const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
-  const zeros = Buffer.alloc(CHUNK_BYTES);
+  const { rawBytes, next, zeros } = task;
   for (;;) {
-    const index = Atomics.add(task.next, 0, 1);
-    const at = index * CHUNK_BYTES;
-    if (at >= task.rawBytes) return;
-    const raw = readRaw(file, buffer, at, task.rawBytes);
-    const rawLength = raw.length;
-    if (raw.equals(zeros.subarray(0, rawLength))) {
-      tell({ kind: 'chunk', index, part: { kind: 'zeros', rawLength } });
+    const index = Atomics.add(next, 0, 1);
+    if (index >= zeros.length) return;
+    const raw = Atomics.load(zeros, index) === 1 ? undefined : readRaw(file, buffer, index, rawBytes);
+    if (raw === undefined || isZeros(raw)) {
+      const rawLength = lengthOf(index, rawBytes);
+      tell({ kind: 'chunk', index, part: { kind: 'zeros', rawLength }, staged: false });
       continue;
     }
+    const rawLength = raw.length;
     const frame = compressed(raw);
     const sha256 = createHash('sha256').update(frame).digest('hex');
-    keep(sha256, frame, task);
-    tell({ kind: 'chunk', index, part: { kind: 'chunk', rawLength, length: frame.length, sha256 } });
+    const staged = stage(sha256, frame, task);
+    tell({ kind: 'chunk', index, part: { kind: 'chunk', rawLength, length: frame.length, sha256 }, staged });
   }
 }
 
-function readRaw(file: number, buffer: Buffer, at: number, rawBytes: number): Buffer {
-  const length = Math.min(CHUNK_BYTES, rawBytes - at);
+function readRaw(file: number, buffer: Buffer, index: number, rawBytes: number): Buffer {
+  const [at, length] = [index * CHUNK_BYTES, lengthOf(index, rawBytes)];
   let got = 0;
   while (got < length) {
     const more = readSync(file, buffer, got, length - got, at + got);
@@ -88,6 +84,16 @@ function readRaw(file: number, buffer: Buffer, at: number, rawBytes: number): Bu
   }
   return buffer.subarray(0, length);
 }
+
+function lengthOf(index: number, rawBytes: number): number {
+  return Math.min(CHUNK_BYTES, rawBytes - index * CHUNK_BYTES);
+}
+
+function isZeros(raw: Buffer): boolean {
+  return raw.equals(ZEROS.subarray(0, raw.length));
+}
+
+const ZEROS = Buffer.alloc(CHUNK_BYTES);
 
 /** Unpacked again and compared: what is wrong here would be wrong on every disk. That costs a quarter of the compression. */
 function compressed(raw: Buffer): Buffer {
@@ -101,12 +107,12 @@ function compressed(raw: Buffer): Buffer {
 // Level 3 of zstd, its default, with a checksum for those who read the whole file without its map.
 const COMPRESSION = { [constants.ZSTD_c_compressionLevel]: 3, [constants.ZSTD_c_checksumFlag]: 1 };
 
-/** Stages the chunk, unless another image has it: that one must be right, and is kept from being collected first. */
-function keep(sha256: string, frame: Buffer, { staging, chunks, now }: FreezeTask): void {
+/** False when another image has the chunk already: that one must be right, and is kept from being collected first. */
+function stage(sha256: string, frame: Buffer, { staging, chunks, now }: FreezeTask): boolean {
   const known = join(chunks, sha256.slice(0, 2), sha256);
   try {
     utimesSync(known, now / 1000, now / 1000);
-    if (statSync(known).size === frame.length && readFileSync(known).equals(frame)) return;
+    if (statSync(known).size === frame.length && readFileSync(known).equals(frame)) return false;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
@@ -115,16 +121,16 @@ function keep(sha256: string, frame: Buffer, { staging, chunks, now }: FreezeTas
     file = openSync(join(staging, sha256), 'wx', 0o644);
   } catch (error) {
     // The same chunk elsewhere on this disk; whoever was first writes it.
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
     throw error;
   }
   try {
     writeFileSync(file, frame);
     futimesSync(file, now / 1000, now / 1000);
-    fsyncSync(file);
   } finally {
     closeSync(file);
   }
+  return true;
 }
 
 if (!isMainThread && parentPort !== null) {

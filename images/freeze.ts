@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 
 import type { Clock } from '../appliance/kernel/clock.ts';
-import { syncDirectory, writeOnce } from '../appliance/kernel/durable-file.ts';
+import { syncDirectory, syncFile, writeOnce } from '../appliance/kernel/durable-file.ts';
 import { RackstartError } from '../appliance/kernel/errors.ts';
 import type { Ids } from '../appliance/kernel/ids.ts';
 import type { ChunkDirectory } from './chunk-directory.ts';
@@ -72,29 +72,39 @@ async function compress(
 ): Promise<{ rawSha256: string; parts: Part[] }> {
   signal.throwIfAborted();
   const next = new Int32Array(new SharedArrayBuffer(4));
-  const work = { raw, rawBytes, staging, chunks: directory.chunks, next, now: clock.now() };
+  const zeros = new Uint8Array(new SharedArrayBuffer(Math.ceil(rawBytes / CHUNK_BYTES)));
+  const work = { raw, rawBytes, staging, chunks: directory.chunks, next, zeros, now: clock.now() };
   const parts: Part[] = [];
   let rawSha256 = '';
   let done = 0;
+  const stopped = new AbortController();
+  let flushed = Promise.resolve();
   const take = (report: FreezeReport): void => {
     if (report.kind === 'hashed') rawSha256 = report.sha256;
     else {
-      parts[report.index] = report.part;
-      done += report.part.rawLength;
+      const { index, part, staged } = report;
+      parts[index] = part;
+      if (staged && part.kind === 'chunk') flushNext(join(staging, part.sha256));
+      done += part.rawLength;
       progress(done, rawBytes);
     }
   };
-  const most = Math.min(threads, Math.ceil(rawBytes / CHUNK_BYTES));
+  // One after the other, here: a thread that flushed what it wrote would wait for the disk, and a processor for it.
+  const flushNext = (file: string): void => {
+    flushed = flushed.then(() => (stopped.signal.aborted ? undefined : syncFile(file)));
+    flushed.catch(() => undefined); // met below
+  };
+  const most = Math.min(threads, zeros.length);
   const tasks: FreezeTask[] = [{ ...work, does: 'hash' }];
   for (let thread = 0; thread < most; thread++) tasks.push({ ...work, does: 'compress' });
-  const stopped = new AbortController();
   const running = tasks.map((task) => runWorker(task, take, AbortSignal.any([signal, stopped.signal])));
   try {
     await Promise.all(running);
+    await flushed;
   } catch (error) {
     stopped.abort();
     // Nobody may write to the staging directory any more when it is removed.
-    await Promise.allSettled(running);
+    await Promise.allSettled([...running, flushed]);
     throw error;
   }
   return { rawSha256, parts };

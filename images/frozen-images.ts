@@ -6,7 +6,7 @@ import { chunkBytes, imageBytes } from './image-bytes.ts';
 /** Bytes of a thing that is stored, from memory; both ends included. */
 export interface Stored {
   readonly bytes: number;
-  readonly read: (start: number, end: number) => AsyncIterable<Buffer> | Iterable<Buffer>;
+  readonly read: (start: number, end: number) => AsyncGenerator<Buffer>;
 }
 
 /** What is served of frozen images, by digest: undefined for what is not stored. Errors: `image.damaged`. */
@@ -32,7 +32,7 @@ export class FrozenImages implements FrozenSource {
 
   async map(digest: string): Promise<Stored | undefined> {
     const text = (await this.#map(digest))?.text;
-    return text && { bytes: text.length, read: (start, end) => [text.subarray(start, end + 1)] };
+    return text && { bytes: text.length, read: (start, end) => once(text.subarray(start, end + 1)) };
   }
 
   async image(digest: string): Promise<Stored | undefined> {
@@ -60,6 +60,10 @@ export class FrozenImages implements FrozenSource {
     const read = await this.#directory.map(digest);
     return read && { map: read.map, text: Buffer.from(read.text, 'latin1') };
   }
+}
+
+async function* once(piece: Buffer): AsyncGenerator<Buffer> {
+  yield piece;
 }
 
 interface ReadMap {

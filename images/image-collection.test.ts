@@ -13,8 +13,15 @@ eachStore(
     const chunks = openChunks(t);
     const { directory } = chunks;
     const [kept, gone] = [addImage(chunks, [Buffer.from('kept')]), addImage(chunks, [Buffer.from('gone')])];
-    const row = { name: 'debian', version: '1', bytes: 1, raw_bytes: 1, format: 'chunks', root_partition: 3 } as const;
-    const rest = { id: 'img_1', sha256: kept.digest, root_fs: 'ext4', kernel_args: '', created_at: 0 } as const;
+    const row = { name: 'debian', version: '1', bytes: 1, raw_bytes: 1, map_bytes: 1, root_partition: 3 } as const;
+    const rest = {
+      id: 'img_1',
+      sha256: kept.digest,
+      source_sha256: 'ab',
+      root_fs: 'ext4',
+      kernel_args: '',
+      created_at: 0,
+    } as const;
     await store.transaction((tx) =>
       tx
         .insertInto('images')

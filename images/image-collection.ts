@@ -39,7 +39,7 @@ export class ImageCollection implements Service {
 
   async #collect(): Promise<void> {
     const { store, directory, clock, log } = this.#options;
-    const images = await store.read.selectFrom('images').select('sha256').execute();
+    const images = await store.read.selectFrom('images').select('sha256').where('deleted_at', 'is', null).execute();
     const collected = await collect(directory, new Set(images.map(({ sha256 }) => sha256)), clock);
     if (collected.maps + collected.chunks > 0) log.info({ ...collected }, 'images collected');
   }

@@ -1,21 +1,20 @@
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
-
 import type { Finding } from '../appliance/store/doctor.ts';
 import type { Reader } from '../appliance/store/store.ts';
 import type { ChunkDirectory } from './chunk-directory.ts';
-import { absent } from './chunk-directory.ts';
 
 /**
  * What must be in the image directory for every image that can be ordered. Chunks are looked for by their length; their
  * digests are held against their names when they are read to be sent.
  */
 export async function examineImages(read: Reader, directory: ChunkDirectory): Promise<Finding[]> {
-  const images = await read.selectFrom('images').select(['name', 'version', 'sha256', 'bytes', 'format']).execute();
+  const images = await read
+    .selectFrom('images')
+    .select(['name', 'version', 'sha256'])
+    .where('deleted_at', 'is', null)
+    .execute();
   const findings: Finding[] = [];
-  for (const { name, version, sha256, bytes, format } of images) {
-    const subjects =
-      format === 'chunks' ? await chunksMissing(directory, sha256) : await fileMissing(directory, sha256, bytes);
+  for (const { name, version, sha256 } of images) {
+    const subjects = await chunksMissing(directory, sha256);
     findings.push(...subjects.map((subject) => ({ invariant: INVARIANT, subject: `${name}:${version}, ${subject}` })));
   }
   return findings;
@@ -35,9 +34,4 @@ async function chunksMissing(directory: ChunkDirectory, digest: string): Promise
     if ((await directory.chunkBytes(segment.sha256)) !== segment.length) missing.add(`chunk ${segment.sha256}`);
   }
   return [...missing];
-}
-
-async function fileMissing({ path }: ChunkDirectory, sha256: string, bytes: number): Promise<string[]> {
-  const found = await stat(join(path, `${sha256}.zst`)).catch(absent);
-  return found?.size === bytes ? [] : [`file ${sha256}.zst`];
 }

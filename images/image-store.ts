@@ -1,31 +1,32 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { createZstdDecompress } from 'node:zlib';
 
 import type { Clock } from '../appliance/kernel/clock.ts';
-import { syncDirectory } from '../appliance/kernel/durable-file.ts';
 import { RackstartError } from '../appliance/kernel/errors.ts';
 import type { Ids } from '../appliance/kernel/ids.ts';
 import type { ImageRow } from '../appliance/store/schema.ts';
 import type { Reader, Store, Tx } from '../appliance/store/store.ts';
 import { ChunkDirectory } from './chunk-directory.ts';
-import type { FreezeOptions } from './freeze.ts';
+import type { FreezeOptions, FrozenImage } from './freeze.ts';
 import { freeze } from './freeze.ts';
 import { FrozenImages } from './frozen-images.ts';
+import type { Declaration } from './ingest/declaration.ts';
+import type { DiskDescription } from './ingest/disk-description.ts';
+import { isDiskFull } from './ingest/disk-room.ts';
+import { ingest } from './ingest/ingest.ts';
 
+/** A disk that was looked at, and what image it becomes. */
 export interface NewImage {
-  readonly name: string;
-  readonly version: string;
-  /** Of what was sent, hex: mandatory, and checked. */
-  readonly sha256: string;
-  readonly rootPartition: number;
-  readonly kernelArgs: string;
+  readonly declared: Declaration;
+  readonly disk: DiskDescription;
 }
+
+/** In the transaction that makes an image known; `isNew` is false for one that was known before. */
+export type Also = (tx: Tx, row: ImageRow, isNew: boolean) => Promise<void>;
 
 export interface ImageStoreDeps {
   readonly directory: string;
@@ -44,7 +45,7 @@ const MOST_BYTES = 64 * 1024 ** 3;
 /** Two or three images of a cloud, compressed. */
 const RESIDENT_BYTES = 256 * 1024 ** 2;
 
-/** Images by their digest: what is in the directory under a name is what the name says. */
+/** Images by the digest of their map: what is in the directory under a name is what the name says. */
 export class ImageStore {
   /** What of it is frozen, as machines are sent it. */
   readonly frozen: FrozenImages;
@@ -58,183 +59,130 @@ export class ImageStore {
   }
 
   /**
-   * Takes in a raw disk image compressed with zstd. Nothing is left behind unless the digest is right and the whole stream
-   * decompresses. Errors: `image.digest`, `image.invalid`, `state.conflict` when name and version are taken.
+   * Takes in a raw disk image compressed with zstd, looks at it and freezes it. Nothing is left behind unless the digest is right,
+   * the whole stream unpacks, and a machine would boot from the disk.
+   *
+   * Errors: `image.digest`, and those of `requireFree`, `ingest` and `addFrozen`.
    */
-  /** `also` runs in the transaction that makes it known, and not for one that was known before. */
-  async add(
-    image: NewImage,
-    content: Readable,
-    also: (tx: Tx, row: ImageRow) => Promise<void> = async () => undefined,
-  ): Promise<ImageRow> {
+  async add(declared: Declaration, content: Readable, also: Also = nothingElse): Promise<ImageRow> {
     const { directory, ids, mostBytes = MOST_BYTES } = this.#deps;
+    await this.requireFree(declared);
     await mkdir(directory, { recursive: true });
     const staged = join(directory, `${ids.next('incoming')}.tmp`);
+    const rawFile = `${staged}.raw`;
+    const { signal } = new AbortController();
     try {
-      const { sha256, bytes } = await writeHashed(content, staged, mostBytes);
-      if (sha256 !== image.sha256.toLowerCase()) {
-        throw new RackstartError('image.digest', `The image arrived with SHA-256 ${sha256}, not ${image.sha256}.`);
+      const sha256 = await writeHashed(content, staged, mostBytes);
+      if (sha256 !== declared.sha256.toLowerCase()) {
+        throw new RackstartError('image.digest', `The image arrived with SHA-256 ${sha256}, not ${declared.sha256}.`);
       }
-      const rawBytes = await decompressedBytes(staged, bytes, mostBytes);
-      // Before the file has its name: one that is refused leaves nothing.
-      await this.#known(this.#deps.store.read, image);
-      await rename(staged, this.#file(sha256));
-      await syncDirectory(directory);
-      const stored = {
-        sha256,
-        bytes,
-        raw_bytes: rawBytes,
-        format: 'raw+zstd',
-        map_bytes: null,
-        source_sha256: null,
-      } as const;
-      return await this.#register(image, stored, also);
+      const { format, rootPartition } = declared;
+      const { description } = await ingest({ file: staged, format, rootPartition, rawFile, mostBytes, signal });
+      return await this.addFrozen({ declared, disk: description }, rawFile, { signal }, also);
     } finally {
-      await rm(staged, { force: true });
+      await Promise.all([staged, rawFile].map((file) => rm(file, { force: true })));
     }
   }
 
   /**
-   * Makes an image of the raw disk in a file that nobody else writes to; the file stays. `image.sha256` is of what was sent, and
-   * has been checked. Errors: as of `freeze`; `state.conflict` when name and version are taken.
+   * Makes an image of the raw disk in a file that nobody else writes to; the file stays. The digest that was declared is of what
+   * was sent, and has been checked. Errors: as of `freeze` and `requireFree`.
    */
   async addFrozen(
     image: NewImage,
     raw: string,
     { signal, progress }: Pick<FreezeOptions, 'signal' | 'progress'>,
-    also: (tx: Tx, row: ImageRow) => Promise<void> = async () => undefined,
+    also: Also = nothingElse,
   ): Promise<ImageRow> {
-    const { store, clock, ids } = this.#deps;
+    const { clock, ids } = this.#deps;
     // Known with these contents: frozen all the same, since that mends what was damaged.
-    await this.#known(store.read, image);
+    await this.requireFree(image.declared);
     const directory = this.#directory;
     const frozen = await freeze(raw, { directory, clock, ids, signal, ...(progress && { progress }) });
-    const stored = {
-      sha256: frozen.digest,
-      bytes: frozen.map.bytes,
-      raw_bytes: frozen.map.rawBytes,
-      format: 'chunks',
-      map_bytes: frozen.mapBytes,
-      source_sha256: image.sha256.toLowerCase(),
-    } as const;
-    return this.#register(image, stored, also);
+    return this.#register(image, frozen, also);
   }
 
-  list(): Promise<ImageRow[]> {
-    return images(this.#deps.store.read);
+  /** Errors: `state.conflict` when its owner has another image of this name and version. */
+  async requireFree(declared: Declaration, read: Reader = this.#deps.store.read): Promise<void> {
+    await known(read, declared);
   }
 
-  /** Where the image of this digest lies; undefined when there is none. */
-  async find(sha256: string): Promise<{ path: string; bytes: number } | undefined> {
-    if (!/^[0-9a-f]{64}$/.test(sha256)) return undefined;
-    const path = this.#file(sha256);
-    const file = await stat(path).catch(() => undefined);
-    return file && { path, bytes: file.size };
-  }
-
-  #file(sha256: string): string {
-    return join(this.#deps.directory, `${sha256}.zst`);
-  }
-
-  #register(
-    { name, version, sha256, rootPartition, kernelArgs }: NewImage,
-    stored: Stored,
-    also: (tx: Tx, row: ImageRow) => Promise<void>,
-  ): Promise<ImageRow> {
+  #register({ declared, disk }: NewImage, { digest, map, mapBytes }: FrozenImage, also: Also): Promise<ImageRow> {
     const { store, ids, clock } = this.#deps;
     const row: ImageRow = {
       id: ids.next('img'),
-      name,
-      version,
-      ...stored,
-      root_partition: rootPartition,
-      root_fs: 'ext4',
-      kernel_args: kernelArgs,
+      tenant_id: declared.tenantId,
+      name: declared.name,
+      version: declared.version,
+      sha256: digest,
+      bytes: map.bytes,
+      raw_bytes: map.rawBytes,
+      map_bytes: mapBytes,
+      source_sha256: declared.sha256.toLowerCase(),
+      source_format: declared.format,
+      partition_table: disk.table,
+      root_partition: disk.root.partition,
+      root_fs: disk.root.fileSystem,
+      kernel_args: declared.kernelArgs,
+      has_mdadm: disk.root.hasMdadm === undefined ? null : Number(disk.root.hasMdadm),
       created_at: clock.now(),
+      deprecated_at: null,
+      deleted_at: null,
     };
     return store.transaction(async (tx) => {
       const { numInsertedOrUpdatedRows } = await tx
         .insertInto('images')
         .values(row)
-        .onConflict((conflict) => conflict.columns(['name', 'version']).doNothing())
+        .onConflict((conflict) => conflict.doNothing())
         .executeTakeFirst();
-      if (numInsertedOrUpdatedRows === 1n) {
-        await also(tx, row);
-        return row;
-      }
-      const known = await this.#known(tx, { name, version, sha256 });
-      if (known !== undefined) return known;
-      throw new RackstartError('internal', `The id ${row.id} was given twice.`);
+      const isNew = numInsertedOrUpdatedRows === 1n;
+      const image = isNew ? row : await known(tx, declared);
+      if (image === undefined) throw new RackstartError('internal', `The id ${row.id} was given twice.`);
+      await also(tx, image, isNew);
+      return image;
     });
   }
-
-  /** The image of this name and version, if there is one. Errors: `state.conflict` when it is another. */
-  async #known(
-    read: Reader,
-    { name, version, sha256 }: Pick<NewImage, 'name' | 'version' | 'sha256'>,
-  ): Promise<ImageRow | undefined> {
-    const known = await read
-      .selectFrom('images')
-      .selectAll()
-      .where('name', '=', name)
-      .where('version', '=', version)
-      .executeTakeFirst();
-    const sent = known?.source_sha256 ?? known?.sha256;
-    if (known === undefined || sent === sha256.toLowerCase()) return known;
-    throw new RackstartError('state.conflict', `Image ${name}:${version} exists with other contents.`);
-  }
 }
 
-type Stored = Pick<ImageRow, 'sha256' | 'bytes' | 'raw_bytes' | 'format' | 'map_bytes' | 'source_sha256'>;
+const nothingElse: Also = () => Promise.resolve();
 
-function images(read: Reader): Promise<ImageRow[]> {
-  return read.selectFrom('images').selectAll().orderBy('name').orderBy('created_at').execute();
+/** The image of this owner, name and version, if there is one. Errors: `state.conflict` when it is another. */
+async function known(read: Reader, { tenantId, name, version, sha256 }: Declaration): Promise<ImageRow | undefined> {
+  const row = await read
+    .selectFrom('images')
+    .selectAll()
+    .where('tenant_id', tenantId === null ? 'is' : '=', tenantId)
+    .where('name', '=', name)
+    .where('version', '=', version)
+    .where('deleted_at', 'is', null)
+    .executeTakeFirst();
+  if (row === undefined || row.source_sha256 === sha256.toLowerCase()) return row;
+  throw new RackstartError('state.conflict', `Image ${name}:${version} exists with other contents.`);
 }
 
-async function writeHashed(
-  content: Readable,
-  path: string,
-  mostBytes: number,
-): Promise<{ sha256: string; bytes: number }> {
+async function writeHashed(content: Readable, path: string, mostBytes: number): Promise<string> {
   const hash = createHash('sha256');
   let bytes = 0;
-  await pipeline(
-    content,
-    async function* (chunks: AsyncIterable<Buffer>) {
-      for await (const chunk of chunks) {
-        hash.update(chunk);
-        bytes += chunk.length;
-        if (bytes > mostBytes) throw tooLarge(mostBytes);
-        yield chunk;
-      }
-    },
-    createWriteStream(path, { flush: true }),
-  );
-  return { sha256: hash.digest('hex'), bytes };
-}
-
-async function decompressedBytes(path: string, compressed: number, mostBytes: number): Promise<number> {
-  let bytes = 0;
-  const count = new Writable({
-    write(chunk: Buffer, _encoding, done) {
-      bytes += chunk.length;
-      done(bytes > mostBytes ? tooLarge(mostBytes) : null);
-    },
-  });
-  const zstd = createZstdDecompress();
   try {
-    await pipeline(createReadStream(path), zstd, count);
+    await pipeline(
+      content,
+      async function* (chunks: AsyncIterable<Buffer>) {
+        for await (const chunk of chunks) {
+          hash.update(chunk);
+          bytes += chunk.length;
+          if (bytes > mostBytes) throw tooLarge(mostBytes);
+          yield chunk;
+        }
+      },
+      createWriteStream(path, { flush: true }),
+    );
   } catch (cause) {
-    if (cause instanceof RackstartError) throw cause;
-    throw new RackstartError('image.invalid', 'The image is no whole zstd stream.', { cause });
+    if (!isDiskFull(cause)) throw cause;
+    throw new RackstartError('image.store-full', 'The image store became full while the image arrived.', { cause });
   }
-  // Node ends with the first frame, zstd does not: what follows would be written to disks uncounted, or fail there.
-  if (zstd.bytesWritten !== compressed) {
-    throw new RackstartError('image.invalid', 'The image is more than one zstd frame.');
-  }
-  return bytes;
+  return hash.digest('hex');
 }
 
 function tooLarge(mostBytes: number): RackstartError {
-  return new RackstartError('image.invalid', `Images over ${String(mostBytes)} bytes are not taken.`);
+  return new RackstartError('image.too-large', `Images over ${String(mostBytes)} bytes are not taken.`);
 }

@@ -5,17 +5,19 @@
 # `--bench` for `npm run bench`.
 set -eu
 
-# Peers and servers that the tests of single programs start.
-test_packages='atftp btrfs-progs bubblewrap cpio curl dnsmasq-base ipmitool iproute2 ipxe isc-dhcp-client
-  isc-dhcp-relay openipmi openssh-client openssh-server openssl postgresql procps python3 qemu-utils redis-server
-  shellcheck socat strace systemd tar tcpdump tftp-hpa tshark udhcpc xfsprogs zstd'
+# Peers and servers that the tests of single programs start, and what compiles the ramdisk's program.
+test_packages='atftp btrfs-progs bubblewrap cpio curl dnsmasq-base gcc ipmitool iproute2 ipxe isc-dhcp-client
+  isc-dhcp-relay libc6-dev libcurl4-openssl-dev libssl-dev libzstd-dev nginx-light openipmi openssh-client openssh-server
+  openssl postgresql procps python3 qemu-utils redis-server shellcheck socat strace systemd tar tcpdump tftp-hpa
+  tshark udhcpc xfsprogs zstd'
 
 # Machines, and what builds the ramdisk and the OS image they boot.
 machine_packages='busybox-static dosfstools e2fsprogs fdisk grub-efi-amd64-bin grub-pc-bin initramfs-tools-core
-  ipxe-qemu kexec-tools kmod mmdebstrap mtools ovmf qemu-system-x86 seabios udev'
+  hdparm ipxe-qemu kexec-tools kmod mdadm mmdebstrap mtools nftables nvme-cli ovmf qemu-system-x86 seabios smartmontools
+  udev'
 
 # Servers and tools that the benches measure ours beside.
-bench_packages='bmap-tools dnsmasq-base kea-admin kea-dhcp4-server tftpd-hpa'
+bench_packages='bmap-tools dnsmasq-base kea-admin kea-dhcp4-server nginx-light tftpd-hpa'
 
 main() {
   cd "$(dirname "$0")/.."

@@ -5,8 +5,8 @@ export type BootVerb = 'inspect' | 'wait' | 'install' | 'wipe';
 
 /** What a machine that asks shall do. No order means local disk, never install. */
 export type BootDecision =
-  /** With a code when it is a known machine's MAC, and not that machine: an engineer should know. */
-  | { readonly verb: 'ignore'; readonly why: string; readonly code?: 'boot.mismatch' }
+  /** With a code when it is a known machine's MAC, and not that machine: an engineer should know; a stranger has a MAC of none. */
+  | { readonly verb: 'ignore'; readonly why: string; readonly code?: 'boot.mismatch'; readonly stranger?: true }
   | { readonly verb: 'local-disk'; readonly why: string }
   | {
       readonly verb: BootVerb;
@@ -32,6 +32,8 @@ export interface Claim {
   readonly nonce: string;
   readonly mac: Mac;
   readonly uuid: string;
+  /** Which ramdisk it is, `RamdiskFiles.version`; undefined where it does not know. */
+  readonly ramdisk?: string;
   /** Where the claim came from, for the timeline. */
   readonly from: string;
 }
@@ -42,6 +44,9 @@ export interface ClaimGrant {
   readonly bearer: Secret;
   readonly order: OrderLines;
 }
+
+/** The order of a machine that waited for it. The bearer it waited with is worth nothing once this one has been used. */
+export type NextOrder = Pick<ClaimGrant, 'bearer' | 'order'>;
 
 /** An order as the ramdisk reads it: one `key=value` a line. Values hold no control characters. */
 export type OrderLines = Readonly<Record<string, string>>;
@@ -55,6 +60,7 @@ export const reportStages = [
   'inject',
   'kexec',
   'inspect',
+  'check',
   'wipe',
 ] as const;
 export type ReportStage = (typeof reportStages)[number];
@@ -78,14 +84,72 @@ export interface Inspection {
   readonly model: string;
   readonly serial: string;
   readonly firmware: 'bios' | 'uefi';
+  /** What the firmware calls its own version. */
+  readonly firmwareVersion?: string;
+  /** Of its BMC on the management network, as the BMC tells it inside; absent where there is no way to ask, or it has none. */
+  readonly bmcAddress?: string;
   readonly disks: readonly {
     name: string;
     bytes: number;
     type: 'nvme' | 'ssd' | 'hdd';
     serial: string;
     model: string;
+    /** Percent of the life that the disk gives itself which are used; it may be over 100. Absent where it does not say. */
+    wear?: number;
   }[];
-  readonly nics: readonly { name: string; mac: Mac; up: boolean; speedMbps?: number }[];
+  /** Memory modules that firmware tells of. */
+  readonly dimms?: readonly { slot: string; mib: number; serial: string }[];
+  readonly nics: readonly {
+    name: string;
+    mac: Mac;
+    up: boolean;
+    speedMbps?: number;
+    /** What the switch says of itself and of the port, by LLDP: `sw-7/eth3`. Absent where nothing was heard. */
+    neighbour?: string;
+  }[];
+}
+
+/** A machine's health as the ramdisk found it: what there is, and what of it works. */
+export interface HealthCheck {
+  readonly cores: number;
+  readonly memoryMib: number;
+  readonly memory: {
+    /** How much was written and read back, and how many bytes were not what had been written. */
+    readonly testedKib: number;
+    readonly wrongBytes: number;
+    /** Errors since the power came, of memory controllers that count them. */
+    readonly corrected?: number;
+    readonly uncorrected?: number;
+  };
+  /** Seconds by which its clock is ahead of ours; absent when it could not ask. */
+  readonly clockOffset?: number;
+  readonly disks: readonly {
+    name: string;
+    bytes: number;
+    serial: string;
+    /** The first place, in bytes, that could not be read. */
+    unreadableAt?: number;
+    /** What the disk says of itself; `unknown` when it says nothing. */
+    smart: 'ok' | 'failing' | 'unknown';
+  }[];
+  readonly nics: Inspection['nics'];
+}
+
+/** What became of one disk that was to be wiped. */
+export interface WipedDisk {
+  readonly name: string;
+  readonly bytes: number;
+  readonly serial: string;
+  readonly model: string;
+  /** What erased it: `nvme-format`, `ata-erase`, `discard`, `zero`; two joined by `+` when the first left no zeros. */
+  readonly method: string;
+  readonly seconds: number;
+  /** How many places were read back, how much in all, and the SHA-256 of that, hex. */
+  readonly samples: number;
+  readonly sampledBytes: number;
+  readonly digest: string;
+  /** Why it is not proven clean; absent when it is. */
+  readonly failure?: string;
 }
 
 /** One file of the new system, for the tar that the ramdisk unpacks at its root. */
@@ -115,10 +179,15 @@ export interface BootDirector {
   report(bearer: Secret, report: Report): Promise<void>;
   log(bearer: Secret, text: string): Promise<void>;
   inspection(bearer: Secret, inspection: Inspection): Promise<void>;
+  check(bearer: Secret, check: HealthCheck): Promise<void>;
+  wiped(bearer: Secret, disk: WipedDisk): Promise<void>;
   /** The files of a claimed install, credentials included. */
   files(bearer: Secret): Promise<readonly SystemFile[]>;
-  /** The next order of a waiting machine, or undefined when nothing came within the director's patience (about 25 s). */
-  next(bearer: Secret, generation: number, signal: AbortSignal): Promise<OrderLines | undefined>;
+  /**
+   * The next order of a waiting machine, or undefined when nothing came within the director's patience (about 25 s). Asked
+   * again with the same bearer it is the same answer, until the bearer in it was used.
+   */
+  next(bearer: Secret, generation: number, signal: AbortSignal): Promise<NextOrder | undefined>;
 }
 
 export interface PhoneHome {

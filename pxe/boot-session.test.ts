@@ -1,7 +1,14 @@
 import { test } from 'tap';
 
 import type { BootEvent, BootSession, BootState } from './boot-session.ts';
-import { advanceBoot, bootSessionDiagram, hasEnded, openBootSession, stagesWithTimeline } from './boot-session.ts';
+import {
+  advanceBoot,
+  bootSessionDiagram,
+  hasEnded,
+  openBootSession,
+  openWarmSession,
+  stagesWithTimeline,
+} from './boot-session.ts';
 import type { reportStages } from './boot-plan.ts';
 import type { TimelineEntry } from './timeline.ts';
 
@@ -51,6 +58,52 @@ test('an install goes through its states in order', (t) => {
     session = next.session;
   }
   t.ok(hasEnded(session.state));
+  t.end();
+});
+
+test('a machine that is to wait is looked at, and parked once it asks for its next order', (t) => {
+  const events: BootEvent[] = [
+    { type: 'script' },
+    { type: 'claim-to-wait' },
+    report('inspect', 'started'),
+    { type: 'inspection' },
+    report('inspect', 'done'),
+    report('check', 'started'),
+    { type: 'checked' },
+    report('check', 'done'),
+  ];
+  const warming = run(events);
+  t.equal(warming.state, 'warming', 'it is of use only when it asks');
+  const parked = advanceBoot(warming, { type: 'poll' }, 9000).session;
+  t.equal(parked.state, 'parked');
+  t.strictSame(advanceBoot(parked, { type: 'poll' }, 9500), { session: parked, unexpected: false });
+  t.equal(advanceBoot(warming, report('inspect', 'failed'), 9000).session.state, 'failed');
+  t.ok(advanceBoot(parked, report('image', 'started'), 9000).unexpected, 'it installs nothing in this boot');
+  t.end();
+});
+
+test('the order of a parked machine is sent again until its bearer was used, and then goes the way of all installs', (t) => {
+  let session = openWarmSession(0);
+  t.ok(advanceBoot(session, { type: 'claim' }, 100).unexpected, 'nobody claims it from the network');
+  const steps: [BootEvent, BootState][] = [
+    [{ type: 'taken' }, 'taken'],
+    [{ type: 'taken' }, 'taken'],
+    [{ type: 'bearer-used' }, 'claimed'],
+    [report('disk', 'done'), 'claimed'],
+    [report('image', 'started'), 'imaging'],
+    [report('image', 'done'), 'growing'],
+  ];
+  for (const [index, [event, state]] of steps.entries()) {
+    const next = advanceBoot(session, event, (index + 1) * 100);
+    t.equal(next.session.state, state);
+    session = next.session;
+  }
+  t.ok(advanceBoot(session, { type: 'taken' }, 900).unexpected);
+  t.strictSame(stagesWithTimeline(session, []), {
+    order: { startedAt: 0, endedAt: 100 },
+    image: { startedAt: 100, endedAt: 600, facts: {} },
+    grow: { startedAt: 600 },
+  });
   t.end();
 });
 
@@ -171,16 +224,32 @@ test('a stage that failed ends the session with its reason', (t) => {
   t.end();
 });
 
-test('inspection and wipe end a session of their own', (t) => {
+test('a wipe ends a session of its own', (t) => {
+  const begun = advanceBoot(upTo('claimed'), report('wipe', 'started'), 8000).session;
+  t.equal(begun.state, 'wiping');
+  const over = advanceBoot(begun, report('wipe', 'done'), 9000).session;
+  t.equal(over.state, 'done');
+  t.match(over.stages.wipe, { startedAt: 7000, endedAt: 9000 });
+  t.notOk(over.stages.image);
+  t.end();
+});
+
+test('an inspection goes on to a check, which ends its session', (t) => {
   const claimed = upTo('claimed');
-  for (const stage of ['inspect', 'wipe'] as const) {
-    const begun = advanceBoot(claimed, report(stage, 'started'), 8000).session;
-    t.equal(begun.state, stage === 'inspect' ? 'inspecting' : 'wiping');
-    const over = advanceBoot(begun, report(stage, 'done'), 9000).session;
-    t.equal(over.state, 'done');
-    t.match(over.stages[stage], { startedAt: 7000, endedAt: 9000 });
-    t.notOk(over.stages.image);
+  const inspecting = advanceBoot(claimed, report('inspect', 'started'), 8000).session;
+  t.equal(inspecting.state, 'inspecting');
+  for (const early of [{ type: 'checked' }, report('check', 'done')] as const) {
+    t.ok(advanceBoot(inspecting, early, 8500).unexpected, 'nothing is checked before it was inspected');
   }
+  const inspected = advanceBoot(inspecting, report('inspect', 'done'), 9000).session;
+  t.equal(inspected.state, 'checking');
+  const told = advanceBoot(inspected, { type: 'checked' }, 9500).session;
+  const over = advanceBoot(told, report('check', 'done'), 10_000).session;
+  t.equal(over.state, 'done');
+  t.match(over.stages, {
+    inspect: { startedAt: 7000, endedAt: 9000 },
+    check: { startedAt: 9000, endedAt: 10_000 },
+  });
   t.end();
 });
 

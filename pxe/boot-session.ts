@@ -19,8 +19,13 @@ export type LiveState =
   | 'loader'
   | 'scripted'
   | 'loading'
+  | 'warming'
+  | 'parked'
+  | 'ordered'
+  | 'taken'
   | 'claimed'
   | 'inspecting'
+  | 'checking'
   | 'wiping'
   | 'imaging'
   | 'growing'
@@ -32,15 +37,18 @@ export type EndState = 'done' | 'cut-off' | 'revoked' | 'failed';
 /**
  * Each stage ends with the event that ends it and begins where the one before it ended: `dhcp` ends with the first ACK
  * to the firmware, `loader` when iPXE asks for its script (at once for an iPXE ROM), `script` when that is served,
- * `ramdisk` with the claim, `image`, `grow`, `inject`, `inspect` and `wipe` as reported, `kexec` with the last report
- * before it, `boot` when the agent's unit starts, `phone-home` when its message is here.
+ * `ramdisk` with the claim, `image`, `grow`, `inject`, `inspect`, `check` and `wipe` as reported, `kexec` with the last report
+ * before it, `boot` when the agent's unit starts, `phone-home` when its message is here. Where a parked machine was given its
+ * order, `order` is all that comes before `image`: until the ramdisk has it.
  */
 export type BootStage =
   | 'dhcp'
   | 'loader'
   | 'script'
   | 'ramdisk'
+  | 'order'
   | 'inspect'
+  | 'check'
   | 'wipe'
   | 'image'
   | 'grow'
@@ -70,8 +78,18 @@ export type BootEvent =
   | { readonly type: 'kernel' }
   | { readonly type: 'initrd' }
   | { readonly type: 'claim' }
+  /** Of an order to wait. */
+  | { readonly type: 'claim-to-wait' }
+  /** Whoever waits has asked for the next order: there is nothing else that it does. */
+  | { readonly type: 'poll' }
+  /** The parked machine has been sent its order … */
+  | { readonly type: 'taken' }
+  /** … and has shown, by the bearer that came with it, that it arrived. */
+  | { readonly type: 'bearer-used' }
   | ({ readonly type: 'report' } & Pick<Report, 'stage' | 'status' | 'facts'>)
   | { readonly type: 'inspection' }
+  | { readonly type: 'checked' }
+  | { readonly type: 'wiped' }
   /** Seconds since the new system's kernel started: now, and when the agent's unit was started. */
   | { readonly type: 'phone-home'; readonly uptime: number; readonly started: number }
   /** The appliance has seen that the server works. */
@@ -89,6 +107,11 @@ export type AdvanceBoot = (
 
 export function openBootSession(at: Millis): BootSession {
   return { state: 'opened', openedAt: at, stages: { dhcp: { startedAt: at } } };
+}
+
+/** The boot of a machine that is parked in the ramdisk: nothing is booted, the order alone is on its way. */
+export function openWarmSession(at: Millis): BootSession {
+  return { state: 'ordered', openedAt: at, stages: { order: { startedAt: at } } };
 }
 
 /**
@@ -113,6 +136,7 @@ export function hasEnded(state: BootState): state is EndState {
  * known machine writes no row. `entries` are those of the session, in order.
  */
 export function stagesWithTimeline(session: BootSession, entries: readonly TimelineEntry[]): BootStages {
+  if (session.stages.order !== undefined) return session.stages;
   let seen = openBootSession(session.openedAt);
   for (const entry of entries) {
     const event = bootEvent(entry);
@@ -160,6 +184,12 @@ const ends = { 'cut-off': 'cut-off', revoked: 'revoked', late: 'failed' } as con
 // … and any state in which the ramdisk runs.
 const failures = Object.fromEntries(reportStages.map((stage) => [`${stage}-failed`, 'failed'])) as Expected;
 
+/** Reports of these stages change nothing but times. */
+function onTheWay(state: LiveState, ...stages: readonly ReportStage[]): Expected {
+  const names = stages.flatMap((stage) => [`${stage}-started`, `${stage}-progress`, `${stage}-done`]);
+  return Object.fromEntries(names.map((name) => [name, state]));
+}
+
 /** The table. An event that leads to the state it comes in is expected there and changes nothing but times. */
 const expected: Readonly<Record<BootState, Expected>> = {
   opened: {
@@ -183,6 +213,7 @@ const expected: Readonly<Record<BootState, Expected>> = {
     kernel: 'loading',
     initrd: 'loading',
     claim: 'claimed',
+    'claim-to-wait': 'warming',
     'firmware-address': 'addressed',
     'ipxe-address': 'addressed',
     ...ends,
@@ -191,22 +222,29 @@ const expected: Readonly<Record<BootState, Expected>> = {
     kernel: 'loading',
     initrd: 'loading',
     claim: 'claimed',
+    'claim-to-wait': 'warming',
     script: 'scripted',
     'firmware-address': 'addressed',
     'ipxe-address': 'addressed',
     ...ends,
   },
+  // What is looked at on the way decides nothing: a machine is parked once it asks for its next order.
+  warming: {
+    'claim-to-wait': 'warming',
+    ...onTheWay('warming', 'network', 'claim', 'inspect', 'check'),
+    inspection: 'warming',
+    checked: 'warming',
+    poll: 'parked',
+    ...failures,
+    ...ends,
+  },
+  parked: { poll: 'parked', ...ends },
+  // The order of a parked machine. Until the bearer that comes with it is used, the answer may have been lost and is repeated.
+  ordered: { taken: 'taken', ...ends },
+  taken: { taken: 'taken', 'bearer-used': 'claimed', ...ends },
   claimed: {
     claim: 'claimed',
-    'network-started': 'claimed',
-    'network-progress': 'claimed',
-    'network-done': 'claimed',
-    'claim-started': 'claimed',
-    'claim-progress': 'claimed',
-    'claim-done': 'claimed',
-    'disk-started': 'claimed',
-    'disk-progress': 'claimed',
-    'disk-done': 'claimed',
+    ...onTheWay('claimed', 'network', 'claim', 'disk'),
     'image-started': 'imaging',
     'image-progress': 'imaging',
     'image-done': 'growing',
@@ -222,11 +260,27 @@ const expected: Readonly<Record<BootState, Expected>> = {
     'inspect-started': 'inspecting',
     'inspect-progress': 'inspecting',
     inspection: 'inspecting',
-    'inspect-done': 'done',
+    'inspect-done': 'checking',
     ...failures,
     ...ends,
   },
-  wiping: { 'wipe-started': 'wiping', 'wipe-progress': 'wiping', 'wipe-done': 'done', ...failures, ...ends },
+  checking: {
+    'inspect-done': 'checking',
+    'check-started': 'checking',
+    'check-progress': 'checking',
+    checked: 'checking',
+    'check-done': 'done',
+    ...failures,
+    ...ends,
+  },
+  wiping: {
+    'wipe-started': 'wiping',
+    'wipe-progress': 'wiping',
+    wiped: 'wiping',
+    'wipe-done': 'done',
+    ...failures,
+    ...ends,
+  },
   imaging: {
     'image-started': 'imaging',
     'image-progress': 'imaging',
@@ -266,7 +320,9 @@ const before: Readonly<Record<BootStage, BootStage | undefined>> = {
   loader: 'dhcp',
   script: 'loader',
   ramdisk: 'script',
+  order: undefined,
   inspect: 'ramdisk',
+  check: 'inspect',
   wipe: 'ramdisk',
   image: 'ramdisk',
   grow: 'image',
@@ -278,6 +334,10 @@ const before: Readonly<Record<BootStage, BootStage | undefined>> = {
 
 const stageNames = Object.keys(before) as BootStage[];
 
+function stageBefore({ stages }: BootSession, stage: BootStage): BootStage | undefined {
+  return before[stage] === 'ramdisk' && stages.order !== undefined ? 'order' : before[stage];
+}
+
 function withStage(session: BootSession, event: BootEvent, at: Millis): BootStages {
   switch (event.type) {
     case 'firmware-address':
@@ -288,7 +348,10 @@ function withStage(session: BootSession, event: BootEvent, at: Millis): BootStag
     case 'script':
       return ended({ ...session, stages: ended(session, 'loader', event.askedAt ?? at) }, 'script', at);
     case 'claim':
+    case 'claim-to-wait':
       return ended(session, 'ramdisk', at);
+    case 'taken':
+      return ended(session, 'order', at);
     case 'report':
       return withReport(session, event, at);
     case 'phone-home': {
@@ -312,7 +375,7 @@ function withReport(session: BootSession, event: BootEvent & { type: 'report' },
   if (event.status === 'done' || (stage === 'kexec' && event.status === 'started')) {
     return ended(session, stage, at, event.facts);
   }
-  const { startedAt } = session.stages[stage] ?? { startedAt: endOf(session, before[stage]) ?? at };
+  const { startedAt } = session.stages[stage] ?? { startedAt: endOf(session, stageBefore(session, stage)) ?? at };
   const facts = event.status === 'failed' ? { facts: event.facts, endedAt: at } : {};
   return { ...session.stages, [stage]: { ...session.stages[stage], startedAt, ...facts } };
 }
@@ -325,7 +388,7 @@ function ended(
   facts?: Readonly<Record<string, string>>,
 ): BootStages {
   if (session.stages[stage]?.endedAt !== undefined) return session.stages;
-  const previous = before[stage];
+  const previous = stageBefore(session, stage);
   const stages = previous === undefined ? session.stages : ended(session, previous, at);
   const startedAt = endOf({ ...session, stages }, previous) ?? session.openedAt;
   const [next, ...others] = stageNames.filter((name) => before[name] === stage);

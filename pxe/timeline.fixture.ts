@@ -108,6 +108,7 @@ export async function twoMachines(store: Store): Promise<void> {
           state: 'opened',
           opened_at: opened,
           seen_at: opened,
+          moved_bytes: 0,
           window_until: 9999,
           nonce_hash: null,
           claimed_at: null,

@@ -33,6 +33,7 @@ main() {
   install_master_key
   enable_units
   start_units
+  tell_missing
 }
 
 # The NIC that the settings name; empty when they name none, or are still to be written. Wrong settings end the installation.
@@ -168,6 +169,14 @@ start_units() {
     give_up 'it is installed and does not start; above is why'
   fi
   say "runs; its API key for the operator is in the state directory: operator.key"
+}
+
+# Recommended, not required: everything else works without.
+tell_missing() {
+  for need in qemu-img:qemu-utils bwrap:bubblewrap; do
+    [ -x "$root/usr/bin/${need%:*}" ] ||
+      say "the package ${need#*:} is missing: without it no image is made of qcow2, VMDK or VHDX; apt-get install ${need#*:}"
+  done
 }
 
 is_running_system() {

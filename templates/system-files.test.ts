@@ -42,8 +42,8 @@ test('a server gets these files with these permissions', (t) => {
       '600 root/.ssh/authorized_keys',
       '644 etc/hostname',
       '644 etc/hosts',
-      '644 etc/systemd/network/10-rackstart-525400770001.network',
-      '644 etc/systemd/network/10-rackstart-525400770002.network',
+      '644 etc/systemd/network/05-rackstart-525400770001.network',
+      '644 etc/systemd/network/05-rackstart-525400770002.network',
       '644 etc/resolv.conf',
       '644 var/lib/cloud/seed/nocloud/meta-data',
       '600 var/lib/cloud/seed/nocloud/user-data',
@@ -58,7 +58,7 @@ test('a server gets these files with these permissions', (t) => {
 
 test('the customer-facing interface is static, IPv4 and IPv6, and listens to no router advertisement', (t) => {
   t.equal(
-    textOf('etc/systemd/network/10-rackstart-525400770001.network'),
+    textOf('etc/systemd/network/05-rackstart-525400770001.network'),
     `# Written by Rackstart when this server was installed.
 [Match]
 MACAddress=52:54:00:77:00:01
@@ -77,7 +77,7 @@ DNS=10.77.0.53
   );
   const ipv4 = { ...both, addresses: ['10.77.0.21/24'], gateways: ['10.77.0.1'], dns: [] };
   t.equal(
-    textOf('etc/systemd/network/10-rackstart-525400770001.network', { interfaces: [ipv4] }),
+    textOf('etc/systemd/network/05-rackstart-525400770001.network', { interfaces: [ipv4] }),
     `# Written by Rackstart when this server was installed.
 [Match]
 MACAddress=52:54:00:77:00:01
@@ -97,7 +97,7 @@ Gateway=10.77.0.1
 
 test('an interface for provisioning alone has an address and neither gateway nor name server', (t) => {
   t.equal(
-    textOf('etc/systemd/network/10-rackstart-525400770002.network'),
+    textOf('etc/systemd/network/05-rackstart-525400770002.network'),
     `# Written by Rackstart when this server was installed. This network leads to the appliance and nowhere else.
 [Match]
 MACAddress=52:54:00:77:00:02
@@ -174,6 +174,11 @@ ethernets:
   const userData = '#!/bin/sh\necho "$(id)" {{hostname}} \'\n';
   t.equal(textOf('var/lib/cloud/seed/nocloud/user-data', { userData }), userData, "the tenant's own, untouched");
   t.match(textOf('etc/cloud/cloud.cfg.d/99-rackstart.cfg'), /^ssh_deletekeys: false$/m);
+  t.match(
+    textOf('etc/cloud/cloud.cfg.d/99-rackstart.cfg'),
+    /^ssh_genkeytypes: \[ed25519\]$/m,
+    'nor is another one made',
+  );
   t.end();
 });
 

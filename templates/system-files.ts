@@ -39,7 +39,8 @@ export function loadSystemFiles(): SystemFiles {
     interfaces.forEach(checkInterface);
     const seed = 'var/lib/cloud/seed/nocloud';
     const networkd = interfaces.map((nic) => ({
-      path: `etc/systemd/network/10-rackstart-${nic.mac.replaceAll(':', '')}.network`,
+      // Before netplan's, which begin with 10: the first file that matches an interface is taken.
+      path: `etc/systemd/network/05-rackstart-${nic.mac.replaceAll(':', '')}.network`,
       mode: 0o644,
       content: (nic.role === 'provisioning' ? provisioning : customer)(networkdContext(nic)),
     }));

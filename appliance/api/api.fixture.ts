@@ -5,7 +5,9 @@ import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
 import { pino } from 'pino';
 import type { Test } from 'tap';
 
-import { ImageStore } from '../../images/image-store.ts';
+import { imageSettings } from '../../images/images-config.ts';
+import type { Images } from '../../images/open-images.ts';
+import { openImages } from '../../images/open-images.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { createEventLog } from '../events/event-log.ts';
 import { Sequencer } from '../events/sequencer.ts';
@@ -16,6 +18,10 @@ import type { ManualClock } from '../kernel/manual-clock.ts';
 import { Secret } from '../kernel/secret.ts';
 import { BmcFleet } from '../machines/bmc-fleet.ts';
 import type { Bmc } from '../machines/bmc/bmc.ts';
+import { BootDeadlines } from '../machines/boot-deadlines.ts';
+import type { PoolView } from '../pool/pool-keeper.ts';
+import { ReadyPool } from '../pool/ready-pool.ts';
+import { Discovery } from '../machines/enrolment/discovery.ts';
 import { MachineCare } from '../machines/machine-care.ts';
 import type { Provider } from '../providers/provider.ts';
 import { Providers } from '../providers/providers.ts';
@@ -40,6 +46,10 @@ export interface ApiBench {
   readonly events: EventLog;
   readonly operator: Caller;
   readonly guards: Guards;
+  /** What the keeper saw, since none runs here. */
+  readonly pools: PoolView[];
+  /** Its services are run by nobody. */
+  readonly made: Images;
   /** What has been sent to BMCs, `<machine's BMC address> <power>`. */
   readonly commands: readonly string[];
   /** Gives positions to what was appended, and tells who listens. */
@@ -109,7 +119,7 @@ export async function apiBench(
   t: Pick<Test, 'teardown'>,
   store: Store,
   clock: ManualClock,
-  settings: Partial<ApiSettings> = {},
+  { images: imagesConfig, ...settings }: Partial<ApiSettings> & { images?: Parameters<typeof imageSettings>[0] } = {},
 ): Promise<ApiBench> {
   const lines: string[] = [];
   const log = pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) });
@@ -127,14 +137,20 @@ export async function apiBench(
     connect: ({ address }) => obedientBmc(address, commands),
     onCommand: () => undefined,
   });
-  const care = new MachineCare({
-    events,
-    clock,
-    sagas,
-    drive: { events, fleet, ids, bootWindow: MINUTE, stageDeadline: MINUTE, retry: exponentialRetry(3) },
-  });
+  const rules = { ceiling: MINUTE, floor: MINUTE, factor: 3, verify: MINUTE };
+  const deadlines = new BootDeadlines({ read: store.read, clock, attendance: { since: clock.now() } }, rules);
+  const patience = { bootWindow: MINUTE, deadlines, takeDeadline: MINUTE };
+  const drive = { ...patience, events, fleet, ids, retry: exponentialRetry(3) };
+  const care = new MachineCare({ events, clock, sagas, drive });
+  const pool = new ReadyPool({ events, clock, sagas, drive });
+  const pools: PoolView[] = [];
+  const seal = (id: string, password: Secret) =>
+    `sealed for ${id}: ${Buffer.from(password.reveal()).toString('base64')}`;
+  const unseal = (_id: string, sealed: string) =>
+    new Secret(Buffer.from(sealed.split(': ')[1] ?? '', 'base64').toString());
   const directory = await mkdtemp(join(tmpdir(), 'rs-api-'));
-  const images = new ImageStore({ directory, store, clock, ids });
+  const made = await openImages(imageSettings(imagesConfig, directory, String), { store, events, clock, ids, log });
+  const { images, uploads, imports } = made;
   const deps = {
     store,
     events,
@@ -144,14 +160,21 @@ export async function apiBench(
     dispatcher: new Dispatcher({ store, events, sagas, clock, log }, { perTenant: 5, inAll: 1_000 }),
     fleet,
     guards,
+    deadlines,
     care,
+    pool,
+    pools: () => pools,
     images,
+    uploads,
+    imports,
     clock,
     ids,
     log,
     apiKeyHmac,
     metrics: new Metrics({ read: store.read, clock, deployTarget: 78 * SECOND }),
-    seal: (machineId: string) => `sealed for ${machineId}`,
+    seal,
+    unseal,
+    discovery: new Discovery({ store, events, care, clock, ids, log, seal, unseal }),
   };
   const app = await buildApi(deps, {
     rateLimit: { perSecond: 100, burst: 200 },
@@ -173,6 +196,8 @@ export async function apiBench(
     events,
     operator,
     guards,
+    pools,
+    made,
     commands,
     sequence: () => sequencer.sequence(),
     logged: () => lines.join(''),
@@ -208,7 +233,8 @@ export async function described({ operator }: ApiBench, store: Store): Promise<{
         sha256: 'ab'.repeat(32),
         bytes: 1,
         raw_bytes: 1,
-        format: 'raw+zstd',
+        map_bytes: 1,
+        source_sha256: 'cd'.repeat(32),
         root_partition: 3,
         root_fs: 'ext4',
         kernel_args: '',

@@ -6,20 +6,33 @@ import fastify from 'fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { AddressInfo } from 'node:net';
 
+import type { ImageImports } from '../../images/image-imports.ts';
 import type { ImageStore } from '../../images/image-store.ts';
+import type { UploadStore } from '../../images/ingest/upload.ts';
 import { clientErrorHandler } from '../../pxe/http/errors.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Guards } from '../kernel/guard.ts';
+import type { PoolView } from '../pool/pool-keeper.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Service } from '../kernel/service.ts';
+import type { BootDeadlines } from '../machines/boot-deadlines.ts';
 import type { AdmitDeps } from '../requests/admit.ts';
 import { auditRoutes } from './audit.ts';
 import { accessEntryRoutes } from './access-entries.ts';
+import type { AcceptRuleRouteDeps } from './accept-rules.ts';
+import { acceptRuleRoutes } from './accept-rules.ts';
 import { authorize, callerOf, everyRouteSaysWhoMay } from './auth.ts';
 import { bootRoutes } from './boots.ts';
+import type { DiscoveredRouteDeps } from './discovered-machines.ts';
+import { discoveredRoutes } from './discovered-machines.ts';
 import { guardRoutes } from './guards.ts';
+import { placementRoute } from './placement.ts';
+import { namedPools, poolRoutes } from './pools.ts';
+import { handoffRoutes } from './handoffs.ts';
 import { rememberAnswers } from './idempotency.ts';
 import { eventRoutes } from './events.ts';
+import { imageImportRoutes } from './image-imports.ts';
+import { imageUploadRoutes } from './image-uploads.ts';
 import { imageRoutes } from './images.ts';
 import type { InventoryRouteDeps } from './inventory.ts';
 import { inventoryRoutes } from './inventory.ts';
@@ -29,6 +42,8 @@ import { leaseRoutes } from './leases.ts';
 import { liveRoutes } from './live.ts';
 import type { MachineRouteDeps } from './machines.ts';
 import { machineRoutes } from './machines.ts';
+import type { ManifestRouteDeps } from './manifest.ts';
+import { manifestRoutes } from './manifest.ts';
 import type { Metrics } from './metrics.ts';
 import { metricsRoute } from './metrics.ts';
 import type { DeployTargets } from './performance.ts';
@@ -47,13 +62,26 @@ import { orphanRoutes } from './sweep.ts';
 import type { TenantRouteDeps } from './tenants.ts';
 import { tenantRoutes } from './tenants.ts';
 import { userRoutes } from './users.ts';
-import { BODY_LIMIT, refuseUnknown, schemaCompiler } from './validation.ts';
+import { answerCompiler, BODY_LIMIT, refuseUnknown, schemaCompiler } from './validation.ts';
 
-export interface ApiDeps extends AdmitDeps, MachineRouteDeps, InventoryRouteDeps, TenantRouteDeps, KeyRouteDeps {
+export interface ApiDeps
+  extends
+    AdmitDeps,
+    MachineRouteDeps,
+    ManifestRouteDeps,
+    DiscoveredRouteDeps,
+    AcceptRuleRouteDeps,
+    InventoryRouteDeps,
+    TenantRouteDeps,
+    KeyRouteDeps {
   readonly images: ImageStore;
+  readonly uploads: UploadStore;
+  readonly imports: ImageImports;
   readonly log: Log;
   readonly metrics: Metrics;
   readonly guards: Guards;
+  readonly deadlines: BootDeadlines;
+  readonly pools: () => readonly PoolView[];
 }
 
 /** What operators may set. */
@@ -151,6 +179,7 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
     throw nothingThere(request, reply);
   });
   app.setValidatorCompiler(schemaCompiler());
+  app.setSerializerCompiler(answerCompiler());
   // JSON, and what a route names: a text is neither.
   app.removeContentTypeParser('text/plain');
   strictHttp(app);
@@ -158,6 +187,7 @@ export async function buildApi(deps: ApiDeps, options: ApiSettings): Promise<Fas
   everyRouteSaysWhoMay(app);
   metrics.watch(app);
   metrics.watchGuards(deps.guards);
+  metrics.watchPools(() => namedPools(store.read, deps.pools()));
   limitClients(app, limits, trustedProxies, clock);
 
   await app.register(websocket, { options: { maxPayload: 1024 } });
@@ -205,10 +235,16 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   const { read } = deps.store;
   serverRoutes(api, { ...deps, times: deps.metrics });
   machineRoutes(api, deps);
+  manifestRoutes(api, deps);
+  discoveredRoutes(api, deps);
+  acceptRuleRoutes(api, deps);
   inventoryRoutes(api, deps);
   leaseRoutes(api, { read: deps.store.read, clock: deps.clock });
   stuckRoutes(api, deps);
   guardRoutes(api, deps.guards);
+  poolRoutes(api, deps.store, deps.pools);
+  placementRoute(api, { read, clock: deps.clock });
+  handoffRoutes(api, deps);
   accessEntryRoutes(api, deps);
   orphanRoutes(api, deps.store.read);
   tenantRoutes(api, deps);
@@ -218,6 +254,8 @@ function routes(scope: FastifyInstance, deps: ApiDeps, { targets }: ApiSettings)
   keyRoutes(api, deps);
   auditRoutes(api, { read });
   imageRoutes(api, deps);
+  imageUploadRoutes(api, deps);
+  imageImportRoutes(api, deps);
   bootRoutes(api, deps);
   eventRoutes(api, { read });
   liveRoutes(api, { ...deps, read });

@@ -5,6 +5,8 @@ import type { Test } from 'tap';
 import { createIds } from '../kernel/ids.ts';
 import type { ManualClock } from '../kernel/manual-clock.ts';
 import { placeOrder } from '../machines/boot-order.ts';
+import type { ServerSpec } from '../providers/provider.ts';
+import { endAttempt } from '../requests/attempts.ts';
 import type { Store } from '../store/store.ts';
 import { eachStore } from '../store/test-stores.ts';
 import type { ApiBench } from './api.fixture.ts';
@@ -45,6 +47,7 @@ eachStore('a boot is shown with its stages and what was seen of it', async (t, s
   t.match((await operator.get(`/boots/${session}`)).body, {
     session,
     state: 'opened',
+    seenAt: at,
     stages: [
       { name: 'power', startedAt: at, endedAt: null },
       { name: 'dhcp', startedAt: at, endedAt: null },
@@ -85,6 +88,51 @@ eachStore('the boots that installed a server are found by it', async (t, store, 
   t.equal(codeOf(await bench.operator.get('/boots')), 'request.invalid');
 });
 
+eachStore('a boot is diagnosed by what was seen of it', async (t, store, { clock }) => {
+  const bench = await rack(t, store, clock);
+  const session = await bench.boot();
+  const diagnosis = async () => (await bench.operator.get(`/boots/${session}/diagnosis`)).body;
+  t.match(await diagnosis(), { verdict: 'under-way', hop: 'bmc', findings: [] });
+  const row = { id: 'tl_1', machine_id: bench.machine, session_id: session, at: clock.now(), source: 'bmc' } as const;
+  const refused = { ...row, name: 'Open Session', detail: JSON.stringify({ error: 'bmc.auth' }) };
+  await store.transaction((tx) => tx.insertInto('timeline').values(refused).execute());
+  await clock.advance(5 * 60_000);
+  t.match(await diagnosis(), {
+    verdict: 'found',
+    findings: [{ cause: 'bmc-credentials', blame: 'machine', evidence: [/bmc Open Session error=bmc\.auth/] }],
+  });
+  t.equal(codeOf(await bench.operator.get('/boots/boot_none/diagnosis')), 'not-found');
+});
+
+eachStore('an attempt tells operators why its boot failed, and nobody else', async (t, store, { clock }) => {
+  const bench = await rack(t, store, clock);
+  const tenant = await bench.tenant('acme');
+  const { id } = (await tenant.member.post('/servers', order())).body as { id: string };
+  const session = await bench.install(id, tenant.id);
+  const diagnosis = async (caller = bench.operator) => {
+    const { attempts } = (await caller.get(`/servers/${id}`)).body as { attempts: { diagnosis: unknown }[] };
+    return attempts.map((attempt) => attempt.diagnosis);
+  };
+  t.same(await diagnosis(), [null], 'none has failed');
+  const [row] = await store.read.selectFrom('sagas').select('params').where('name', '=', 'provision').execute();
+  const spec = JSON.parse(row?.params ?? '') as ServerSpec;
+  const reason = { code: 'bmc.auth', message: 'The BMC refused the password.' } as const;
+  const refused = { machine_id: bench.machine, session_id: session, at: clock.now(), source: 'bmc' } as const;
+  const detail = JSON.stringify({ error: reason.code });
+  await store.transaction(async (tx) => {
+    await tx
+      .insertInto('timeline')
+      .values({ id: 'tl_1', ...refused, name: 'Open Session', detail })
+      .execute();
+    await endAttempt(tx, { events: bench.events, ids: createIds(clock) }, spec, { reason, at: clock.now() });
+  });
+  const found = [{ verdict: 'found', findings: [{ cause: 'bmc-credentials', remedy: /\w/, evidence: [/bmc\.auth/] }] }];
+  t.match(await diagnosis(), found);
+  t.match((await bench.operator.get('/servers')).body, { servers: [{ attempts: [{ diagnosis: found[0] }] }] });
+  t.same(await diagnosis(tenant.member), [null], 'it names what is the operators’');
+  t.notMatch(JSON.stringify((await tenant.member.get('/servers')).body), 'bmc-credentials');
+});
+
 eachStore('boots are for operators', async (t, store, { clock }) => {
   const bench = await rack(t, store, clock);
   const session = await bench.boot();
@@ -93,6 +141,7 @@ eachStore('boots are for operators', async (t, store, { clock }) => {
     `/machines/${bench.machine}/boots`,
     '/boots?server=srv_none',
     `/boots/${session}`,
+    `/boots/${session}/diagnosis`,
     `/boots/${session}/bundle`,
   ]) {
     t.equal(codeOf(await member.get(path)), 'auth.forbidden', path);

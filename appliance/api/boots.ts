@@ -1,17 +1,22 @@
 import { Type } from 'typebox';
 
+import type { Clock } from '../kernel/clock.ts';
 import type { Log } from '../kernel/log.ts';
 import { bootBundle } from '../machines/boot-bundle.ts';
 import type { BootSummary, BootView } from '../machines/boot-history.ts';
 import { listBoots, viewBoot } from '../machines/boot-history.ts';
+import { diagnose } from '../machines/diagnosis/diagnose.ts';
+import { gatherEvidence } from '../machines/diagnosis/gather.ts';
 import { viewServer } from '../requests/server-view.ts';
 import type { Store } from '../store/store.ts';
+import { Diagnosis, presentDiagnosis } from './diagnosis.ts';
 import type { Api } from './typed-api.ts';
 import { Id, IdParams, MaybeTimestamp, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
 import { Timeline } from './servers.ts';
 
 export interface BootRouteDeps {
   readonly store: Store;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -25,6 +30,10 @@ const Boot = Type.Object({
   openedAt: Timestamp,
   poweredAt: MaybeTimestamp,
   claimedAt: MaybeTimestamp,
+  seenAt: Type.String({
+    format: 'date-time',
+    description: 'When the machine was heard last; at first, when the boot began.',
+  }),
   endedAt: MaybeTimestamp,
 });
 
@@ -49,7 +58,7 @@ const SessionParams = Type.Object({ session: Id }, strict);
 const tags = ['boots'];
 
 /** What machines did when they booted for us; an operator's alone. */
-export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
+export function bootRoutes(api: Api, { store, clock, log }: BootRouteDeps): void {
   const { read } = store;
 
   api.get(
@@ -103,6 +112,22 @@ export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
   );
 
   api.get(
+    '/boots/:session/diagnosis',
+    {
+      config: { right: 'fleet:read' },
+      schema: {
+        tags,
+        summary: 'Say why a boot failed, by what was seen of it, and what to do',
+        params: SessionParams,
+        response: { 200: Diagnosis, ...problems },
+      },
+    },
+    async (request) => {
+      return presentDiagnosis(diagnose(await gatherEvidence(read, request.params.session, clock.now())));
+    },
+  );
+
+  api.get(
     '/boots/:session/bundle',
     {
       config: { right: 'fleet:read' },
@@ -115,7 +140,7 @@ export function bootRoutes(api: Api, { store, log }: BootRouteDeps): void {
     },
     async (request, reply) => {
       const { session } = request.params;
-      const bundle = await bootBundle(read, await viewBoot(read, session), log);
+      const bundle = await bootBundle(read, await viewBoot(read, session), { at: clock.now(), log });
       return reply.headers(attachment(`${session}.tar.gz`)).send(bundle);
     },
   );
@@ -136,6 +161,7 @@ function present({ session, verb, machine }: BootSummary) {
     openedAt: iso(session.opened_at),
     poweredAt: maybeIso(session.powered_at),
     claimedAt: maybeIso(session.claimed_at),
+    seenAt: iso(session.seen_at),
     endedAt: maybeIso(session.ended_at),
   };
 }

@@ -21,7 +21,7 @@ test(
     t.same([...tally(writes).keys()], ['503 store.unavailable retry-after 5'], 'every order is refused');
     t.same([...tally(reads).keys()], ['200'], 'every read is answered');
     t.ok(writes.length > 50, `${String(writes.length)} orders were refused`);
-    t.match(await daemon.addImage('13', 64), { status: 503, code: 'store.unavailable', retryAfter: '5' }, 'an image');
+    t.match(await daemon.addImage('13', 64), { status: 507, code: 'image.store-full' }, 'an image');
     const told = daemon.logged().length - lines;
     t.ok(told < 30 + 10 * seconds, `${String(told)} lines in ${String(seconds)} s`);
     t.ok(daemon.residentMib() < memory + 150, 'nothing piles up');

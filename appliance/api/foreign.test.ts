@@ -7,17 +7,30 @@ import { sql } from 'kysely';
 import type { Test } from 'tap';
 import { WebSocket } from 'ws';
 
+import { tinyDisk } from '../../lab/disk/tiny-disk.ts';
 import type { ManualClock } from '../kernel/manual-clock.ts';
+import type { MachineState } from '../machines/machine-states.ts';
 import type { Store } from '../store/store.ts';
 import { sqliteStore } from '../store/test-stores.ts';
 import { addUser } from '../tenants/users.ts';
 import type { ApiBench } from './api.fixture.ts';
 import { Caller, apiBench, described, order, SSH_KEY } from './api.fixture.ts';
-import { awaitedAccess, bootOf, stuckSaga } from './things.fixture.ts';
+import {
+  acceptRule,
+  awaitedAccess,
+  bootOf,
+  discoveredMachine,
+  expectedMachines,
+  imageOf,
+  manifestOf,
+  slowNicOf,
+  stuckSaga,
+} from './things.fixture.ts';
 import type { Ids, Operation, Place, Texts } from './walk.fixture.ts';
-import { callOf, kindsOf, operationsOf, placesOf } from './walk.fixture.ts';
+import { Sent, callOf, kindsOf, operationsOf, placesOf } from './walk.fixture.ts';
 
-const image = zstdCompressSync(Buffer.alloc(1000));
+const disk = zstdCompressSync(tinyDisk());
+const part = new Sent('application/offset+octet-stream', Buffer.alloc(1), { 'upload-offset': '0' });
 
 const texts: Texts = {
   mac: '52:54:00:00:00:0a',
@@ -36,8 +49,15 @@ const texts: Texts = {
   first: '10.9.0.10',
   last: '10.9.0.20',
   username: 'root',
-  sha256: createHash('sha256').update(image).digest('hex'),
-  'POST /images': image,
+  sha256: createHash('sha256').update(disk).digest('hex'),
+  'POST /images': new Sent('application/zstd', disk),
+  'PATCH /images/uploads/{id}': part,
+  url: 'https://images.example/disk',
+  type: 'nic-slow',
+  network: '10.9.0.0/24',
+  macPrefix: '52:54:00',
+  'POST /discovered-machines/{id}/accept name': 'accepted',
+  'POST /manifest text': manifestOf('W9', 'w9', '10.0.9.9'),
 };
 
 sqliteStore("another tenant's things look as if they did not exist, on every route", async (t, store, { clock }) => {
@@ -72,7 +92,7 @@ sqliteStore(
   'the walk names things that are there: who may see them gets another answer',
   async (t, store, { clock }) => {
     const { bench, theirs, owner } = await openWorld(t, store, clock);
-    const rank = ({ method }: Operation) => ['GET', 'POST', 'PATCH', 'PUT', 'DELETE'].indexOf(method);
+    const rank = ({ method }: Operation) => ['GET', 'PATCH', 'POST', 'PUT', 'DELETE'].indexOf(method);
     const operations = (await operationsOf(bench.app)).sort((a, b) => rank(a) - rank(b));
     for (const operation of operations) {
       for (const kind of kindsOf(operation)) {
@@ -130,11 +150,11 @@ sqliteStore("who follows events live hears of its own tenant's alone", async (t,
 
 sqliteStore('whatever is changed through the API is in the audit trail', async (t, store, { clock }) => {
   const { bench, theirs } = await openWorld(t, store, clock);
-  const set = (state: 'available' | 'quarantined') =>
-    store.transaction((tx) => tx.updateTable('machines').set({ state }).execute());
+  const set = (state: MachineState) => store.transaction((tx) => tx.updateTable('machines').set({ state }).execute());
   for (const operation of deletionsLast(await operationsOf(bench.app))) {
-    if (operation.method === 'GET') continue;
-    await set(operation.path.endsWith('readmit') ? 'quarantined' : 'available');
+    // Of a file, its announcement is told, and what becomes of it; not its parts.
+    if (operation.method === 'GET' || operation.name === 'PATCH /images/uploads/{id}') continue;
+    await set(stateFor(operation));
     const [kind = ''] = kindsOf(operation);
     const named = placesOf(operation, kind, texts).filter(({ name }) => name === 'tenant');
     const change = callOf(operation, { kind, named, ids: ({ of }) => theirs[of] ?? 'none', texts });
@@ -146,6 +166,12 @@ sqliteStore('whatever is changed through the API is in the audit trail', async (
     t.match(entries[0], { who: { role: 'operator', keyName: 'operator', user: null } }, operation.name);
   }
 });
+
+/** What a machine must be for something to happen to it. */
+function stateFor({ path }: Operation): MachineState {
+  if (path.endsWith('readmit')) return 'quarantined';
+  return path.endsWith('drain') ? 'ready' : 'available';
+}
 
 interface World {
   readonly bench: ApiBench;
@@ -162,7 +188,8 @@ interface World {
 
 /** Tenant `acme-hidden` with one of everything, and tenant `rival` with keys of every kind. */
 async function openWorld(t: Test, store: Store, clock: ManualClock): Promise<World> {
-  const bench = await apiBench(t, store, clock, { rateLimit: { perSecond: 100_000, burst: 100_000 } });
+  const images = { imports: { hosts: ['images.example'] } };
+  const bench = await apiBench(t, store, clock, { rateLimit: { perSecond: 100_000, burst: 100_000 }, images });
   const { operator } = bench;
   const { region, rack } = await described(bench, store);
   const [acme, rival] = [await bench.tenant('acme-hidden'), await bench.tenant('rival')];
@@ -177,7 +204,17 @@ async function openWorld(t: Test, store: Store, clock: ManualClock): Promise<Wor
   const quotaRequest = await made('/quota-requests', asked);
   const nics = [{ mac: texts['mac'], role: 'both' }];
   const machine = await made('/machines', { name: 'acme-machine', rack, bmc, nics }, operator);
+  await slowNicOf(store, bench.events, clock, machine);
   const entry = await awaitedAccess(store, server);
+  const file = (name: string) => ({ name, version: '1', format: 'raw', sha256: texts['sha256'] });
+  const upload = await made('/images/uploads', { ...file('acme-upload'), bytes: 2 });
+  const whole = await made('/images/uploads', { ...file('acme-whole'), bytes: 1 });
+  const { type, headers, body: payload } = part;
+  const url = `/api/v1/images/uploads/${whole}`;
+  await answer(owner, { method: 'PATCH', url, headers: { 'content-type': type, ...headers }, payload });
+  const fetched = await owner.post('/images/imports', { ...file('acme-fetched'), url: texts['url'] });
+  const { import: imported } = fetched.body as { import: string };
+  const image = await imageOf(store, acme.id, 'acme-image');
   const boot = await bootOf(store, clock, machine);
   const { id: stuck } = await stuckSaga(store, machine);
   const subnet = await store.read.selectFrom('subnets').select('id').executeTakeFirstOrThrow();
@@ -185,6 +222,11 @@ async function openWorld(t: Test, store: Store, clock: ManualClock): Promise<Wor
   const theirs: Ids = {
     ...{ tenant: acme.id, project, user, server, 'api-key': key, 'quota-request': quotaRequest, 'access-entry': entry },
     ...{ region, rack, machine, boot, stuck, subnet: subnet.id },
+    manifest: (await expectedMachines(operator, 1))[0] ?? '',
+    'discovered-machine': await discoveredMachine(store, 2),
+    'waiting-machine': await discoveredMachine(store, 1),
+    'accept-rule': await acceptRule(operator, 'acme-rule'),
+    ...{ image, upload, 'whole-upload': whole, import: imported },
   };
   const tenantId = rival.id;
   const disabled = 'usr_disabled';
@@ -197,7 +239,18 @@ async function openWorld(t: Test, store: Store, clock: ManualClock): Promise<Wor
   };
   await operator.delete(`/api-keys/${rival.keyId}`);
   await operator.post(`/users/${disabled}/disable`);
-  const fleets = ['region', 'rack', 'machine', 'boot', 'stuck', 'subnet'];
+  const fleets = [
+    'region',
+    'rack',
+    'machine',
+    'boot',
+    'stuck',
+    'subnet',
+    'manifest',
+    'discovered-machine',
+    'waiting-machine',
+    'accept-rule',
+  ];
   const own = Object.entries(theirs).flatMap(([of, id]) => (fleets.includes(of) ? [] : [id]));
   return {
     ...{ bench, theirs, owner, dead },

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { zstdCompressSync } from 'node:zlib';
 
+import { tinyDisk } from '../../lab/disk/tiny-disk.ts';
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
 import { apiBench, codeOf, complaints, described } from './api.fixture.ts';
 
@@ -10,7 +11,7 @@ eachStore('what is added is listed, and its name is given once', async (t, store
   const { operator } = bench;
   const { id: tenant, member } = await bench.tenant('acme');
   t.same((await member.get('/regions')).body, { regions: [{ id: region, name: 'west' }] });
-  t.same((await operator.get('/racks')).body, { racks: [{ id: rack, region, name: 'r1' }] });
+  t.same((await operator.get('/racks')).body, { racks: [{ id: rack, region, name: 'r1', powerFeed: null }] });
   const small = { name: 'small', cores: 2, memoryMib: 1024, diskGib: 10, nics: 'same' };
   t.match((await member.get('/flavors')).body, { flavors: [small] });
   t.match((await operator.get('/subnets')).body, { subnets: [{ region, role: 'both', cidr: '10.1.0.0/24', held: 0 }] });
@@ -72,13 +73,13 @@ sqliteStore("a subnet's ranges lie in it and share no address", async (t, store,
 
 eachStore('an image is taken in when it is what its digest says, and else leaves nothing', async (t, store, c) => {
   const { app, operator } = await apiBench(t, store, c.clock);
-  const payload = zstdCompressSync(Buffer.alloc(50_000, 'disk'));
+  const payload = zstdCompressSync(tinyDisk());
   const digest = createHash('sha256').update(payload).digest('hex');
   const upload = (sha256: string, content: Buffer, more: Record<string, string> = {}) =>
     app.inject({
       method: 'POST',
       url: '/api/v1/images',
-      query: { name: 'tiny', version: '1', sha256, rootPartition: '3', kernelArgs: 'quiet', ...more },
+      query: { name: 'tiny', version: '1', sha256, rootPartition: '1', kernelArgs: 'quiet', ...more },
       headers: { ...operator.headers, 'content-type': 'application/zstd' },
       payload: content,
     });
@@ -92,7 +93,7 @@ eachStore('an image is taken in when it is what its digest says, and else leaves
 
   const added = await upload(digest, payload);
   t.equal(added.statusCode, 201);
-  t.match(added.json(), { name: 'tiny', sha256: digest, bytes: payload.length, rawBytes: 50_000 });
+  t.match(added.json(), { name: 'tiny', sha256: digest, rawBytes: 65_536, digest: /^[0-9a-f]{64}$/ });
   t.same((await upload(digest, payload)).json(), added.json(), 'the same again is the same image');
   const other = zstdCompressSync('another disk');
   t.equal(code(await upload(createHash('sha256').update(other).digest('hex'), other)), 'state.conflict');

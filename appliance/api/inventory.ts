@@ -13,6 +13,7 @@ import type { SubnetRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
 import type { Api } from './typed-api.ts';
 import { doneBy } from './auth.ts';
+import { DiskLayoutBody, checkedLayout } from './disk-layout.ts';
 import { invalid } from './unique.ts';
 import { Created, Id, Name, problems, strict } from './schemas.ts';
 
@@ -24,6 +25,10 @@ export interface InventoryRouteDeps {
 
 const IpAddress = Type.String({ anyOf: [{ format: 'ipv4' }, { format: 'ipv6' }] });
 const Range = Type.Object({ first: IpAddress, last: IpAddress }, strict);
+const PowerFeed = Type.String({
+  ...{ minLength: 1, maxLength: 64, pattern: '^[!-~]+$' },
+  description: 'What the rack has its power from: servers of one tenant are kept apart by it where there is a choice.',
+});
 
 /** What machines and servers are described with: places, shapes, networks. */
 export function inventoryRoutes(api: Api, deps: InventoryRouteDeps): void {
@@ -81,18 +86,18 @@ function regionRoutes(api: Api, { store, events, ids }: InventoryRouteDeps): voi
       schema: {
         tags,
         summary: 'Add a rack',
-        body: Type.Object({ region: Id, name: Name }, strict),
+        body: Type.Object({ region: Id, name: Name, powerFeed: Type.Optional(PowerFeed) }, strict),
         response: { 201: Created, ...problems },
       },
     },
     async (request, reply) => {
-      const { region, name } = request.body;
+      const { region, name, powerFeed } = request.body;
       const id = ids.next('rck');
       await store.transaction(async (tx) => {
         await requireRegion(tx, region);
         const inserted = await tx
           .insertInto('racks')
-          .values({ id, region_id: region, name })
+          .values({ id, region_id: region, name, power_feed: powerFeed ?? null })
           .onConflict((conflict) => conflict.doNothing())
           .executeTakeFirst();
         await wasAdded(tx, events, request, inserted, 'name', { kind: 'rack', id, name });
@@ -108,14 +113,26 @@ function regionRoutes(api: Api, { store, events, ids }: InventoryRouteDeps): voi
         tags,
         summary: 'List racks',
         response: {
-          200: Type.Object({ racks: Type.Array(Type.Object({ id: Id, region: Id, name: Type.String() })) }),
+          200: Type.Object({
+            racks: Type.Array(
+              Type.Object({
+                ...{ id: Id, region: Id, name: Type.String() },
+                powerFeed: Type.Union([Type.String(), Type.Null()]),
+              }),
+            ),
+          }),
           ...problems,
         },
       },
     },
     async () => {
       const rows = await store.read.selectFrom('racks').selectAll().orderBy('name').execute();
-      return { racks: rows.map(({ id, region_id, name }) => ({ id, region: region_id, name })) };
+      return {
+        racks: rows.map(({ id, region_id, name, power_feed }) => ({
+          ...{ id, region: region_id, name },
+          powerFeed: power_feed,
+        })),
+      };
     },
   );
 }
@@ -128,6 +145,7 @@ function flavorRoutes(api: Api, { store, events, ids }: InventoryRouteDeps): voi
     memoryMib: Type.Integer({ minimum: 1, maximum: 2 ** 30 }),
     diskGib: Type.Integer({ minimum: 1, maximum: 2 ** 30 }),
     nics: Type.Union([Type.Literal('same'), Type.Literal('separate')]),
+    layout: Type.Optional(DiskLayoutBody),
   };
   api.post(
     '/flavors',
@@ -142,11 +160,12 @@ function flavorRoutes(api: Api, { store, events, ids }: InventoryRouteDeps): voi
     },
     async (request, reply) => {
       const { name, cores, memoryMib, diskGib, nics } = request.body;
+      const layout = request.body.layout && JSON.stringify(checkedLayout(request.body.layout));
       const id = ids.next('flv');
       await store.transaction(async (tx) => {
         const inserted = await tx
           .insertInto('flavors')
-          .values({ id, name, cores, memory_mib: memoryMib, disk_gib: diskGib, nics })
+          .values({ id, name, cores, memory_mib: memoryMib, disk_gib: diskGib, nics, layout: layout ?? null })
           .onConflict((conflict) => conflict.doNothing())
           .executeTakeFirst();
         await wasAdded(tx, events, request, inserted, 'name', { kind: 'flavor', id, name });
@@ -167,8 +186,9 @@ function flavorRoutes(api: Api, { store, events, ids }: InventoryRouteDeps): voi
     async () => {
       const rows = await store.read.selectFrom('flavors').selectAll().orderBy('name').execute();
       return {
-        flavors: rows.map(({ memory_mib, disk_gib, ...flavor }) => ({
+        flavors: rows.map(({ memory_mib, disk_gib, layout, ...flavor }) => ({
           ...flavor,
+          ...(layout === null ? {} : { layout: JSON.parse(layout) as Static<typeof DiskLayoutBody> }),
           memoryMib: memory_mib,
           diskGib: disk_gib,
         })),

@@ -13,20 +13,25 @@ import { Secret } from '../kernel/secret.ts';
 import type { BmcFleet } from '../machines/bmc-fleet.ts';
 import type { NewMachine } from '../machines/enrol.ts';
 import { enrolMachine } from '../machines/enrol.ts';
+import type { ReadyPool } from '../pool/ready-pool.ts';
 import type { MachineCare } from '../machines/machine-care.ts';
-import { moveMachine } from '../machines/machine-states.ts';
-import type { MachineRow } from '../store/schema.ts';
-import type { Reader, Store, Tx } from '../store/store.ts';
+import type { Store, Tx } from '../store/store.ts';
 import type { Api } from './typed-api.ts';
 import { doneBy } from './auth.ts';
+import { BmcAddress, bmcFields } from './bmc-schemas.ts';
+import { diskPlanRoute } from './disk-plan.ts';
+import { issueRoutes } from './machine-issues.ts';
+import { Machine, findMachine, present } from './machine-view.ts';
 import { Id, IdParams, Name, problems, strict } from './schemas.ts';
 import { invalid } from './unique.ts';
+import { wipeRoutes } from './wipes.ts';
 
 export interface MachineRouteDeps {
   readonly store: Store;
   readonly events: EventLog;
   readonly fleet: BmcFleet;
   readonly care: MachineCare;
+  readonly pool: ReadyPool;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly seal: (machineId: string, password: Secret) => string;
@@ -49,17 +54,7 @@ const NewMachineBody = Type.Object(
   {
     name: Name,
     rack: Id,
-    bmc: Type.Object(
-      {
-        kind: Type.Optional(Type.Union([Type.Literal('ipmi'), Type.Literal('ipmitool')])),
-        address: Type.String({ anyOf: [{ format: 'ipv4' }, { format: 'ipv6' }] }),
-        port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
-        username: Type.String({ minLength: 1, maxLength: 16 }),
-        password: Type.String({ minLength: 1, maxLength: 20 }),
-        cipherSuite: Type.Optional(Type.Union([Type.Literal(3), Type.Literal(17)])),
-      },
-      strict,
-    ),
+    bmc: Type.Object({ ...bmcFields, address: BmcAddress }, strict),
     nics: Type.Array(Type.Object({ mac: MacText, role: Role, switchPort: Type.Optional(SwitchPort) }, strict), {
       minItems: 1,
       maxItems: 16,
@@ -79,50 +74,18 @@ const NewMachineBody = Type.Object(
   strict,
 );
 
-const Machine = Type.Object({
-  id: Id,
-  name: Type.String(),
-  rack: Id,
-  state: Type.String(),
-  diskState: Type.String(),
-  quarantineReason: Type.Union([Type.String(), Type.Null()]),
-  firmware: Type.Union([Type.String(), Type.Null()]),
-  vendor: Type.Union([Type.String(), Type.Null()]),
-  model: Type.Union([Type.String(), Type.Null()]),
-  serial: Type.Union([Type.String(), Type.Null()]),
-  uuid: Type.Union([Type.String(), Type.Null()]),
-  cores: Type.Union([Type.Integer(), Type.Null()]),
-  memoryMib: Type.Union([Type.Integer(), Type.Null()]),
-  bmc: Type.Object({ kind: Type.String(), address: Type.String(), port: Type.Integer() }),
-  nics: Type.Array(
-    Type.Object({
-      mac: Type.String(),
-      name: Type.Union([Type.String(), Type.Null()]),
-      role: Type.String(),
-      address: Type.Union([Type.String(), Type.Null()]),
-      switchPort: Type.Union([Type.String(), Type.Null()]),
-    }),
-  ),
-  disks: Type.Array(
-    Type.Object({
-      name: Type.String(),
-      bytes: Type.Integer(),
-      type: Type.String(),
-      serial: Type.String(),
-      model: Type.String(),
-    }),
-  ),
-});
-
 const tags = ['machines'];
 
 /** The fleet; an operator's alone. */
 export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
-  const { store, events, fleet, care, clock } = deps;
+  const { store, events, fleet, care, pool, clock } = deps;
   const { read } = store;
   type Action = EventMap['machine.asked']['action'];
   const asked = (tx: Tx, request: FastifyRequest, machineId: string, action: Action) =>
     events.append(tx, 'machine.asked', { key: machineId, ...doneBy(request), data: { machineId, action } });
+  diskPlanRoute(api, store);
+  issueRoutes(api, deps);
+  wipeRoutes(api, read);
 
   api.post(
     '/machines',
@@ -246,7 +209,7 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
     async (request) => {
       const { id } = request.params;
       const { state } = await findMachine(read, id);
-      if (['deploying', 'inspecting', 'releasing'].includes(state)) {
+      if (['deploying', 'inspecting', 'releasing', 'warming', 'ready', 'draining'].includes(state)) {
         throw new RackstartError(
           'state.conflict',
           `Machine ${id} is ${state}: its power is ours until that has ended.`,
@@ -277,33 +240,59 @@ export function machineRoutes(api: Api, deps: MachineRouteDeps): void {
     },
   );
 
+  for (const { verb, summary, move } of [
+    {
+      verb: 'warm',
+      summary: 'Power a machine on and have it wait in the ramdisk for its next server',
+      move: (tx: Tx, id: string) => pool.warmMachine(tx, id),
+    },
+    {
+      verb: 'drain',
+      summary: 'Take a machine that waits out of the ready pool, and switch it off',
+      move: (tx: Tx, id: string) => pool.drainMachine(tx, id),
+    },
+  ] as const) {
+    api.post(
+      `/machines/:id/${verb}`,
+      {
+        config: { right: 'fleet:write' },
+        schema: { tags, summary, params: IdParams, response: { 202: Machine, ...problems } },
+      },
+      async (request, reply) => {
+        const { id } = request.params;
+        await findMachine(read, id);
+        await store.transaction(async (tx) => {
+          await asked(tx, request, id, verb);
+          await move(tx, id);
+        });
+        return reply.code(202).send(await present(read, id));
+      },
+    );
+  }
+
   api.post(
     '/machines/:id/readmit',
     {
       config: { right: 'fleet:write' },
       schema: {
         tags,
-        summary: 'Lift a quarantine: a dirty disk is wiped, a clean one inspected, before the machine serves again',
+        summary:
+          'Lift a quarantine: a disk that a tenant may have written is wiped, then the machine is inspected and checked; it ' +
+          'serves again when nothing critical is found',
         params: IdParams,
         response: { 202: Machine, ...problems },
       },
     },
     async (request, reply) => {
       const { id } = request.params;
-      const { state, disk_state } = await findMachine(read, id);
+      const { state } = await findMachine(read, id);
       if (state !== 'quarantined') throw new RackstartError('state.conflict', `Machine ${id} is not quarantined.`);
       // It may still answer at the addresses it was set aside with: they are free once it is proven off.
       await (await fleet.of(id)).setPower('off', AbortSignal.timeout(60_000));
       await store.transaction(async (tx) => {
         await asked(tx, request, id, 'readmit');
         await tx.deleteFrom('addresses').where('holder_kind', '=', 'set-aside').where('holder_id', '=', id).execute();
-        if (disk_state === 'dirty') {
-          await care.startWipe(tx, id);
-          return;
-        }
-        const move = { machineId: id, to: 'enrolled', actor: request.caller.keyId, at: clock.now() } as const;
-        await moveMachine(tx, events, move);
-        await care.startInspection(tx, id);
+        await care.startReadmission(tx, id, request.caller.keyId);
       });
       return reply.code(202).send(await present(read, id));
     },
@@ -320,48 +309,4 @@ function checkedNics(nics: Static<typeof NewMachineBody>['nics']): NewMachine['n
     seen.add(mac);
     return { mac, ...rest };
   });
-}
-
-async function findMachine(read: Reader, id: string): Promise<MachineRow> {
-  const machine = await read.selectFrom('machines').selectAll().where('id', '=', id).executeTakeFirst();
-  if (machine === undefined) throw new RackstartError('not-found', `There is no machine ${id}.`);
-  return machine;
-}
-
-async function present(read: Reader, id: string) {
-  const machine = await findMachine(read, id);
-  const nics = await read
-    .selectFrom('machine_nics')
-    .leftJoin('addresses', (join) =>
-      join.onRef('addresses.holder_id', '=', 'machine_nics.mac').on('addresses.holder_kind', '=', 'nic'),
-    )
-    .select(['machine_nics.mac', 'machine_nics.name', 'machine_nics.role', 'addresses.address'])
-    .select('machine_nics.switch_port as switchPort')
-    .where('machine_nics.machine_id', '=', id)
-    .orderBy('machine_nics.mac')
-    .execute();
-  const disks = await read
-    .selectFrom('machine_disks')
-    .selectAll()
-    .where('machine_id', '=', id)
-    .orderBy('name')
-    .execute();
-  return {
-    id,
-    name: machine.name,
-    rack: machine.rack_id,
-    state: machine.state,
-    diskState: machine.disk_state,
-    quarantineReason: machine.quarantine_reason,
-    firmware: machine.firmware,
-    vendor: machine.vendor,
-    model: machine.model,
-    serial: machine.serial,
-    uuid: machine.smbios_uuid,
-    cores: machine.cores,
-    memoryMib: machine.memory_mib,
-    bmc: { kind: machine.bmc_kind, address: machine.bmc_address, port: machine.bmc_port },
-    nics,
-    disks: disks.map(({ machine_id: _, ...disk }) => disk),
-  };
 }

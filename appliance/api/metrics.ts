@@ -7,11 +7,14 @@ import { MINUTE, SECOND } from '../kernel/clock.ts';
 import type { Guards } from '../kernel/guard.ts';
 import type { StageTimes, TimedStage } from '../kernel/stage-times.ts';
 import { hostTime } from '../kernel/steady-clock.ts';
+import { noticedByStage } from '../machines/late-boots.ts';
 import type { DeployKind, DeployStatistics, DeployTimes } from '../requests/deploy-statistics.ts';
 import { deployStatistics } from '../requests/deploy-statistics.ts';
 import { TIMES_KEPT } from '../requests/deploy-times.ts';
 import type { Reader } from '../store/store.ts';
 import { guardMetrics } from './guard-metrics.ts';
+import { poolMetrics } from './pool-metrics.ts';
+import type { NamedPool } from './pools.ts';
 import type { LimitedBy } from './rate-limit.ts';
 
 /**
@@ -63,6 +66,7 @@ export class Metrics implements StageTimes {
     });
     states(registers, read, clock);
     deploys(registers, read, clock, deployTarget);
+    lateBoots(registers, read, clock);
   }
 
   /** Times every request of this API, and counts its WebSockets. */
@@ -120,6 +124,10 @@ export class Metrics implements StageTimes {
 
   watchGuards(guards: Guards): void {
     guardMetrics([this.#registry], guards);
+  }
+
+  watchPools(pools: () => Promise<readonly NamedPool[]>): void {
+    poolMetrics([this.#registry], pools);
   }
 
   limited(by: LimitedBy): void {
@@ -254,6 +262,36 @@ function deploys(registers: Registers, read: Reader, clock: Clock, target: Milli
       }
     },
   );
+}
+
+/** Like those of deploys; stages are names of ours, so that there are few. */
+function lateBoots(registers: Registers, read: Reader, clock: Clock): void {
+  const late = held(clock, DEPLOYS_HOLD, () => noticedByStage(read, { since: clock.now() - TIMES_KEPT }));
+  new Gauge({
+    name: 'rackstart_boot_noticed_seconds',
+    help: 'Percentiles of how long boots stood still in a stage until they were given up, over 30 days.',
+    labelNames: ['stage', 'quantile'],
+    registers,
+    async collect() {
+      const now = await late();
+      this.reset();
+      for (const [stage, { p50, p99 }] of now) {
+        this.set({ stage, quantile: '0.5' }, p50 / SECOND);
+        this.set({ stage, quantile: '0.99' }, p99 / SECOND);
+      }
+    },
+  });
+  new Gauge({
+    name: 'rackstart_boots_late',
+    help: 'Boots that were given up because they stood still in a stage, over 30 days.',
+    labelNames: ['stage'],
+    registers,
+    async collect() {
+      const now = await late();
+      this.reset();
+      for (const [stage, { boots }] of now) this.set({ stage }, boots);
+    },
+  });
 }
 
 const kindLabels = ['model', 'firmware', 'path'] as const;

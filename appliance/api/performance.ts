@@ -2,6 +2,9 @@ import { Type } from 'typebox';
 
 import type { Clock } from '../kernel/clock.ts';
 import { SECOND } from '../kernel/clock.ts';
+import type { BootDeadlines } from '../machines/boot-deadlines.ts';
+import type { StageWatch } from '../machines/late-boots.ts';
+import { stageWatches } from '../machines/late-boots.ts';
 import type { DeployTimes } from '../requests/deploy-statistics.ts';
 import { deployStatistics } from '../requests/deploy-statistics.ts';
 import { TIMES_KEPT } from '../requests/deploy-times.ts';
@@ -38,13 +41,37 @@ const Performance = Type.Object({
   target: Type.Object({ seconds: Seconds, medianSeconds: Seconds }),
   all: Type.Object(Times),
   kinds: Type.Array(Type.Object({ model: Maybe, firmware: Maybe, path: Type.String(), ...Times })),
+  stages: Type.Array(
+    Type.Object({
+      model: Maybe,
+      firmware: Maybe,
+      stage: Type.String({ description: 'Of a boot; an image counts for each GiB.' }),
+      boots: Type.Integer({ description: 'The newest that came to its end; the deadline is made of them.' }),
+      p99Seconds: Type.Union([Seconds, Type.Null()]),
+      allowedSeconds: Seconds,
+      basis: Type.String({ description: '`measured`, `floor`, `ceiling`, `cold` or `doubted`' }),
+      late: Type.Integer({ description: 'Boots that stood still in this stage until they were given up.' }),
+      noticedP50Seconds: Type.Union([Seconds, Type.Null()], {
+        description: 'After its last sign of life; null when none was late.',
+      }),
+      noticedP99Seconds: Type.Union([Seconds, Type.Null()]),
+    }),
+    { description: 'What stages of boots may take on each hardware, and how soon it was noticed that one was dead.' },
+  ),
 });
 
-/** How long deploys took, by stage, hardware model, firmware and path, and how many met the target. */
-export function performanceRoutes(
-  api: Api,
-  { read, clock, targets }: { read: Reader; clock: Clock; targets: DeployTargets },
-): void {
+interface PerformanceDeps {
+  readonly read: Reader;
+  readonly clock: Clock;
+  readonly deadlines: BootDeadlines;
+  readonly targets: DeployTargets;
+}
+
+/**
+ * How long deploys took, by stage, hardware model, firmware and path, and how many met the target; how long a stage may take, and
+ * how long the dead went unnoticed.
+ */
+export function performanceRoutes(api: Api, { read, clock, deadlines, targets }: PerformanceDeps): void {
   api.get(
     '/performance',
     {
@@ -71,6 +98,8 @@ export function performanceRoutes(
       const regionId = region === undefined ? {} : { regionId: await idOf(read, region) };
       const target = targets.deploySeconds * SECOND;
       const { all, kinds } = await deployStatistics(read, { since, ...regionId, ...kind }, target);
+      const { path: _cold, ...hardware } = kind;
+      const stages = await stageWatches(read, deadlines, { since, ...regionId, ...hardware });
       return {
         since: iso(since),
         target: { seconds: targets.deploySeconds, medianSeconds: targets.deployMedianSeconds },
@@ -78,6 +107,7 @@ export function performanceRoutes(
         kinds: kinds.map(({ model, firmware, path, ...times }) => {
           return { model, firmware, path, ...present(times, targets) };
         }),
+        stages: stages.map(presentStage),
       };
     },
   );
@@ -92,6 +122,16 @@ function present({ deploys, withinTarget, spans }: DeployTimes, { deployMedianSe
     spans: spans.map(({ span, deploys: timed, p50, p99 }) => {
       return { span, deploys: timed, p50Seconds: p50 / SECOND, p99Seconds: p99 / SECOND };
     }),
+  };
+}
+
+function presentStage({ model, firmware, stage, allowed, noticed }: StageWatch) {
+  const { samples, p99, milliseconds, basis } = allowed;
+  return {
+    ...{ model, firmware, stage, boots: samples, p99Seconds: p99 === undefined ? null : p99 / SECOND },
+    ...{ allowedSeconds: milliseconds / SECOND, basis, late: noticed?.boots ?? 0 },
+    noticedP50Seconds: noticed === undefined ? null : noticed.p50 / SECOND,
+    noticedP99Seconds: noticed === undefined ? null : noticed.p99 / SECOND,
   };
 }
 

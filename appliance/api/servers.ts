@@ -1,6 +1,7 @@
 import { Type } from 'typebox';
 
 import type { TimelineEntry } from '../../pxe/timeline.ts';
+import { parties } from '../machines/blame.ts';
 import type { AdmitDeps } from '../requests/admit.ts';
 import { admitServers } from '../requests/admit-batch.ts';
 import { admitServer } from '../requests/admit.ts';
@@ -11,6 +12,7 @@ import { serverTimeline } from '../requests/server-timeline.ts';
 import type { ServerView } from '../requests/server-view.ts';
 import { listServers, viewServer } from '../requests/server-view.ts';
 import type { Caller } from '../tenants/api-key.ts';
+import { Diagnosis, presentDiagnosis } from './diagnosis.ts';
 import type { Api } from './typed-api.ts';
 import { doneBy, tenantFor, tenantOf } from './auth.ts';
 import { Hostname, Id, IdParams, MaybeTimestamp, Name, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
@@ -126,6 +128,12 @@ const Server = Type.Object({
       number: Type.Integer(),
       path: Type.String(),
       outcome: Type.String(),
+      blame: Type.Union([Type.String({ enum: [...parties] }), Type.Null()], {
+        description: 'Whose fault it was that it failed; null where it has not, and where no machine was held.',
+      }),
+      diagnosis: Type.Union([Diagnosis, Type.Null()], {
+        description: 'Why its boot failed, and what to do; null where none has, and for tenants.',
+      }),
       machine: Type.Union([Type.String(), Type.Null()]),
       firmware: Type.Union([Type.String(), Type.Null()]),
       steps: Type.Array(
@@ -192,7 +200,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
         ...doneBy(request),
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       });
-      return reply.code(202).send(present(await viewServer(read, id)));
+      return reply.code(202).send(present(await viewServer(read, id), request.caller));
     },
   );
 
@@ -215,7 +223,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
         ...doneBy(request),
       });
       const views = await Promise.all(ids.map((id) => viewServer(read, id)));
-      return reply.code(202).send({ servers: views.map(present) });
+      return reply.code(202).send({ servers: views.map((view) => present(view, request.caller)) });
     },
   );
 
@@ -232,7 +240,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
     },
     async (request) => {
       const servers = await listServers(read, tenantOf(request.caller), request.query.limit);
-      return { servers: servers.map(present) };
+      return { servers: servers.map((view) => present(view, request.caller)) };
     },
   );
 
@@ -242,7 +250,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
       config: { right: 'servers:read' },
       schema: { tags, summary: 'Show a server', params: IdParams, response: { 200: Server, ...problems } },
     },
-    async (request) => present(await viewServer(read, request.params.id, tenantOf(request.caller))),
+    async (request) => present(await viewServer(read, request.params.id, tenantOf(request.caller)), request.caller),
   );
 
   api.delete(
@@ -259,7 +267,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
     async (request, reply) => {
       const { id } = request.params;
       await releaseServer(deps, id, { tenantId: tenantOf(request.caller), ...doneBy(request) });
-      return reply.code(202).send(present(await viewServer(read, id)));
+      return reply.code(202).send(present(await viewServer(read, id), request.caller));
     },
   );
 
@@ -299,18 +307,8 @@ export function shownTo({ tenantId }: Pick<Caller, 'tenantId'>, { at, source, na
 
 const tenantsOwn: ReadonlySet<string> = new Set(['saga', 'agent']);
 
-function present({
-  request,
-  status,
-  flavor,
-  image,
-  region,
-  project,
-  connection,
-  failure,
-  dependsOn,
-  attempts,
-}: ServerView) {
+function present(view: ServerView, { tenantId }: Pick<Caller, 'tenantId'>) {
+  const { request, status, flavor, image, region, project, connection, failure, dependsOn, attempts } = view;
   const agent = attempts.at(-1)?.agent;
   return {
     id: request.id,
@@ -340,10 +338,12 @@ function present({
             heartbeatAt: maybeIso(agent.heartbeat_at),
             metrics: JSON.parse(agent.metrics ?? '{}') as Record<string, number>,
           },
-    attempts: attempts.map(({ attempt, machine, steps }) => ({
+    attempts: attempts.map(({ attempt, machine, diagnosis, steps }) => ({
       number: attempt.number,
       path: attempt.path,
       outcome: attempt.outcome,
+      blame: attempt.blame,
+      diagnosis: diagnosis === null || tenantId !== undefined ? null : presentDiagnosis(diagnosis),
       machine: machine?.name ?? null,
       firmware: machine?.firmware ?? null,
       steps: steps.map(({ name, state, tries, started_at, ended_at }) => ({

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 import type { Test } from 'tap';
 
+import { tinyDisk } from '../../lab/disk/tiny-disk.ts';
 import { run } from '../../lab/process/run.ts';
 import type { RunningProcess } from '../../lab/process/start.ts';
 import { startProcess } from '../../lab/process/start.ts';
@@ -119,9 +120,9 @@ export class StressedDaemon {
     );
   }
 
-  /** An image of nothing, compressed: `kib` of what does not shrink. */
+  /** An image, compressed: `kib` of what does not shrink. */
   async addImage(version: string, kib: number): Promise<Reply> {
-    const bytes = zstdCompressSync(noise(kib * 1024));
+    const bytes = zstdCompressSync(tinyDisk(kib * 1024, noise(kib * 1024)));
     const query = { name: 'debian', version, rootPartition: '1', kernelArgs: 'quiet', sha256: sha256(bytes) };
     const response = await fetch(`${this.#url}/api/v1/images?${new URLSearchParams(query).toString()}`, {
       method: 'POST',
@@ -220,7 +221,7 @@ export class StressedDaemon {
       const { id: tenant } = await made('/tenants', { name: `tenant-${String(number)}` });
       this.#members.push((await made('/api-keys', { name: 'ci', tenant })).key);
     }
-    const image = await this.addImage('12', 1);
+    const image = await this.addImage('12', 64);
     if (image.status !== 201) throw new Error(JSON.stringify(image.body));
   }
 }

@@ -27,6 +27,19 @@ export type Ids = Readonly<Record<string, string>>;
 /** What the document's patterns do not tell: values that are valid, by the name of their field. */
 export type Texts = Readonly<Record<string, unknown>>;
 
+/** A body that is no JSON, and the headers that go with it. */
+export class Sent {
+  readonly type: string;
+  readonly body: Buffer;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(type: string, body: Buffer, headers: Readonly<Record<string, string>> = {}) {
+    this.type = type;
+    this.body = body;
+    this.headers = headers;
+  }
+}
+
 export interface Schema {
   readonly type?: string;
   readonly enum?: readonly unknown[];
@@ -113,8 +126,9 @@ export function callOf(
   const url = `/api/v1${path}${query.size === 0 ? '' : `?${query.toString()}`}`;
   const call = { method: operation.method as 'GET', url };
   // A body that is no JSON has no schema either.
-  const payload = texts[operation.name];
-  if (Buffer.isBuffer(payload)) return { ...call, headers: { 'content-type': 'application/zstd' }, payload };
+  const sent = texts[operation.name];
+  if (sent instanceof Sent)
+    return { ...call, headers: { 'content-type': sent.type, ...sent.headers }, payload: sent.body };
   if (operation.body === undefined) return call;
   const { schema } = operation.body;
   const names = Object.keys(schema.properties ?? {}).filter((name) => isNamed('body', name));
@@ -122,12 +136,20 @@ export function callOf(
 }
 
 /** What the id in this place is the id of. */
-function thing({ path }: Operation, where: string, name: string, kind: string): string {
+function thing({ path, name: route }: Operation, where: string, name: string, kind: string): string {
+  const special = where === 'path' ? inPaths[route] : undefined;
+  if (special !== undefined) return special;
   if (where !== 'path') return name === 'holder' ? kind : (bodyNames[name] ?? name);
   const segments = path.split('/');
   const before = segments[segments.indexOf(`{${name}}`) - 1] ?? '';
   return before === '{kind}' ? kind : before.replace(/ies$/, 'y').replace(/s$/, '');
 }
+
+// What is completed can not be cancelled, nor what is accepted rejected.
+const inPaths: Readonly<Record<string, string>> = {
+  'POST /images/uploads/{id}/complete': 'whole-upload',
+  'POST /discovered-machines/{id}/accept': 'waiting-machine',
+};
 
 const bodyNames: Readonly<Record<string, string>> = { dependsOn: 'server' };
 

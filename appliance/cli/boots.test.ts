@@ -42,6 +42,9 @@ test("a machine's boots are listed, shown and downloaded from the command line",
   t.match(shown, /^power +\S+Z/m);
   t.match(JSON.parse(await ask('boot', 'show', session, '--json')), { session, stages: [{ name: 'power' }] });
 
+  t.match(await ask('boot', 'diagnose', session), /^(under-way: This boot is under way|bmc-silent )/);
+  t.match((await served.ask(['boot', 'diagnose', 'boot_none'])).err, /not-found/);
+
   const file = join(here.directory, 'bundle.tar.gz');
   t.match(await ask('boot', 'bundle', session, '--output', file), /bundle\.tar\.gz: 0\.0 MB\n$/);
   t.equal(statSync(file).mode & 0o777, 0o600, "its owner's alone");

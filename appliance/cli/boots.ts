@@ -6,6 +6,8 @@ import type { Command } from 'commander';
 
 import { integer } from './arguments.ts';
 import type { CliContext } from './context.ts';
+import type { Diagnosis } from './diagnosis.ts';
+import { diagnosisText } from './diagnosis.ts';
 import { UsageError } from './failure.ts';
 import type { RemoteOptions } from './remote.ts';
 import { asksApi, connect, idOf } from './remote.ts';
@@ -36,6 +38,7 @@ export function bootCommands(program: Command, context: CliContext): void {
   const group = program.command('boot').description('what machines did when they booted for us; for operators');
   listCommand(group, context);
   showCommand(group, context);
+  diagnoseCommand(group, context);
   bundleCommand(group, context);
 }
 
@@ -74,6 +77,16 @@ function showCommand(group: Command, context: CliContext): void {
       answer(boot, `${sheet(boot)}\n${timelineText(boot)}`);
     },
   );
+}
+
+function diagnoseCommand(group: Command, context: CliContext): void {
+  asksApi(
+    group.command('diagnose <session>').description('say why a boot failed, by what was seen of it, and what to do'),
+  ).action(async (session: string, options: RemoteOptions) => {
+    const { api, answer } = await connect(context, options);
+    const diagnosis = (await api.get(`${pathOf(session)}/diagnosis`)) as Diagnosis;
+    answer(diagnosis, diagnosisText(diagnosis));
+  });
 }
 
 function bundleCommand(group: Command, context: CliContext): void {

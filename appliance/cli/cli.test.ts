@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { test } from 'tap';
 import type { Test } from 'tap';
 
+import { tinyDisk } from '../../lab/disk/tiny-disk.ts';
 import type { Ended, Served } from './cli.fixture.ts';
 import { place, read } from './cli.fixture.ts';
 
@@ -59,15 +60,15 @@ test('a server is ordered, watched and released from the command line', async (t
   await ok(t, served, ['region', 'add', 'west']);
   await ok(t, served, ['tenant', 'add', 'acme']);
   await ok(t, served, ['flavor', 'add', 'small', '--cores', '1', '--memory-mib', '512', '--disk-gib', '3']);
-  const disk = zstdCompressSync(Buffer.alloc(100_000));
+  const disk = zstdCompressSync(tinyDisk());
   const digest = createHash('sha256').update(disk).digest('hex');
   const image = ['image', 'add', file('disk.zst', disk), '--name', 'debian', '--version', '12'];
-  const wrong = await served.ask([...image, '--sha256', '00'.repeat(32), '--root-partition', '3']);
+  const wrong = await served.ask([...image, '--sha256', '00'.repeat(32), '--root-partition', '1']);
   t.equal(wrong.code, 1);
   t.match(wrong.err, /image\.digest/);
-  t.match(await answer(t, served, [...image, '--sha256', digest, '--root-partition', '3', '--json']), {
+  t.match(await answer(t, served, [...image, '--sha256', digest, '--root-partition', '1', '--json']), {
     name: 'debian',
-    rawBytes: 100_000,
+    rawBytes: 65_536,
   });
   t.match(await ok(t, served, ['image', 'list']), /^NAME .*\ndebian +12 /);
 

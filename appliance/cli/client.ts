@@ -2,7 +2,7 @@ import type { ReadableStream } from 'node:stream/web';
 
 import type { Secret } from '../kernel/secret.ts';
 import type { ApiProblem } from './failure.ts';
-import { ApiFailure, UsageError } from './failure.ts';
+import { ApiFailure, NoAnswer, UsageError } from './failure.ts';
 
 export interface ApiAddress {
   /** Such as `http://127.0.0.1:7770`. */
@@ -18,7 +18,7 @@ export interface Upload {
 
 type Call = Omit<RequestInit, 'headers'> & { headers?: Record<string, string> };
 
-/** The public API, asked over HTTP. Errors: `ApiFailure` with what the appliance said; `UsageError` when none answers. */
+/** The public API, asked over HTTP. Errors: `ApiFailure` with what the appliance said; `NoAnswer`. */
 export class ApiClient {
   readonly #url: URL;
   readonly #key: Secret;
@@ -60,6 +60,12 @@ export class ApiClient {
     return this.#call(path, { method: 'POST', headers: { 'content-type': type }, body: content, duplex: 'half' });
   }
 
+  /** What follows `offset` of a file that is sent in parts. */
+  part(path: string, offset: number, content: ReadableStream<Uint8Array>): Promise<unknown> {
+    const headers = { 'content-type': 'application/offset+octet-stream', 'upload-offset': String(offset) };
+    return this.#call(path, { method: 'PATCH', headers, body: content, duplex: 'half' });
+  }
+
   delete(path: string): Promise<unknown> {
     return this.#call(path, { method: 'DELETE' });
   }
@@ -99,7 +105,7 @@ export class ApiClient {
     } catch (error) {
       if (this.#signal.aborted) throw error;
       const cause = error instanceof Error ? (error.cause ?? error) : error;
-      throw new UsageError(
+      throw new NoAnswer(
         `No appliance answers at ${this.#url.origin}.`,
         'Start one (rackstart serve), or say where it is: --url or RACKSTART_URL.',
         cause,

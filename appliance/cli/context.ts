@@ -20,9 +20,12 @@ export interface CliContext {
   /** Aborts when somebody asks us to stop. */
   readonly signal: AbortSignal;
   /** The settings of a daemon on this host. Errors: `config.invalid`. */
-  readonly loadConfig: (
-    file: string,
-  ) => Promise<{ readonly state: string; readonly store: string; readonly masterKey: string; readonly images: string }>;
+  readonly loadConfig: (file: string) => Promise<{
+    readonly state: string;
+    readonly store: string;
+    readonly masterKey: string;
+    readonly images: { readonly directory: string };
+  }>;
   /** Runs the appliance with this configuration until `signal` aborts. */
   readonly serve: (configFile: string) => Promise<void>;
 }

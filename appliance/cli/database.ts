@@ -25,7 +25,7 @@ export function databaseCommands(program: Command, context: CliContext): void {
       const { store: url, images } = await context.loadConfig(config);
       const store = await openStore({ url, clock: context.clock, log: createLog('warn'), mode: 'read' });
       try {
-        const stored = await examineImages(store.read, new ChunkDirectory(images));
+        const stored = await examineImages(store.read, new ChunkDirectory(images.directory));
         const findings = [...(await examine(store.read)), ...stored];
         const invariants = invariantCount() + IMAGE_INVARIANTS;
         const lines = findings.map(({ invariant, subject }) => `broken: ${invariant}: ${printable(subject)}\n`);

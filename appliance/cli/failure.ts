@@ -41,6 +41,9 @@ export class UsageError extends Error {
   }
 }
 
+/** Nobody answers, or a connection was cut: it may be tried again. */
+export class NoAnswer extends UsageError {}
+
 /**
  * What a command ends with on standard error: what happened, why, and what to do. Only an error nobody foresaw shows where
  * in the program it arose.

@@ -1,10 +1,12 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { parse } from 'yaml';
 
 import { integer } from './arguments.ts';
 import type { CliContext } from './context.ts';
+import { UsageError } from './failure.ts';
 import type { RemoteOptions } from './remote.ts';
-import { asksApi, connect } from './remote.ts';
+import { asksApi, connect, readText } from './remote.ts';
 import { table } from './text.ts';
 
 interface Shape {
@@ -32,10 +34,13 @@ export function flavorCommands(program: Command, context: CliContext): void {
         new Option('--nics <same|separate>', 'whether provisioning and customer traffic share a NIC')
           .choices(['same', 'separate'])
           .default('same'),
-      ),
-  ).action(async (name: string, { cores, memoryMib, diskGib, nics, ...options }: RemoteOptions & Shape) => {
+      )
+      .option('--layout <file>', 'what becomes of the disks (YAML or JSON); default: the image on one disk'),
+  ).action(async (name: string, { layout: file, ...options }: RemoteOptions & Shape & { layout?: string }) => {
+    const { cores, memoryMib, diskGib, nics } = options;
     const { api, answer } = await connect(context, options);
-    const flavor = (await api.post('/flavors', { name, cores, memoryMib, diskGib, nics })) as { id: string };
+    const layout = file === undefined ? undefined : layoutIn(await readText(file, 'The layout'), file);
+    const flavor = (await api.post('/flavors', { name, cores, memoryMib, diskGib, nics, layout })) as { id: string };
     answer(flavor, `${flavor.id}\n`);
   });
   asksApi(group.command('list').description('list flavors')).action(async (options: RemoteOptions) => {
@@ -46,4 +51,17 @@ export function flavorCommands(program: Command, context: CliContext): void {
     });
     answer(list, table(['name', 'cores', 'memory MiB', 'disk GiB', 'NICs', 'id'], rows));
   });
+}
+
+/** A layout as the API takes it. */
+function layoutIn(text: string, file: string): unknown {
+  try {
+    return parse(text);
+  } catch (cause) {
+    throw new UsageError(
+      `${file} is neither YAML nor JSON.`,
+      'Write it like { data: [{ fs, label, mount, disk }] }.',
+      cause,
+    );
+  }
 }

@@ -1,35 +1,28 @@
-import { createReadStream } from 'node:fs';
-import { copyFile, mkdir, stat } from 'node:fs/promises';
+import { copyFile, mkdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { Readable, Transform } from 'node:stream';
-import type { ReadableStream } from 'node:stream/web';
 import type { Command } from 'commander';
 
 import { buildOsImage } from '../../images/os/build.ts';
 import { buildRamdisk } from '../../images/ramdisk/build.ts';
 import { integer } from './arguments.ts';
+import type { ApiClient } from './client.ts';
 import type { CliContext } from './context.ts';
-import { UsageError } from './failure.ts';
+import { countedFile } from './counted-file.ts';
+import { imageImportCommands } from './image-imports.ts';
+import { imageUploadCommands, sizeOf } from './image-upload.ts';
+import type { Image } from './image.ts';
+import { findImage, imageFacts, listImages } from './image.ts';
 import { Progress } from './progress.ts';
 import type { RemoteOptions } from './remote.ts';
 import { answerTo, asksApi, connect } from './remote.ts';
 import { facts, megabytes, table } from './text.ts';
 
-interface Image {
-  readonly id: string;
-  readonly name: string;
-  readonly version: string;
-  readonly sha256: string;
-  readonly bytes: number;
-  readonly rawBytes: number;
-}
-
 interface AddOptions extends RemoteOptions {
   readonly name: string;
   readonly version: string;
   readonly sha256: string;
-  readonly rootPartition: number;
+  readonly rootPartition?: number;
   readonly kernelArgs: string;
 }
 
@@ -42,14 +35,40 @@ export function imageCommands(program: Command, context: CliContext): void {
   const group = program.command('image').description('operating systems');
   buildCommand(group, context);
   addCommand(group, context);
+  imageUploadCommands(group, context);
+  imageImportCommands(group, context);
   asksApi(group.command('list').description('list images')).action(async (options: RemoteOptions) => {
     const { api, answer } = await connect(context, options);
-    const list = (await api.get('/images')) as { images: Image[] };
-    const rows = list.images.map(({ name, version, bytes, rawBytes, sha256, id }) => {
-      return [name, version, megabytes(bytes), megabytes(rawBytes), sha256.slice(0, 12), id];
+    const images = await listImages(api);
+    const rows = images.map(({ name, version, tenant, bytes, rawBytes, sha256, deprecatedAt, id }) => {
+      const use = deprecatedAt === null ? 'yes' : 'deprecated';
+      return [name, version, use, tenant, megabytes(bytes), megabytes(rawBytes), sha256.slice(0, 12), id];
     });
-    answer(list, table(['name', 'version', 'compressed', 'raw', 'SHA-256', 'id'], rows));
+    answer({ images }, table(['name', 'version', 'use', 'tenant', 'stored', 'raw', 'SHA-256', 'id'], rows));
   });
+  asksApi(group.command('show <image>').description('show an image: name, name:version or id')).action(
+    async (which: string, options: RemoteOptions) => {
+      const { api, answer } = await connect(context, options);
+      const image = await findImage(api, which);
+      answer(image, imageFacts(image));
+    },
+  );
+  const change = (command: string, description: string, said: string, act: (api: ApiClient, path: string) => unknown) =>
+    asksApi(group.command(`${command} <image>`).description(description)).action(
+      async (which: string, options: RemoteOptions) => {
+        const { api, answer } = await connect(context, options);
+        const { id, name, version } = await findImage(api, which);
+        await act(api, `/images/${id}`);
+        answer({ id, name, version }, `${name}:${version} ${said}\n`);
+      },
+    );
+  change('deprecate', 'have no more servers ordered with it; those that run keep it', 'is deprecated', (api, path) => {
+    return api.act(`${path}/deprecate`);
+  });
+  change('undeprecate', 'have servers ordered with it again', 'can be ordered again', (api, path) => {
+    return api.act(`${path}/undeprecate`);
+  });
+  change('remove', 'delete an image that no server needs', 'is removed', (api, path) => api.delete(path));
 }
 
 export function ramdiskCommands(program: Command, context: CliContext): void {
@@ -75,9 +94,11 @@ function buildCommand(group: Command, context: CliContext): void {
     group
       .command('build')
       .description('build a Debian image from this host’s apt sources, as root')
-      .option('--name <name>', 'of the file', 'debian-12'),
-  ).action(async ({ name, ...options }: BuildOptions & { name: string }) => {
-    const image = await buildOsImage({ name, ...buildWith(context, options) });
+      .option('--name <name>', 'of the file (default: debian-12, with cloud-init debian-12-cloud)')
+      .option('--cloud-init', 'as Debian’s cloud images are, which run the user data of an order'),
+  ).action(async ({ cloudInit = false, ...options }: BuildOptions & { name?: string; cloudInit?: boolean }) => {
+    const { name = cloudInit ? 'debian-12-cloud' : 'debian-12' } = options;
+    const image = await buildOsImage({ name, cloudInit, ...buildWith(context, options) });
     const { path, version, sha256, bytes, rawBytes, rootPartition, kernelArgs } = image;
     const add = [`rackstart image add ${path} --name ${name} --version ${version} --sha256 ${sha256}`];
     add.push(`--root-partition ${String(rootPartition)} --kernel-args '${kernelArgs}'`);
@@ -86,56 +107,39 @@ function buildCommand(group: Command, context: CliContext): void {
   });
 }
 
+/** In one body, for everyone: operators alone may. */
 function addCommand(group: Command, context: CliContext): void {
   asksApi(
     group
       .command('add <file>')
-      .description('add a raw disk image compressed with zstd')
+      .description(
+        'add a raw disk image compressed with zstd, for everyone; `upload` takes others, and goes on when cut',
+      )
       .requiredOption('--name <name>')
       .requiredOption('--version <version>')
       .requiredOption('--sha256 <hex>', 'of the file')
-      .requiredOption('--root-partition <number>', 'with the root file system; the last one', integer)
+      .option('--root-partition <number>', 'with the root file system, when several could be', integer)
       .option('--kernel-args <text>', 'for its kernel, beside root=', ''),
   ).action(async (file: string, options: AddOptions) => {
     const { api, answer } = await connect(context, options);
     const { name, version, sha256, rootPartition, kernelArgs } = options;
-    const query = { name, version, sha256, rootPartition: String(rootPartition), kernelArgs };
-    const size = await stat(file).catch((cause: unknown) => {
-      throw new UsageError(`The image ${file} can't be read.`, 'Check its name and who may read it.', cause);
-    });
+    const root = rootPartition === undefined ? {} : { rootPartition: String(rootPartition) };
+    const query = new URLSearchParams({ name, version, sha256, ...root, kernelArgs });
+    const bytes = await sizeOf(file);
     const progress = new Progress(context);
     try {
-      const content = counted(file, size.size, progress);
-      const path = `/images?${new URLSearchParams(query).toString()}`;
-      const image = (await api.upload(path, { type: 'application/zstd', content })) as Image;
+      const show = progress.meter('sending');
+      const content = countedFile(file, { from: 0, to: bytes }, (done) => {
+        if (done < bytes) show(done, bytes);
+        else progress.live('sent; the appliance checks it ...');
+      });
+      const image = (await api.upload(`/images?${query.toString()}`, { type: 'application/zstd', content })) as Image;
       progress.line(`${image.name}:${image.version} is there, ${megabytes(image.bytes)}`);
       answer(image, `${image.id}\n`);
     } finally {
       progress.end();
     }
   });
-}
-
-function counted(file: string, size: number, progress: Progress): ReadableStream<Uint8Array> {
-  let sent = 0;
-  let shown = -1;
-  const count = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      sent += chunk.length;
-      const percent = Math.floor((100 * sent) / size);
-      if (percent !== shown) {
-        const bar = '#'.repeat(Math.floor(percent / 4)).padEnd(25, '.');
-        progress.live(`${bar} ${String(percent)} % of ${megabytes(size)}`);
-        shown = percent;
-      }
-      done(null, chunk);
-    },
-    flush(done) {
-      progress.live('sent; the appliance checks it ...');
-      done();
-    },
-  });
-  return Readable.toWeb(createReadStream(file).pipe(count)) as ReadableStream<Uint8Array>;
 }
 
 function builds(command: Command): Command {

@@ -4,12 +4,16 @@ import { Argument, InvalidArgumentError, Option } from 'commander';
 import { integer } from './arguments.ts';
 import type { ApiClient } from './client.ts';
 import type { CliContext } from './context.ts';
+import { diskPlanCommand } from './disk-plan.ts';
 import { UsageError } from './failure.ts';
 import { follow } from './follow.ts';
+import type { Issue } from './machine-issues.ts';
+import { issueCommands, issueText } from './machine-issues.ts';
 import { Progress } from './progress.ts';
 import type { RemoteOptions } from './remote.ts';
 import { asksApi, connect, idOf, readText } from './remote.ts';
 import { facts, megabytes, table } from './text.ts';
+import { wipesCommand } from './wipes.ts';
 
 interface Machine {
   readonly id: string;
@@ -25,6 +29,7 @@ interface Machine {
   readonly uuid: string | null;
   readonly cores: number | null;
   readonly memoryMib: number | null;
+  readonly parked: { readonly since: string; readonly seenAt: string; readonly ramdisk: string | null } | null;
   readonly bmc: { readonly kind: string; readonly address: string; readonly port: number };
   readonly nics: readonly {
     mac: string;
@@ -34,6 +39,7 @@ interface Machine {
     switchPort: string | null;
   }[];
   readonly disks: readonly { name: string; bytes: number; type: string; serial: string; model: string }[];
+  readonly openIssues: readonly Issue[];
 }
 
 interface Nic {
@@ -57,10 +63,20 @@ export function machineCommands(program: Command, context: CliContext): void {
   const group = program.command('machine').description('the fleet; for operators');
   addCommand(group, context);
   readCommands(group, context);
+  diskPlanCommand(group, context);
   nicCommand(group, context);
   powerCommand(group, context);
+  issueCommands(group, context);
+  wipesCommand(group, context);
   careCommand(group, context, 'inspect', "read a machine's hardware again");
-  careCommand(group, context, 'readmit', 'lift a quarantine: a dirty disk is wiped, a clean one inspected');
+  careCommand(group, context, 'warm', 'power a machine on and have it wait in the ramdisk for its next server');
+  careCommand(group, context, 'drain', 'take a machine that waits out of the ready pool, and switch it off');
+  careCommand(
+    group,
+    context,
+    'readmit',
+    'lift a quarantine: a dirty disk is wiped, then the machine is inspected and checked',
+  );
 }
 
 function addCommand(group: Command, context: CliContext): void {
@@ -147,7 +163,12 @@ function powerCommand(group: Command, context: CliContext): void {
   });
 }
 
-function careCommand(group: Command, context: CliContext, verb: 'inspect' | 'readmit', description: string): void {
+function careCommand(
+  group: Command,
+  context: CliContext,
+  verb: 'inspect' | 'warm' | 'drain' | 'readmit',
+  description: string,
+): void {
   asksApi(group.command(`${verb} <machine>`).description(description).option('--wait', 'until that has ended')).action(
     async (nameOrId: string, options: RemoteOptions & { wait?: boolean }) => {
       const { api, answer } = await connect(context, options);
@@ -174,7 +195,9 @@ async function settled(context: CliContext, api: ApiClient, id: string): Promise
         );
       }
       progress.live(`${machine.name}: ${machine.state} ...`);
-      return ['enrolled', 'inspecting', 'releasing'].includes(machine.state) ? undefined : machine;
+      return ['enrolled', 'inspecting', 'warming', 'draining', 'releasing'].includes(machine.state)
+        ? undefined
+        : machine;
     });
   } finally {
     progress.end();
@@ -182,12 +205,13 @@ async function settled(context: CliContext, api: ApiClient, id: string): Promise
 }
 
 function sheet(machine: Machine): string {
-  const { nics, disks, bmc, memoryMib, ...rest } = machine;
+  const { nics, disks, bmc, memoryMib, openIssues, parked, ...rest } = machine;
   const lines = facts({
     name: rest.name,
     id: rest.id,
     state: rest.state,
     'quarantined for': rest.quarantineReason,
+    waits: parked === null ? null : `since ${parked.since}, asked ${parked.seenAt}, ramdisk ${parked.ramdisk ?? '?'}`,
     rack: rest.rack,
     hardware: [rest.vendor, rest.model, rest.serial].filter((part) => part !== null).join(' '),
     uuid: rest.uuid,
@@ -203,6 +227,7 @@ function sheet(machine: Machine): string {
     lines,
     table(['NIC', 'name', 'role', 'address', 'switch port'], nicRows),
     ...(disks.length === 0 ? [] : [table(['disk', 'size', 'type', 'serial', 'model'], diskRows)]),
+    ...(openIssues.length === 0 ? [] : [issueText(openIssues)]),
   ].join('\n');
 }
 

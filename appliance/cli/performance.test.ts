@@ -31,6 +31,23 @@ test('performance tells whether the targets are met, what the hardware takes, an
       },
       { model: null, firmware: null, path: 'warm', deploys: 2, withinTarget: 0.5, spans: [span('total', 40, 81.3, 2)] },
     ],
+    stages: [
+      {
+        ...{
+          model: 'PowerEdge R640\u001b[2J',
+          firmware: 'uefi',
+          stage: 'grow',
+          boots: 126,
+          p99Seconds: 4,
+          basis: 'floor',
+        },
+        ...{ allowedSeconds: 20, late: 2, noticedP50Seconds: 20.02, noticedP99Seconds: 21 },
+      },
+      {
+        ...{ model: null, firmware: null, stage: 'dhcp', boots: 0, p99Seconds: null, basis: 'cold' },
+        ...{ allowedSeconds: 300, late: 0, noticedP50Seconds: null, noticedP99Seconds: null },
+      },
+    ],
   });
   t.equal(
     text,
@@ -47,6 +64,10 @@ STAGE  DEPLOYS  P50      P99
 admit  128      0.06 s   0.30 s
 dhcp   127      4.70 s   21.00 s
 total  128      44.12 s  81.30 s
+
+MODEL               FIRMWARE  BOOT STAGE  BOOTS  P99     ALLOWED   BY     LATE  NOTICED P50  NOTICED P99
+PowerEdge R640?[2J  uefi      grow        126    4.00 s  20.00 s   floor  2     20.02 s      21.00 s
+-                   -         dhcp        0      -       300.00 s  cold   0     -            -
 `,
   );
   t.end();

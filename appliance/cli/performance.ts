@@ -16,6 +16,21 @@ interface Performance {
     readonly firmware: string | null;
     readonly path: string;
   })[];
+  readonly stages: readonly Stage[];
+}
+
+/** What a stage of a boot may take, and how soon it was noticed that one was dead. */
+interface Stage {
+  readonly model: string | null;
+  readonly firmware: string | null;
+  readonly stage: string;
+  readonly boots: number;
+  readonly p99Seconds: number | null;
+  readonly allowedSeconds: number;
+  readonly basis: string;
+  readonly late: number;
+  readonly noticedP50Seconds: number | null;
+  readonly noticedP99Seconds: number | null;
 }
 
 interface Times {
@@ -43,7 +58,9 @@ export function performanceCommand(program: Command, context: CliContext): void 
   asksApi(
     program
       .command('performance')
-      .description('how long deploys of the last 30 days took, by stage and by hardware')
+      .description(
+        'how long deploys of the last 30 days took, by stage and by hardware, and how soon dead boots were noticed',
+      )
       .option('--region <name>', 'of this region alone')
       .option('--model <model>', 'on this hardware alone')
       .addOption(new Option('--firmware <firmware>', 'on such machines alone').choices(['bios', 'uefi']))
@@ -58,8 +75,13 @@ export function performanceCommand(program: Command, context: CliContext): void 
   });
 }
 
-/** Whether the targets are met, then each kind of hardware, then each stage. */
-export function performanceText({ since, target, all, kinds }: Performance): string {
+/** Whether the targets are met, then each kind of hardware, then each stage; then what boots may take, and when dead ones were missed. */
+export function performanceText({ since, target, all, kinds, stages }: Performance): string {
+  const deploys = deploysText({ since, target, all, kinds });
+  return stages.length === 0 ? deploys : `${deploys}\n${stagesText(stages)}`;
+}
+
+function deploysText({ since, target, all, kinds }: Omit<Performance, 'stages'>): string {
   const total = totalOf(all);
   if (total === undefined) return `No such deploy has completed since ${since}.\n`;
   const inTime = `within ${String(target.seconds)} s`;
@@ -83,6 +105,18 @@ export function performanceText({ since, target, all, kinds }: Performance): str
   ].join('\n');
 }
 
+function stagesText(stages: readonly Stage[]): string {
+  const rows = stages.map(({ model, firmware, stage, boots, basis, late, ...times }) => {
+    const { p99Seconds: p99, allowedSeconds: allowed, noticedP50Seconds, noticedP99Seconds } = times;
+    const noticed = [noticedP50Seconds, noticedP99Seconds].map(maybe);
+    return [model, firmware, stage, boots, maybe(p99), seconds(allowed), basis, late, ...noticed];
+  });
+  return table(
+    ['model', 'firmware', 'boot stage', 'boots', 'p99', 'allowed', 'by', 'late', 'noticed p50', 'noticed p99'],
+    rows,
+  );
+}
+
 function totalOf({ spans }: Times): Span | undefined {
   return spans.find(({ span }) => span === 'total');
 }
@@ -93,6 +127,10 @@ function against(time: number, target: number): string {
 
 function seconds(time: number): string {
   return `${time.toFixed(2)} s`;
+}
+
+function maybe(time: number | null): string | null {
+  return time === null ? null : seconds(time);
 }
 
 // Rounded down: what is not all is not 100 %.

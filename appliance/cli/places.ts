@@ -12,6 +12,7 @@ interface Region {
 
 interface Rack extends Region {
   readonly region: string;
+  readonly powerFeed: string | null;
 }
 
 export function placeCommands(program: Command, context: CliContext): void {
@@ -41,10 +42,17 @@ function regionCommands(group: Command, context: CliContext): void {
 }
 
 function rackCommands(group: Command, context: CliContext): void {
-  asksApi(group.command('add <name>').description('add a rack').requiredOption('--region <name>', 'its region')).action(
-    async (name: string, { region, ...options }: RemoteOptions & { region: string }) => {
+  asksApi(
+    group
+      .command('add <name>')
+      .description('add a rack')
+      .requiredOption('--region <name>', 'its region')
+      .option('--power-feed <name>', 'what it has its power from'),
+  ).action(
+    async (name: string, { region, powerFeed, ...options }: RemoteOptions & { region: string; powerFeed?: string }) => {
       const { api, answer } = await connect(context, options);
-      const rack = (await api.post('/racks', { name, region: await idOf(api, 'regions', region) })) as { id: string };
+      const body = { name, region: await idOf(api, 'regions', region), ...(powerFeed !== undefined && { powerFeed }) };
+      const rack = (await api.post('/racks', body)) as { id: string };
       answer(rack, `${rack.id}\n`);
     },
   );
@@ -54,8 +62,8 @@ function rackCommands(group: Command, context: CliContext): void {
     answer(
       list,
       table(
-        ['name', 'region', 'id'],
-        list.racks.map(({ name, region, id }) => [name, region, id]),
+        ['name', 'region', 'power feed', 'id'],
+        list.racks.map(({ name, region, powerFeed, id }) => [name, region, powerFeed, id]),
       ),
     );
   });

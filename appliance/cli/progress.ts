@@ -1,6 +1,11 @@
 import type { Clock, Millis } from '../kernel/clock.ts';
+import { SECOND } from '../kernel/clock.ts';
 import type { Output } from './context.ts';
+import { Meter } from './meter.ts';
 import { duration, printable } from './text.ts';
+
+const REDRAW_EVERY = SECOND / 5;
+const TELL_EVERY = 5 * SECOND;
 
 /** What long work says of itself: a line for each thing that is done, and where somebody watches a last line that lives. */
 export class Progress {
@@ -32,6 +37,26 @@ export class Progress {
   end(): void {
     this.#erase();
     this.#live = '';
+  }
+
+  /**
+   * Counts the bytes of one piece of work; `done` of them were there before. Where nobody watches, a line every five seconds tells
+   * what else the last line would.
+   */
+  meter(what: string, done = 0): (done: number, total: number | null) => void {
+    const meter = new Meter(this.#clock, what, done);
+    const isWatched = this.#output.isTTY === true;
+    const every = isWatched ? REDRAW_EVERY : TELL_EVERY;
+    let next = this.#clock.now() + (isWatched ? 0 : every);
+    return (done, total) => {
+      const now = this.#clock.now();
+      meter.count(done);
+      if (now < next) return;
+      next = now + every;
+      const text = meter.text(total, isWatched);
+      if (isWatched) this.live(text);
+      else this.line(text);
+    };
   }
 
   #draw(): void {

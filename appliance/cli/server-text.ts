@@ -1,3 +1,5 @@
+import type { Diagnosis } from './diagnosis.ts';
+import { diagnosisText } from './diagnosis.ts';
 import { duration, facts, printable, table } from './text.ts';
 
 /** A server as the API presents it, as far as people look at it. */
@@ -31,6 +33,8 @@ interface Attempt {
   readonly outcome: string;
   readonly machine: string | null;
   readonly firmware: string | null;
+  readonly blame: string | null;
+  readonly diagnosis: Diagnosis | null;
   readonly steps: readonly Step[];
 }
 
@@ -85,6 +89,7 @@ export function serverSheet(server: Server): string {
     ...(server.dependsOn.length === 0 ? {} : { 'depends on': server.dependsOn.join(' ') }),
     ...(server.endedAt === null ? {} : { ended: server.endedAt }),
     ...(machine === null ? {} : { machine: firmware === null ? machine : `${machine} ${firmware}` }),
+    ...triedBefore(attempts),
     ...(failure === null ? {} : { failed: `${failure.step ?? ''} ${failure.message} (${failure.code})`.trim() }),
     ...(connection === null || address === undefined
       ? {}
@@ -100,7 +105,22 @@ export function serverSheet(server: Server): string {
     return [name, status, tried, startedAt, startedAt === null ? '' : span(startedAt, endedAt), why];
   });
   const steps = table(['step', 'status', 'attempts', 'from', 'time', 'reason'], rows);
-  return `${lines}\n${steps}`;
+  return [lines, steps, ...diagnosesOf(attempts)].join('\n');
+}
+
+/** Why boots failed, the newest attempt first: what was found and what to do, or that it is unknown and what was not seen. */
+function diagnosesOf(attempts: Server['attempts']): string[] {
+  return attempts.toReversed().flatMap(({ number, machine, diagnosis }) => {
+    if (diagnosis === null) return [];
+    const of = attempts.length === 1 ? '' : `, attempt ${String(number)}`;
+    return [`why its boot failed${of}${machine === null ? '' : `, on ${machine}`}:\n${diagnosisText(diagnosis)}`];
+  });
+}
+
+/** What the request has moved on from. */
+function triedBefore(attempts: Server['attempts']): Record<string, string> {
+  const failed = attempts.slice(0, -1).map(({ machine, blame }) => `${machine ?? ''} (fault: ${blame ?? 'unknown'})`);
+  return failed.length === 0 ? {} : { 'tried on': failed.join('; ') };
 }
 
 export function timelineText({ stages, entries }: Timeline): string {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 import { test } from 'tap';
 
+import { tinyDisk } from '../../lab/disk/tiny-disk.ts';
 import { place } from './cli.fixture.ts';
 
 const delay = { least: 1, usual: 2, most: 5 };
@@ -24,7 +25,7 @@ test('who orders says who makes the server and where, and is told so', async (t)
     writeFileSync(join(here.directory, name), content);
     return join(here.directory, name);
   };
-  const disk = zstdCompressSync(Buffer.alloc(1_000));
+  const disk = zstdCompressSync(tinyDisk());
   const digest = createHash('sha256').update(disk).digest('hex');
   await ok('region', 'add', 'west');
   await ok('tenant', 'add', 'acme');

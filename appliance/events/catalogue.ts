@@ -16,6 +16,7 @@ const ofBoot = {
   ),
   generation: Type.Integer(),
 };
+const ofIssue = { machineId: Id, issueId: Id, type: Id };
 const ofAgent = { attemptId: Id, requestId: Id, machineId: Id };
 const held = { from: Millis, to: Millis };
 const ofOrphan = {
@@ -53,6 +54,16 @@ export const catalogue = {
   }),
   'service.activated': told(1, 'requestId', { ...ofRequest, hostname: Text, addresses: Type.Array(Text) }),
   'provisioning.completed': told(1, 'requestId', { ...ofAttempt, startedAt: Millis, endedAt: Millis }),
+  /** An attempt has failed, and the request goes on as its next one, on another machine; the failed one is undone beside it. */
+  'provisioning.attempt-moved': told(1, 'requestId', {
+    ...ofRequest,
+    from: Type.String({ description: 'The attempt that failed.' }),
+    to: Type.String({ description: 'The attempt that goes on.' }),
+    attempt: Type.Integer({ minimum: 2 }),
+    machineId: Type.String({ description: 'What the failed one held.' }),
+    blame: Type.Enum(['machine', 'image', 'network', 'service', 'unknown']),
+    ...{ code: Text, message: Text },
+  }),
   'provisioning.failed': told(1, 'requestId', { ...ofAttempt, code: Text, message: Text }),
   'service.suspended': told(1, 'requestId', { ...ofRequest, reason: Text }),
   'service.reactivated': told(1, 'requestId', ofRequest),
@@ -69,6 +80,10 @@ export const catalogue = {
   'access.closed': told(1, 'attemptId', { ...ofAttempt, addresses: Type.Array(Text) }),
 
   // What operators are told about machines.
+  /** An unknown machine has booted from the network, and told what it is made of. */
+  'machine.discovered': told(1, 'discoveredId', {
+    ...{ discoveredId: Id, mac: Text, serial: Text, vendor: Text, model: Text },
+  }),
   'machine.enrolled': told(1, 'machineId', { machineId: Id, name: Text }),
   'machine.state-changed': told(1, 'machineId', {
     machineId: Id,
@@ -76,8 +91,23 @@ export const catalogue = {
     to: Text,
     reason: Type.Optional(Text),
   }),
+  /** Something is wrong with it that was not before; while it stays so, nothing is told. */
+  'machine.issue-raised': told(1, 'machineId', {
+    ...ofIssue,
+    severity: Type.Enum(['info', 'warning', 'critical']),
+    message: Text,
+  }),
+  'machine.issue-resolved': told(1, 'machineId', {
+    ...ofIssue,
+    by: Type.String({ description: 'What found it gone, or the key of the operator who said so.' }),
+    reason: Type.Optional(Text),
+  }),
   'boot.stage': told(1, 'machineId', { ...ofBoot, stage: Text, status: Text, facts: Type.Record(Text, Text) }),
   'boot.claimed': told(1, 'machineId', ofBoot),
+  /** The machine waits inside the ramdisk for its next order. */
+  'boot.parked': told(1, 'machineId', ofBoot),
+  /** A parked machine was given an order; `boot.claimed` tells that it has it. */
+  'boot.ordered': told(1, 'machineId', ofBoot),
   'boot.handoff': told(1, 'machineId', ofBoot),
   /** The ramdisk did what it was ordered to, an install excepted (that is a handoff), or failed. */
   'boot.finished': told(1, 'machineId', {
@@ -112,10 +142,33 @@ export const catalogue = {
     id: Id,
     name: Text,
   }),
+  /** What machines are expected has changed. */
+  'manifest.loaded': told(1, 'manifest', { added: Figure, changed: Figure }),
+  /** An operator's word about an unknown machine; one that is accepted is enrolled. */
+  'machine.discovery-decided': told(1, 'discoveredId', {
+    ...{ discoveredId: Id, mac: Text },
+    decision: Type.Enum(['accepted', 'rejected', 'forgotten']),
+  }),
+  'accept-rule.added': told(1, 'ruleId', { ruleId: Id, name: Text }),
+  'accept-rule.removed': told(1, 'ruleId', { ruleId: Id, name: Text }),
+  'manifest.row-removed': told(1, 'manifest', { rowId: Id, serial: Text }),
+  /** A file was announced; then its parts come, which nothing tells of. */
+  'image.upload-begun': told(1, 'uploadId', { uploadId: Id, name: Text, version: Text, format: Text, bytes: Figure }),
+  'image.upload-cancelled': told(1, 'uploadId', { uploadId: Id, name: Text, version: Text }),
+  /** The image is made from here on; `inventory.added` tells that it is there. */
+  'image.import-begun': told(1, 'importId', {
+    ...{ importId: Id, name: Text, version: Text, format: Text, sha256: Text },
+    from: Type.Enum(['upload', 'url']),
+  }),
+  'image.import-failed': told(1, 'importId', { importId: Id, name: Text, version: Text, code: Text, message: Text }),
+  'image.changed': told(1, 'imageId', {
+    ...{ imageId: Id, name: Text, version: Text },
+    to: Type.Enum(['deprecated', 'in use', 'deleted']),
+  }),
   /** Somebody works on a machine by hand; told before it is done. */
-  'machine.asked': told(1, 'machineId', {
+  'machine.asked': told(2, 'machineId', {
     machineId: Id,
-    action: Type.Enum(['power-on', 'power-off', 'power-reset', 'inspect', 'readmit', 'plug-in']),
+    action: Type.Enum(['power-on', 'power-off', 'power-reset', 'inspect', 'readmit', 'plug-in', 'warm', 'drain']),
   }),
   /** A server is given back, or its request cancelled; what becomes of that, later events tell. */
   'service.release-asked': told(1, 'requestId', ofRequest),
@@ -144,6 +197,12 @@ export const catalogue = {
 
   // What an engineer must look at.
   'alert.raised': told(1, 'subject', { subject: Text, code: Text, message: Text }),
+  /** How servers on such hardware are started from now on; `alert.raised` tells when the appliance decided so. */
+  'model.handoff-changed': told(1, 'model', {
+    model: Text,
+    firmware: Type.Enum(['bios', 'uefi']),
+    handoff: Type.Enum(['kexec', 'reset']),
+  }),
   /** A cluster is called again; that it was not is an `alert.raised` with the code `provider.circuit-open`. */
   'circuit.closed': told(1, 'cluster', { cluster: Id, ...held }),
   /** Something is held that no request owns. */

@@ -65,24 +65,29 @@ export interface EventLog {
    * leaves a note of what it waits for in the same transaction is found by the reader of the next event.
    */
   happened(tx: Tx, occurrences: readonly Occurrence[]): Promise<Occurrence[]>;
-  /** Calls `listener` whenever there may be more to read, until the returned function is called. */
-  nudge(listener: () => void): () => void;
+  /** Calls `listener` whenever there is more to read, with the last position, until the returned function is called. */
+  nudge(listener: (last: Cursor) => void): () => void;
 }
 
 export function createEventLog(deps: { store: Store; clock: Clock; ids: Ids; sequencer: Sequencer }): EventLog {
   const { store, clock, ids, sequencer } = deps;
   const check = eventCheck();
+  /** What has been appended and is written at the end of its transaction, most of which tell of several things. */
+  const gathered = new WeakMap<Tx, NewRow[]>();
   return {
     async append(tx, type, { key, tenantId, actor, origin, data }) {
       check(type, data);
       const { version } = catalogue[type];
       const who = { tenant_id: tenantId ?? null, actor, origin: origin ?? null };
-      const event = { id: ids.next('event'), type, version, key, at: clock.now(), ...who };
-      const position = store.dialect === 'sqlite' ? await nextPosition(tx) : null;
-      await tx
-        .insertInto('events')
-        .values({ ...event, position, data: JSON.stringify(data) })
-        .execute();
+      const row = { id: ids.next('event'), type, version, key, at: clock.now(), ...who, data: JSON.stringify(data) };
+      const before = gathered.get(tx);
+      if (before !== undefined) {
+        before.push(row);
+        return;
+      }
+      const rows = [row];
+      gathered.set(tx, rows);
+      tx.beforeCommit(() => insertAll(tx, rows, store.dialect));
       tx.afterCommit(() => sequencer.ring());
     },
 
@@ -130,10 +135,26 @@ export function toRecord({ tenant_id, origin, data, ...row }: EventRow): EventRe
   return { ...row, ...who, data: JSON.parse(data) as unknown } as EventRecord;
 }
 
-async function nextPosition(tx: Tx): Promise<Cursor> {
+type NewRow = Omit<EventRow, 'position'>;
+
+async function insertAll(tx: Tx, rows: readonly NewRow[], dialect: Store['dialect']): Promise<void> {
+  const last = dialect === 'sqlite' ? await takePositions(tx, rows.length) : undefined;
+  const positioned = rows.map((row, index) => {
+    return { ...row, position: last === undefined ? null : last - rows.length + 1 + index };
+  });
+  for (let from = 0; from < rows.length; from += MOST_AT_ONCE) {
+    tx.defer(tx.insertInto('events').values(positioned.slice(from, from + MOST_AT_ONCE)));
+  }
+}
+
+// SQLite takes 32,766 values a statement.
+const MOST_AT_ONCE = 1_000;
+
+/** The last one of so many. */
+async function takePositions(tx: Tx, count: number): Promise<Cursor> {
   const { last } = await tx
     .updateTable('event_positions')
-    .set((row) => ({ last: row('last', '+', 1) }))
+    .set((row) => ({ last: row('last', '+', count) }))
     .returning('last')
     .executeTakeFirstOrThrow();
   return last;

@@ -28,8 +28,10 @@ export class Sequencer implements Service {
   readonly #peers: Peers;
   readonly #period: Millis;
   readonly #bell = new Doorbell();
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(last: number) => void>();
   #told = 0;
+  /** Whether an event of this process may have none, which has rung for it. */
+  #isAwaited = false;
   /** Whether an event may have none: not on SQLite, once those of an older program have theirs. */
   #mayWait = true;
 
@@ -63,24 +65,37 @@ export class Sequencer implements Service {
 
   /** There is something to position. */
   ring(): void {
+    this.#isAwaited = true;
     this.#bell.ring();
   }
 
-  nudge(listener: () => void): () => void {
+  nudge(listener: (last: number) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
 
   /** Positions every committed event, then nudges the listeners if the log has grown since they were last told. */
   async sequence(): Promise<void> {
-    let positioned = false;
-    while (this.#mayWait && (await this.#anyWaits())) positioned = (await this.#positionSome()) > 0 || positioned;
-    if (positioned) this.#peers.tell(TOPIC, 'positioned');
+    const last = (this.#mayWait ? await this.#positionAll() : undefined) ?? (await this.#lastGiven());
     this.#mayWait = this.#store.dialect === 'postgres';
-    const { last } = await this.#store.read.selectFrom('event_positions').select('last').executeTakeFirstOrThrow();
     if (last === this.#told) return;
     this.#told = last;
-    for (const listener of this.#listeners) listener();
+    for (const listener of this.#listeners) listener(last);
+  }
+
+  /** The last position; undefined when there was nothing to give. */
+  async #positionAll(): Promise<number | undefined> {
+    const isAwaited = this.#isAwaited;
+    this.#isAwaited = false;
+    // Who looks unasked mostly finds nothing, and spares a transaction.
+    if (!isAwaited && !(await this.#anyWaits())) return undefined;
+    for (;;) {
+      const { last, count } = await this.#positionSome();
+      if (count === BATCH) continue;
+      // What is committed from here on rings again.
+      if (last !== this.#told) this.#peers.tell(TOPIC, 'positioned');
+      return last;
+    }
   }
 
   async #anyWaits(): Promise<boolean> {
@@ -88,7 +103,11 @@ export class Sequencer implements Service {
     return (await waiting.executeTakeFirst()) !== undefined;
   }
 
-  #positionSome(): Promise<number> {
+  async #lastGiven(): Promise<number> {
+    return (await this.#store.read.selectFrom('event_positions').select('last').executeTakeFirstOrThrow()).last;
+  }
+
+  #positionSome(): Promise<{ last: number; count: number }> {
     return this.#store.transaction(async (tx) => {
       // Reading in the writing takes the row's lock first: all that committed before is seen by the next statement.
       const { last } = await tx
@@ -111,18 +130,15 @@ export class Sequencer implements Service {
         .whereRef('events.id', '=', 'numbered.id')
         .executeTakeFirst();
       const count = Number(positioned.numUpdatedRows);
-      await tx
-        .updateTable('event_positions')
-        .set({ last: last + count })
-        .execute();
-      return count;
+      tx.defer(tx.updateTable('event_positions').set({ last: last + count }));
+      return { last: last + count, count };
     });
   }
 }
 
 const TOPIC = 'events';
 
-const TURNS_A_NUDGE = 4;
+const TURNS_A_NUDGE = 12;
 
 // A short lock: appenders are not held up by it, but others who give positions are.
 const BATCH = 500;

@@ -21,9 +21,18 @@ export async function writeOnce(path: string, content: string | Uint8Array, mode
   await syncDirectory(dirname(path));
 }
 
+/** What was written to `file` before is durable when the promise resolves. */
+export function syncFile(file: string): Promise<void> {
+  return sync(file);
+}
+
 /** What was linked or renamed in `directory` before is durable when the promise resolves. */
-export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory);
+export function syncDirectory(directory: string): Promise<void> {
+  return sync(directory);
+}
+
+async function sync(path: string): Promise<void> {
+  const handle = await open(path);
   try {
     await handle.sync();
   } finally {

@@ -93,12 +93,32 @@ const catalogue = {
   'boot.disk-rule': {
     status: 409,
     transient: false,
-    hint: "Correct the machine's disk rule so that it matches exactly one disk.",
+    hint: "Correct the machine's disk rule or the flavor's layout: each must match just one disk (`rackstart machine disk-plan`).",
+  },
+  'disk.failed': {
+    status: 500,
+    transient: false,
+    hint: "The machine's disk failed, or does not give back what was written to it: replace it, then readmit the machine.",
+  },
+  'image.unreachable': {
+    status: 502,
+    transient: false,
+    hint: "The image did not reach the machine: look at the appliance's image port, HTTP caches and the network between.",
+  },
+  'discovery.full': {
+    status: 409,
+    transient: false,
+    hint: 'Accept, reject or forget unknown machines that wait (`rackstart discovered list`), then boot this one again.',
   },
   'boot.protocol': {
     status: 426,
     transient: false,
     hint: 'Boot again: the ramdisk and the appliance speak different versions.',
+  },
+  'machine.unfit': {
+    status: 409,
+    transient: false,
+    hint: 'Read its issues (`rackstart machine issues NAME`), do as their remedies say, then readmit it.',
   },
   'agent.refused': { status: 403, transient: false, hint: 'The server was released or its credential revoked.' },
   'bmc.unreachable': { status: 502, transient: true, hint: 'Check the BMC address, cable and out-of-band network.' },
@@ -194,6 +214,16 @@ const catalogue = {
     transient: false,
     hint: 'The image is as it was frozen, and something changes it on its way to the machine: look at HTTP caches, cables and network cards.',
   },
+  'image.deprecated': {
+    status: 409,
+    transient: false,
+    hint: 'Order another version (`rackstart image list`): without one, the newest that is not deprecated is meant.',
+  },
+  'image.interrupted': {
+    status: 503,
+    transient: true,
+    hint: 'The appliance ended in the middle, and what it had is gone from its disk: send the file, or import it, again.',
+  },
   'image.source-refused': {
     status: 400,
     transient: false,
@@ -202,7 +232,7 @@ const catalogue = {
   'image.source-failed': {
     status: 502,
     transient: true,
-    hint: 'The server of the image failed; import it again, and it goes on where it stopped.',
+    hint: 'The server of the image failed, also when it was asked again: import it again later.',
   },
   'upload.offset': { status: 409, transient: false, hint: 'Ask how far it is (HEAD), and send what follows.' },
   'upload.busy': {

@@ -40,12 +40,13 @@ export class ManualClock implements Clock {
       await settle();
       const next = this.#sleepers.reduce<Millis>((least, { at }) => Math.min(least, at), Infinity);
       if (next > end) break;
-      this.#now = next;
+      this.#now = Math.max(this.#now, next);
       const due = this.#sleepers.filter(({ at }) => at <= next);
       this.#sleepers = this.#sleepers.filter(({ at }) => at > next);
       for (const { wake } of due) wake();
     }
-    this.#now = end;
+    // Who was woken may have moved it further.
+    this.#now = Math.max(this.#now, end);
     await settle();
   }
 

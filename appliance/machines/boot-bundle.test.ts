@@ -150,7 +150,7 @@ sqliteStore('no secret is in a bundle, whoever was careless with it', async (t, 
 sqliteStore('what was gathered is gone when nobody takes the bundle to its end', async (t, store) => {
   await boot(store, careless);
   const before = leftOver();
-  const stream = await bootBundle(store.read, await viewBoot(store.read, 's2'), silentLog);
+  const stream = await bootBundle(store.read, await viewBoot(store.read, 's2'), { at: 300, log: silentLog });
   const gathered = leftOver().filter((name) => !before.includes(name));
   t.not(gathered.length, 0);
   stream.destroy();
@@ -177,7 +177,9 @@ async function boot(store: Store, entries: readonly TimelineEntry[]): Promise<vo
 async function unpacked(t: Test, store: Store) {
   const directory = await mkdtemp(join(tmpdir(), 'rs-bundle-test-'));
   t.teardown(() => rm(directory, { recursive: true }));
-  const whole = await buffer(await bootBundle(store.read, await viewBoot(store.read, 's2'), silentLog));
+  const whole = await buffer(
+    await bootBundle(store.read, await viewBoot(store.read, 's2'), { at: 300, log: silentLog }),
+  );
   await writeFile(join(directory, 'bundle.tar.gz'), whole);
   await run('tar', ['-xzf', join(directory, 'bundle.tar.gz'), '-C', directory]);
   const inside = join(directory, 's2');

@@ -12,15 +12,19 @@ import { pack } from 'tar-stream';
 import { captureHeader, captureRecord } from '../../pxe/packet-capture.ts';
 import type { SeenPacket, TimelineEntry } from '../../pxe/timeline.ts';
 import { wholeTimeline } from '../../pxe/timeline-records.ts';
+import type { Millis } from '../kernel/clock.ts';
 import type { Log } from '../kernel/log.ts';
 import { SecretMask, maskSecrets } from '../kernel/secret-mask.ts';
 import type { Reader } from '../store/store.ts';
 import type { BootView } from './boot-history.ts';
+import { diagnose } from './diagnosis/diagnose.ts';
+import { gatherEvidence } from './diagnosis/gather.ts';
 
 /** What one boot's bundle holds, in this order. */
 export const bundleFiles = {
   'README.txt': 'this',
   'boot.json': 'the machine, what it was ordered to do, its stages with their times, how it ended',
+  'diagnosis.json': 'why it failed, by what was seen of it, and what to do',
   'timeline.jsonl': 'everything that was seen, one thing a line, on one clock (UTC)',
   'packets.pcap': 'DHCP and TFTP as they were on the wire; Ethernet addresses are made up',
   'bmc.jsonl': 'each command to the BMC, with its completion code and how long it took (ms)',
@@ -35,11 +39,15 @@ type BundleFile = keyof typeof bundleFiles;
  * Everything known of one boot, as a gzipped tar to hand to somebody else: secrets are overwritten. It is gathered in a
  * temporary directory, which is gone when the stream has ended, however it ends.
  */
-export async function bootBundle(read: Reader, boot: BootView, log: Log): Promise<Readable> {
+export async function bootBundle(
+  read: Reader,
+  boot: BootView,
+  { at, log }: { readonly at: Millis; readonly log: Log },
+): Promise<Readable> {
   const directory = await mkdtemp(join(tmpdir(), 'rackstart-bundle-'));
   const remove = () => rm(directory, { recursive: true, force: true });
   try {
-    await gather(read, boot, directory);
+    await gather(read, boot, directory, at);
   } catch (error) {
     await remove();
     throw error;
@@ -69,7 +77,7 @@ async function fill(tar: Pack, directory: string, { session }: BootView): Promis
   }
 }
 
-async function gather(read: Reader, boot: BootView, directory: string): Promise<void> {
+async function gather(read: Reader, boot: BootView, directory: string, at: Millis): Promise<void> {
   const files = new Map<BundleFile, FileHandle>();
   try {
     for (const name of Object.keys(bundleFiles) as BundleFile[]) {
@@ -80,6 +88,8 @@ async function gather(read: Reader, boot: BootView, directory: string): Promise<
     };
     await write('README.txt', readme(boot));
     await write('boot.json', `${masked(shownBoot(boot), 2)}\n`);
+    const evidence = await gatherEvidence(read, boot.session.id, at);
+    await write('diagnosis.json', `${masked(diagnose(evidence), 2)}\n`);
     await write('packets.pcap', captureHeader());
     for await (const entry of wholeTimeline(read, boot.session.id)) {
       await write('timeline.jsonl', `${masked(shownEntry(entry))}\n`);

@@ -7,40 +7,52 @@ import type {
   BootDirector,
   Claim,
   ClaimGrant,
+  HealthCheck,
   Inspection,
-  OrderLines,
+  NextOrder,
   RamdiskBoot,
   Report,
+  ReportStage,
   SystemFile,
+  WipedDisk,
 } from '../../pxe/boot-plan.ts';
 import { deriveToken, isToken, tokenId } from '../../pxe/http/token.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { SECOND } from '../kernel/clock.ts';
-import type { Clock } from '../kernel/clock.ts';
+import type { Clock, Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import type { Ids } from '../kernel/ids.ts';
 import type { Secret } from '../kernel/secret.ts';
 import { parseCidr } from '../network/address-range.ts';
+import type { BootOrderRow } from '../store/schema.ts';
 import type { Reader, Store, Tx } from '../store/store.ts';
 import { bindClaimant, claimOrder, consumeOrder, revokeOrders } from './boot-order.ts';
 import type { Boot } from './boot-records.ts';
 import { agentCredential } from './agent-desk.ts';
-import { bootOf, isOpen, noteStale, openBoot, openBootOf, recordBoot } from './boot-records.ts';
+import { bootOf, continuationOf, isOpen, noteStale, openBoot, openBootOf, recordBoot } from './boot-records.ts';
+import { recordCheck } from './health.ts';
 import { readPlan } from './install-plan.ts';
 import { recordInspection } from './inspection.ts';
+import type { MachineBell } from './machine-bell.ts';
 import { orderLines } from './order-lines.ts';
+import { beginProof } from './proof.ts';
 import { checkProtocol } from './protocol.ts';
+import { recordWiped, sampleSeed } from './wipe-certificates.ts';
 
 export interface BootDirectorDeps {
   readonly store: Store;
   readonly events: EventLog;
+  readonly bell: MachineBell;
   /** From which every token is derived; 32 bytes. */
   readonly tokenKey: KeyObject;
   readonly clock: Clock;
-  /** Where images are fetched from, `http://10.77.0.1:8080/images`. */
+  readonly ids: Ids;
+  /** The server that images are fetched from, `http://10.77.0.1:8080`. */
   readonly imagesUrl: string;
 }
 
-const PATIENCE = 25 * SECOND;
+/** For which a machine's question for its next order is held open. */
+export const PATIENCE: Millis = 25 * SECOND;
 
 /** Decides every hop of a boot from one row: the machine's open boot session and the order behind it. */
 export class StoreBootDirector implements BootDirector {
@@ -64,7 +76,7 @@ export class StoreBootDirector implements BootDirector {
       .select(['boot_sessions.id', 'boot_sessions.generation', 'boot_sessions.window_until'])
       .where('machine_nics.mac', '=', client.mac)
       .executeTakeFirst();
-    if (boot === undefined) return { verb: 'ignore', why: 'unknown MAC' };
+    if (boot === undefined) return { verb: 'ignore', why: 'unknown MAC', stranger: true };
     const { smbios_uuid: known, switch_port: port, verb, id, generation, window_until: until } = boot;
     const stranger = client.uuid !== undefined && known !== null && client.uuid.toLowerCase() !== known;
     if (stranger) return mismatch('another SMBIOS UUID than the one inspected');
@@ -104,16 +116,17 @@ export class StoreBootDirector implements BootDirector {
   }
 
   async claim(claim: Claim): Promise<ClaimGrant> {
-    const { store, clock, tokenKey } = this.#deps;
+    const { store, clock } = this.#deps;
     checkProtocol(claim.protocol);
     const nonceHash = createHash('sha256').update(claim.nonce).digest('hex');
     // What the claim leads to is one transaction; a refusal that cuts the boot off must commit too, and is thrown after it.
     const outcome = await store.transaction(async (tx): Promise<Boot | RackstartError> => {
       const boot = await this.#claimed(tx, claim);
       const at = clock.now();
-      if (await bindClaimant(tx, boot.id, nonceHash, at)) {
+      const claimant = { nonceHash, ramdisk: claim.ramdisk ?? null };
+      if (await bindClaimant(tx, boot.id, claimant, at)) {
         if (!(await claimOrder(tx, boot.order, at))) throw stale();
-        await recordBoot(tx, boot.id, { type: 'claim' }, at);
+        await recordBoot(tx, boot.id, { type: boot.order.verb === 'wait' ? 'claim-to-wait' : 'claim' }, at);
         await this.#deps.events.append(tx, 'boot.claimed', { ...about(boot), data: of(boot) });
         return { ...boot, nonce_hash: nonceHash };
       }
@@ -123,11 +136,7 @@ export class StoreBootDirector implements BootDirector {
       return bound.nonce_hash === nonceHash ? bound : this.#cutOff(tx, bound, claim);
     });
     if (outcome instanceof RackstartError) throw outcome;
-    return {
-      sessionId: outcome.id,
-      bearer: deriveToken(tokenKey, 'bearer', { ...outcome, nonce: nonceHash }),
-      order: await this.#lines(outcome),
-    };
+    return { sessionId: outcome.id, ...(await this.#grant(outcome, nonceHash)) };
   }
 
   async report(bearer: Secret, report: Report): Promise<void> {
@@ -135,20 +144,24 @@ export class StoreBootDirector implements BootDirector {
     // A stale report is refused, but what was noted of it must commit.
     const isStale = await store.transaction(async (tx): Promise<boolean> => {
       const boot = await this.#bootOf(tx, bearer);
+      await this.#noteUse(tx, boot);
       const { stage, status, facts } = report;
       const recorded =
         report.generation === boot.generation
           ? await recordBoot(tx, boot.id, { type: 'report', stage, status, facts }, clock.now())
           : 'over';
       if (recorded === 'over') await noteStale(tx, boot, report, clock.now());
-      if (recorded !== 'expected' || status === 'progress') return recorded === 'over';
-      if (stage === boot.order.verb && status === 'done') await consumeOrder(tx, boot.order.id, clock.now());
+      if (recorded === 'over' || recorded === 'unexpected' || status === 'progress') return recorded === 'over';
+      const isLast = status === 'done' && stage === lastStages[boot.order.verb];
+      if (isLast) await consumeOrder(tx, boot.order.id, clock.now());
       if (stage === 'inject' && status === 'done') await keepHostKey(tx, boot, facts['host_key']);
       await events.append(tx, 'boot.stage', { ...about(boot), data: { ...of(boot), stage, status, facts } });
-      if (stage === 'kexec' && status === 'started') {
+      // Told again by a ramdisk that did not hear our answer, it is the same one.
+      if (stage === 'kexec' && status === 'started' && recorded === 'advanced') {
+        await beginProof(tx, boot, clock.now());
         await events.append(tx, 'boot.handoff', { ...about(boot), data: of(boot) });
       }
-      if (status === 'failed' || (status === 'done' && stage === boot.order.verb)) {
+      if (status === 'failed' || isLast) {
         await events.append(tx, 'boot.finished', { ...about(boot), data: { ...of(boot), outcome: status } });
       }
       return false;
@@ -160,6 +173,7 @@ export class StoreBootDirector implements BootDirector {
     const { store, clock } = this.#deps;
     await store.transaction(async (tx) => {
       const boot = await this.#bearing(tx, bearer);
+      await this.#noteUse(tx, boot);
       const entry = { machine_id: boot.machine_id, session_id: boot.id, at: clock.now(), source: 'ramdisk' } as const;
       await tx
         .insertInto('timeline')
@@ -170,42 +184,123 @@ export class StoreBootDirector implements BootDirector {
   }
 
   async inspection(bearer: Secret, inspection: Inspection): Promise<void> {
+    await this.#told(bearer, 'inspection', (tx, { machine_id: machineId }, at) =>
+      recordInspection(tx, this.#deps, { machineId, inspection, at }),
+    );
+  }
+
+  async check(bearer: Secret, check: HealthCheck): Promise<void> {
+    await this.#told(bearer, 'checked', (tx, { machine_id: machineId }, at) =>
+      recordCheck(tx, this.#deps, { machineId, check, at }),
+    );
+  }
+
+  async wiped(bearer: Secret, disk: WipedDisk): Promise<void> {
+    await this.#told(bearer, 'wiped', (tx, { machine_id: machineId, id: sessionId }, at) =>
+      recordWiped(tx, this.#deps, { machineId, sessionId, disk, at }),
+    );
+  }
+
+  /** Writes down what the ramdisk found, in a boot that expects it now. */
+  async #told(
+    bearer: Secret,
+    type: 'inspection' | 'checked' | 'wiped',
+    record: (tx: Tx, boot: Boot, at: Millis) => Promise<void>,
+  ): Promise<void> {
     const { store, clock } = this.#deps;
     await store.transaction(async (tx) => {
       const boot = await this.#bearing(tx, bearer);
-      if (boot.order.verb !== 'inspect') throw stale();
-      if ((await recordBoot(tx, boot.id, { type: 'inspection' }, clock.now())) !== 'expected') throw stale();
-      await recordInspection(tx, boot.machine_id, inspection, clock.now());
+      if (!tellers[type].includes(boot.order.verb)) throw stale();
+      const recorded = await recordBoot(tx, boot.id, { type }, clock.now());
+      if (recorded === 'over' || recorded === 'unexpected') throw stale();
+      await record(tx, boot, clock.now());
     });
   }
 
   async files(bearer: Secret): Promise<readonly SystemFile[]> {
     const { store, tokenKey } = this.#deps;
-    const { order, generation } = await this.#bearing(store.read, bearer);
+    const boot = await this.#bearing(store.read, bearer);
+    if (boot.state === 'taken') await store.transaction((tx) => this.#noteUse(tx, boot));
+    const { order, generation } = boot;
     if (order.plan_digest === null || order.attempt_id === null) throw stale();
     const { files } = await readPlan(store.read, order.plan_digest);
     const credential = `Authorization: Bearer ${agentCredential(tokenKey, order.attempt_id, generation).reveal()}\n`;
     return [...files, { path: 'etc/rackstart/agent.header', mode: 0o600, content: credential }];
   }
 
-  async next(bearer: Secret, generation: number, signal: AbortSignal): Promise<OrderLines | undefined> {
-    const { store, clock, events } = this.#deps;
+  async next(bearer: Secret, generation: number, signal: AbortSignal): Promise<NextOrder | undefined> {
+    const { store, clock, bell } = this.#deps;
     const until = clock.now() + PATIENCE;
-    // A session has one order; what may come is its end, told by any event of the log.
-    while (clock.now() < until) {
-      const nudge = nextNudge(events);
-      try {
-        // Looked at after listening: an end in between is not slept through.
-        const boot = await this.#bearing(store.read, bearer);
-        if (boot.generation !== generation) throw stale();
-        await clock.sleepUntil(until, AbortSignal.any([signal, nudge.signal]));
-      } catch (error) {
-        if (error !== nudge.signal.reason) throw error;
-      } finally {
-        nudge.ignore();
+    const waiting = await this.#bootOf(store.read, bearer);
+    const listening = await bell.listen(waiting.machine_id);
+    try {
+      if (waiting.order.verb === 'wait') await this.#notePoll(waiting);
+      for (;;) {
+        // Looked at after listening: what is ordered in between is not slept through.
+        const told = listening.next();
+        const ordered = await this.#orderedAfter(bearer, generation);
+        if (ordered !== undefined) return ordered;
+        if (clock.now() >= until) return undefined;
+        try {
+          await clock.sleepUntil(until, AbortSignal.any([signal, told]));
+        } catch (error) {
+          if (error !== told.reason) throw error;
+        }
       }
+    } finally {
+      listening.end();
     }
-    return undefined;
+  }
+
+  /** A sign of life; the first one parks the machine, and then the token that it claimed with buys nothing any more. */
+  async #notePoll(boot: Boot): Promise<void> {
+    const { store, clock, events } = this.#deps;
+    await store.transaction(async (tx) => {
+      const at = clock.now();
+      if ((await recordBoot(tx, boot.id, { type: 'poll' }, at)) !== 'advanced') return;
+      await tx.updateTable('boot_sessions').set({ window_until: at }).where('id', '=', boot.id).execute();
+      await events.append(tx, 'boot.parked', { ...about(boot), data: of(boot) });
+    });
+  }
+
+  /** Undefined while there is nothing new. Errors: `boot.stale` when this boot is over, and nothing was ordered after it. */
+  async #orderedAfter(bearer: Secret, generation: number): Promise<NextOrder | undefined> {
+    const { store, clock, events } = this.#deps;
+    const waiting = await this.#bootOf(store.read, bearer);
+    if (waiting.generation !== generation) throw stale();
+    if (waiting.ended_at === null) return undefined;
+    const { nonce_hash: nonceHash, ramdisk } = waiting;
+    const taken = await store.transaction(async (tx): Promise<Boot | undefined> => {
+      const ordered = await continuationOf(tx, waiting.id);
+      if (ordered === undefined || nonceHash === null) return undefined;
+      const at = clock.now();
+      if (await bindClaimant(tx, ordered.id, { nonceHash, ramdisk }, at)) {
+        if (!(await claimOrder(tx, ordered.order, at))) throw stale();
+        await recordBoot(tx, ordered.id, { type: 'taken' }, at);
+        await events.append(tx, 'boot.claimed', { ...about(ordered), data: of(ordered) });
+        return ordered;
+      }
+      // Taken before: the answer may have been lost, until its bearer has been used.
+      const again = await bootOf(tx, ordered.id);
+      return again?.state === 'taken' && again.ended_at === null ? again : undefined;
+    });
+    if (taken === undefined || nonceHash === null) throw stale();
+    return this.#grant(taken, nonceHash);
+  }
+
+  /** The bearer that a parked machine was given has arrived: the one it waited with opens nothing from here on. */
+  async #noteUse(tx: Tx, boot: Boot): Promise<void> {
+    if (boot.state === 'taken') await recordBoot(tx, boot.id, { type: 'bearer-used' }, this.#deps.clock.now());
+  }
+
+  async #grant(boot: Boot, nonce: string): Promise<NextOrder> {
+    const { store, tokenKey, imagesUrl } = this.#deps;
+    const { plan_digest } = boot.order;
+    const plan = plan_digest === null ? undefined : await readPlan(store.read, plan_digest);
+    return {
+      bearer: deriveToken(tokenKey, 'bearer', { ...boot, nonce }),
+      order: orderLines(boot, plan, { imagesUrl, wipeSeed: sampleSeed(tokenKey, boot.id) }),
+    };
   }
 
   async #claimed(tx: Tx, claim: Claim): Promise<Boot> {
@@ -247,22 +342,20 @@ export class StoreBootDirector implements BootDirector {
     if (!boot?.nonce_hash || !isToken(bearer, tokenKey, 'bearer', { ...boot, nonce: boot.nonce_hash })) throw refused();
     return boot;
   }
-
-  async #lines(boot: Boot): Promise<OrderLines> {
-    const { store, imagesUrl } = this.#deps;
-    const { plan_digest } = boot.order;
-    const plan = plan_digest === null ? undefined : await readPlan(store.read, plan_digest);
-    return orderLines(boot, plan, imagesUrl);
-  }
 }
+
+/** The stage with which the ramdisk has done what it was ordered to; an install ends elsewhere. */
+const lastStages: Readonly<Partial<Record<BootOrderRow['verb'], ReportStage>>> = { inspect: 'check', wipe: 'wipe' };
+
+/** Whose orders have what told. */
+const tellers: Readonly<Record<'inspection' | 'checked' | 'wiped', readonly BootOrderRow['verb'][]>> = {
+  inspection: ['inspect', 'wait'],
+  checked: ['inspect', 'wait'],
+  wiped: ['wipe'],
+};
 
 function mismatch(why: string): BootDecision {
   return { verb: 'ignore', why, code: 'boot.mismatch' };
-}
-
-function nextNudge(events: EventLog): { signal: AbortSignal; ignore: () => void } {
-  const nudged = new AbortController();
-  return { signal: nudged.signal, ignore: events.nudge(() => nudged.abort()) };
 }
 
 // Made by our own ramdisk in the booted machine: the one key by which the server is known from here on.

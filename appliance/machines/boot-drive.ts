@@ -1,5 +1,4 @@
 import type { EventLog } from '../events/event-log.ts';
-import { HOUR } from '../kernel/clock.ts';
 import type { Millis } from '../kernel/clock.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
 import { RackstartError } from '../kernel/errors.ts';
@@ -9,8 +8,12 @@ import type { StepContext, StepResult } from '../saga/step.ts';
 import type { BootSessionRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
 import type { BmcFleet } from './bmc-fleet.ts';
-import type { OrderRequest } from './boot-order.ts';
-import { markDiskDirty, placeOrder, revokeOrders } from './boot-order.ts';
+import type { BootDeadlines } from './boot-deadlines.ts';
+import { hardwareOf } from './boot-deadlines.ts';
+import type { OrderRequest, PlacedOrder } from './boot-order.ts';
+import { markDiskDirty, orderParked, placeOrder, revokeOrders, withdrawOrder } from './boot-order.ts';
+import { giveUp, lateReason, lateness } from './lateness.ts';
+import { planHandoff, prepareReset } from './proof.ts';
 
 export interface BootDriveDeps {
   readonly events: EventLog;
@@ -18,11 +21,13 @@ export interface BootDriveDeps {
   readonly ids: Ids;
   /** How long a boot's tokens live after our BMC command. */
   readonly bootWindow: Millis;
-  /** How long a booting machine may be silent. */
-  readonly stageDeadline: Millis;
+  /** How long a booting machine may take for each of its stages. */
+  readonly deadlines: BootDeadlines;
+  /** How long a parked machine may leave an order untaken. */
+  readonly takeDeadline: Millis;
 }
 
-/** A boot that did what it was ordered to: for an install, the kexec into the new system has begun. */
+/** A boot that did what it was ordered to: for an install, the kexec into the new system has begun; to wait, it is parked. */
 export interface Booted {
   readonly machineId: string;
   readonly sessionId: string;
@@ -31,15 +36,15 @@ export interface Booted {
 // Somebody who keeps claiming our boots is not fended off by booting for ever.
 const MOST_CUT_OFF = 3;
 
-// A machine that reports progress for ever makes none.
-const LONGEST_BOOT = 2 * HOUR;
-
 type Ctx = StepContext<unknown>;
 
 /**
  * Makes a machine carry out an order, through as many runs as it takes: places the order, sets the boot device right before
  * the reset (BMCs forget it after 60 s), then follows what the machine reports. A boot whose reset was never recorded, because
  * we crashed, starts over under a new generation; so does one that was cut off.
+ *
+ * A parked machine is given its install where it waits, without its BMC. One that does not take it in time goes the way of all
+ * others, after the order was taken back: by compare-and-swap, so that it never follows both.
  *
  * Errors: those of the BMC; `boot.stage-late`, `boot.claim-conflict`; the code that the ramdisk gave for its failure.
  */
@@ -54,37 +59,73 @@ export async function driveBoot(order: OrderRequest, deps: BootDriveDeps, ctx: C
       const message = `Somebody else kept claiming the boot of machine ${machineId}.`;
       throw new RackstartError('boot.claim-conflict', message, { details: { machineId, cutOff } });
     }
-    await startBoot(order, deps, ctx);
-    return wait(ctx.clock.now() + deps.stageDeadline, ...bootEvents(machineId, since));
+    const warm = boot === undefined ? await orderWarm(order, deps, ctx) : undefined;
+    if (warm !== undefined) return wait(ctx.clock.now() + deps.takeDeadline, ...bootEvents(machineId, since));
+    return startBoot(order, deps, ctx, since);
+  }
+  if (boot.state === 'ordered') {
+    const takenBy = boot.opened_at + deps.takeDeadline;
+    if (ctx.clock.now() < takenBy) return wait(takenBy, ...bootEvents(machineId, since));
+    return startBoot(order, deps, ctx, since, boot);
   }
   if (boot.state === 'failed') throw failureOf(boot);
-  if (hasDone(boot, order)) return done({ machineId, sessionId: boot.id });
+  if (hasDone(boot, order)) {
+    await prepareReset(boot, deps.fleet, ctx);
+    return done({ machineId, sessionId: boot.id });
+  }
 
-  const now = ctx.clock.now();
-  const late = Math.min(boot.seen_at + deps.stageDeadline, boot.opened_at + LONGEST_BOOT);
-  if (now < late) return wait(late, ...bootEvents(machineId, since));
-  const { seen_at: seenAt, opened_at: openedAt, state } = boot;
-  const what = now < seenAt + deps.stageDeadline ? 'does not come to an end' : 'fell silent';
-  throw new RackstartError('boot.stage-late', `Machine ${machineId} ${what}: its boot stands at ${state}.`, {
-    details: { machineId, sessionId: boot.id, state, silentForMs: now - seenAt, bootingForMs: now - openedAt },
+  const late = await lateness(boot, deps.deadlines, ctx);
+  if (!late.isLate) return wait(late.lookAgainAt, ...bootEvents(machineId, since));
+  await ctx.transaction((tx) => giveUp(tx, boot, late));
+  throw late.error;
+}
+
+/** Undefined when the machine is not parked, or the order is none that a parked machine gets. */
+async function orderWarm(order: OrderRequest, deps: BootDriveDeps, ctx: Ctx): Promise<PlacedOrder | undefined> {
+  if (order.verb !== 'install') return undefined;
+  const handoff = await planHandoff(ctx.read, order.machineId, deps.deadlines);
+  return ctx.transaction(async (tx) => {
+    const placed = await orderParked(tx, deps.ids, order, { at: ctx.clock.now(), handoff });
+    if (placed === undefined) return undefined;
+    const { machineId, attemptId, tenantId } = order;
+    const { sessionId, generation } = placed;
+    const data = { machineId, sessionId, generation, attemptId };
+    await deps.events.append(tx, 'boot.ordered', { key: machineId, tenantId, actor: 'saga', data });
+    await tx.updateTable('attempts').set({ path: 'warm' }).where('id', '=', attemptId).execute();
+    return placed;
   });
 }
 
-async function startBoot(order: OrderRequest, deps: BootDriveDeps, ctx: Ctx): Promise<void> {
+/** `instead` of an order that a parked machine has not taken; where it has meanwhile, nothing is done. */
+async function startBoot(
+  order: OrderRequest,
+  deps: BootDriveDeps,
+  ctx: Ctx,
+  since: number,
+  instead?: BootSessionRow,
+): Promise<StepResult<never>> {
   const bmc = await deps.fleet.of(order.machineId);
+  const handoff = order.verb === 'install' ? await planHandoff(ctx.read, order.machineId, deps.deadlines) : undefined;
   const at = ctx.clock.now();
-  const { sessionId } = await ctx.transaction((tx) =>
-    placeOrder(tx, deps.ids, order, { at, windowUntil: at + deps.bootWindow }),
-  );
+  const placed = await ctx.transaction(async (tx) => {
+    if (instead !== undefined && !(await withdrawOrder(tx, instead, at))) return undefined;
+    if (instead !== undefined && order.verb === 'install') {
+      await tx.updateTable('attempts').set({ path: 'cold' }).where('id', '=', order.attemptId).execute();
+    }
+    return placeOrder(tx, deps.ids, order, { at, windowUntil: at + deps.bootWindow, ...(handoff && { handoff }) });
+  });
+  if (placed === undefined) return wait(at, ...bootEvents(order.machineId, since));
   await bmc.bootOnceAndReset('pxe', ctx.signal);
   const powered = ctx.clock.now();
   await ctx.transaction((tx) =>
     tx
       .updateTable('boot_sessions')
       .set((eb) => ({ powered_at: eb.fn.coalesce('powered_at', eb.val(powered)), seen_at: powered }))
-      .where('id', '=', sessionId)
+      .where('id', '=', placed.sessionId)
       .execute(),
   );
+  const kind = await hardwareOf(ctx.read, order.machineId);
+  return wait(ctx.clock.now() + (await deps.deadlines.shortest(kind)), ...bootEvents(order.machineId, since));
 }
 
 /**
@@ -131,14 +172,15 @@ async function bootsOf(read: Reader, order: OrderRequest, since: Millis): Promis
 
 // Stages on the way wake nobody: that the machine lives is seen when it would be late.
 function bootEvents(machineId: string, since: number) {
-  const types = ['boot.finished', 'boot.handoff', 'boot.cut-off'] as const;
+  const types = ['boot.parked', 'boot.finished', 'boot.handoff', 'boot.cut-off'] as const;
   return types.map((type) => ({ type, key: machineId, since }));
 }
 
 const isCutOff = ({ end_reason }: BootSessionRow) => end_reason === 'cut-off';
 
 function hasDone({ state }: BootSessionRow, { verb }: OrderRequest): boolean {
-  return verb === 'install' ? ['handed-off', 'booted', 'done'].includes(state) : state === 'done';
+  if (verb === 'install') return ['handed-off', 'booted', 'done'].includes(state);
+  return state === (verb === 'wait' ? 'parked' : 'done');
 }
 
 /** What the ramdisk may blame; anything else it says is `boot.stage-failed`. */
@@ -146,12 +188,21 @@ const reportable: readonly ErrorCode[] = [
   'image.digest',
   'image.altered',
   'image.invalid',
+  'image.unreachable',
+  'disk.failed',
   'boot.stage-failed',
   'boot.disk-rule',
 ];
 
 /** Why a boot failed, as its ramdisk told: a code that is not for it to give counts as `boot.stage-failed`. */
 export function failureOf(boot: BootSessionRow): RackstartError {
+  // Not the ramdisk's word: whoever found it late was killed before the saga had turned back.
+  const late = lateReason(boot);
+  if (late !== undefined) {
+    return new RackstartError('boot.stage-late', late, {
+      details: { machineId: boot.machine_id, sessionId: boot.id },
+    });
+  }
   // As `BootSession.reason` has it: stage, code, reason.
   const [, stage = 'unknown', said, reason = 'the ramdisk gave no reason'] =
     /^([a-z]+): ([a-z.-]+): (.*)$/s.exec(boot.end_reason ?? '') ?? [];

@@ -101,5 +101,7 @@ function stagesOf(session: BootSessionRow, entries: readonly TimelineRecord[]): 
     endedAt: endedAt ?? over,
     facts: facts ?? {},
   }));
-  return [power, ...stages.sort((one, other) => one.startedAt - other.startedAt)];
+  // A machine that waited had its power.
+  const first = session.continues === null ? [power] : [];
+  return [...first, ...stages.sort((one, other) => one.startedAt - other.startedAt)];
 }

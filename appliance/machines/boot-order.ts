@@ -1,20 +1,27 @@
-import { openBootSession } from '../../pxe/boot-session.ts';
+import type { BootSession } from '../../pxe/boot-session.ts';
+import { openBootSession, openWarmSession } from '../../pxe/boot-session.ts';
 import type { Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Ids } from '../kernel/ids.ts';
-import type { BootOrderRow } from '../store/schema.ts';
+import type { BootOrderRow, BootSessionRow } from '../store/schema.ts';
 import type { Tx } from '../store/store.ts';
 
 /** What a machine shall do next. An install belongs to an attempt and names its frozen plan; the others are the fleet's. */
-export type OrderRequest =
-  | { readonly machineId: string; readonly verb: 'inspect' | 'wipe' | 'wait' }
-  | {
-      readonly machineId: string;
-      readonly verb: 'install';
-      readonly planDigest: string;
-      readonly attemptId: string;
-      readonly tenantId: string;
-    };
+export type OrderRequest = { readonly machineId: string; readonly verb: 'inspect' | 'wipe' | 'wait' } | InstallRequest;
+
+export interface InstallRequest {
+  readonly machineId: string;
+  readonly verb: 'install';
+  readonly planDigest: string;
+  readonly attemptId: string;
+  readonly tenantId: string;
+}
+
+/** How a machine will be handed to its new system, and how long that may take to phone home. */
+export interface HandoffPlan {
+  readonly handoff: 'kexec' | 'reset';
+  readonly proofWithin: Millis;
+}
 
 export interface PlacedOrder {
   readonly orderId: string;
@@ -30,10 +37,78 @@ export async function placeOrder(
   tx: Tx,
   ids: Ids,
   order: OrderRequest,
-  { at, windowUntil }: { at: Millis; windowUntil: Millis },
+  { at, windowUntil, handoff }: { at: Millis; windowUntil: Millis; handoff?: HandoffPlan },
+): Promise<PlacedOrder> {
+  await revokeOrders(tx, order.machineId, 'replaced', at);
+  return writeOrder(tx, ids, order, { at, windowUntil, session: openBootSession(at), ...(handoff && { handoff }) });
+}
+
+/**
+ * Gives a parked machine its next order, in a boot session that continues the one it waits in: that one has ended, and its
+ * bearer is good for nothing but to be told of this one. By the network nobody ever gets this order: its window never opens.
+ *
+ * Undefined when the machine is not parked.
+ */
+export async function orderParked(
+  tx: Tx,
+  ids: Ids,
+  order: InstallRequest,
+  { at, handoff }: { at: Millis; handoff?: HandoffPlan },
+): Promise<PlacedOrder | undefined> {
+  const parked = await tx
+    .updateTable('boot_sessions')
+    .set({ ended_at: at, end_reason: 'ordered' })
+    .where('machine_id', '=', order.machineId)
+    .where('state', '=', 'parked')
+    .where('ended_at', 'is', null)
+    .returning(['id', 'order_id', 'ramdisk'])
+    .executeTakeFirst();
+  if (parked === undefined) return undefined;
+  if (!(await consumeOrder(tx, parked.order_id, at))) {
+    throw new RackstartError('internal', `Machine ${order.machineId} is parked without an order to wait.`);
+  }
+  const { id: continues, ramdisk } = parked;
+  const session = openWarmSession(at);
+  return writeOrder(tx, ids, order, { at, windowUntil: at, session, continues, ramdisk, ...(handoff && { handoff }) });
+}
+
+/**
+ * Takes back an order that a parked machine has not taken. False: it has, and works on it; or the order was taken back before.
+ */
+export async function withdrawOrder(tx: Tx, session: BootSessionRow, at: Millis): Promise<boolean> {
+  const { numUpdatedRows } = await tx
+    .updateTable('boot_sessions')
+    .set({ ended_at: at, end_reason: 'not taken' })
+    .where('id', '=', session.id)
+    .where('nonce_hash', 'is', null)
+    .where('ended_at', 'is', null)
+    .executeTakeFirst();
+  if (numUpdatedRows !== 1n) return false;
+  await tx
+    .updateTable('boot_orders')
+    .set({ state: 'revoked', ended_at: at })
+    .where('id', '=', session.order_id)
+    .where('state', '=', 'pending')
+    .execute();
+  return true;
+}
+
+interface Opening {
+  readonly at: Millis;
+  readonly windowUntil: Millis;
+  readonly session: BootSession;
+  readonly continues?: string;
+  readonly ramdisk?: string | null;
+  readonly handoff?: HandoffPlan;
+}
+
+async function writeOrder(
+  tx: Tx,
+  ids: Ids,
+  order: OrderRequest,
+  { at, windowUntil, session, continues, ramdisk, handoff }: Opening,
 ): Promise<PlacedOrder> {
   const { machineId, verb } = order;
-  await revokeOrders(tx, machineId, 'replaced', at);
   const machine = await tx
     .updateTable('machines')
     .set((eb) => ({ generation: eb('generation', '+', 1), updated_at: at }))
@@ -44,7 +119,6 @@ export async function placeOrder(
   const { generation } = machine;
   const orderId = ids.next('ord');
   const sessionId = ids.next('boot');
-  const session = openBootSession(at);
   await tx
     .insertInto('boot_orders')
     .values({
@@ -71,12 +145,21 @@ export async function placeOrder(
       state: session.state,
       opened_at: at,
       window_until: windowUntil,
-      powered_at: null,
+      // A machine that waits has its power.
+      powered_at: continues === undefined ? null : at,
       nonce_hash: null,
       claimed_at: null,
       seen_at: at,
+      moved_at: at,
+      moved_bytes: 0,
+      handoff: handoff?.handoff ?? null,
+      proof_within: handoff?.proofWithin ?? null,
+      proof_due: null,
+      rescued_at: null,
       ended_at: null,
       end_reason: null,
+      continues: continues ?? null,
+      ramdisk: ramdisk ?? null,
       stages: JSON.stringify(session.stages),
     })
     .execute();
@@ -87,11 +170,17 @@ export async function placeOrder(
  * Binds a boot to its first claimant, whose claim also proves that the power came, if we crashed before that was recorded.
  * False: it has one already, or is over.
  */
-export async function bindClaimant(tx: Tx, sessionId: string, nonceHash: string, at: Millis): Promise<boolean> {
+export async function bindClaimant(
+  tx: Tx,
+  sessionId: string,
+  { nonceHash, ramdisk }: { nonceHash: string; ramdisk: string | null },
+  at: Millis,
+): Promise<boolean> {
   const { numUpdatedRows } = await tx
     .updateTable('boot_sessions')
     .set((eb) => ({
       nonce_hash: nonceHash,
+      ramdisk,
       claimed_at: at,
       powered_at: eb.fn.coalesce('powered_at', eb.val(at)),
     }))
@@ -137,7 +226,7 @@ export async function consumeOrder(tx: Tx, orderId: string, at: Millis): Promise
 export async function revokeOrders(
   tx: Tx,
   machineId: string,
-  reason: 'replaced' | 'revoked' | 'cut-off',
+  reason: 'replaced' | 'revoked' | 'cut-off' | 'silent',
   at: Millis,
 ): Promise<void> {
   await tx

@@ -26,6 +26,16 @@ export async function openBoot(read: Reader, machineId: string): Promise<Boot | 
   return session && withOrder(read, session);
 }
 
+/** What was ordered of a machine that waited in this boot. */
+export async function continuationOf(read: Reader, sessionId: string): Promise<Boot | undefined> {
+  const session = await read
+    .selectFrom('boot_sessions')
+    .selectAll()
+    .where('continues', '=', sessionId)
+    .executeTakeFirst();
+  return session && withOrder(read, session);
+}
+
 export async function openBootOf(read: Reader, mac: Mac): Promise<Boot | undefined> {
   const nic = await read.selectFrom('machine_nics').select('machine_id').where('mac', '=', mac).executeTakeFirst();
   return nic && openBoot(read, nic.machine_id);
@@ -36,8 +46,8 @@ export function isOpen({ ended_at, window_until }: BootSessionRow, at: Millis): 
   return ended_at === null && at < window_until;
 }
 
-/** What an event meant to a boot: `over` when the boot had ended before. */
-export type Recorded = 'expected' | 'unexpected' | 'over';
+/** What an event meant to a boot: `unchanged` when it was expected and told nothing new, `over` when the boot had ended before. */
+export type Recorded = 'advanced' | 'unchanged' | 'unexpected' | 'over';
 
 /**
  * What was seen of a boot, in its session; any event is a sign of life. One that the session did not expect is kept on the
@@ -58,12 +68,24 @@ export async function recordBoot(tx: Tx, sessionId: string, event: BootEvent, at
     await noteOddity(tx, row, 'unexpected', event, at);
     return 'unexpected';
   }
+  const stages = JSON.stringify(session.stages);
+  const bytes = session.state === row.state ? row.moved_bytes : 0;
+  const moved = { moved_at: at, moved_bytes: Math.max(bytes, writtenBytes(event)) };
+  const hasMoved = session.state !== row.state || moved.moved_bytes > bytes;
+  if (!hasMoved && stages === row.stages) return 'unchanged';
   await tx
     .updateTable('boot_sessions')
-    .set({ state: session.state, stages: JSON.stringify(session.stages), end_reason: session.reason ?? null })
+    .set({ state: session.state, stages, end_reason: session.reason ?? null, ...(hasMoved ? moved : {}) })
     .where('id', '=', sessionId)
     .execute();
-  return 'expected';
+  return 'advanced';
+}
+
+// A machine that says again and again that it writes, and how much it has written does not grow, stands still.
+function writtenBytes(event: BootEvent): number {
+  if (event.type !== 'report' || event.stage !== 'image' || event.status !== 'progress') return 0;
+  const bytes = Number(event.facts['bytes']);
+  return Number.isSafeInteger(bytes) ? bytes : 0;
 }
 
 /** A report that came for a boot which is over, or with another generation. */

@@ -138,13 +138,17 @@ export class ConsoleCapture implements Service {
 
 type OpenBoot = Pick<BootSessionRow, 'id' | 'machine_id'>;
 
-/** The boots whose reset was taken, oldest first. Asked every second: it reads no more than what is open. */
+/**
+ * The boots whose reset was taken, oldest first. Asked every second: it reads no more than what is open. A machine that is parked
+ * prints nothing, for days; BMCs have few sessions to give.
+ */
 function openBoots(read: Reader): Promise<OpenBoot[]> {
   return read
     .selectFrom('boot_sessions')
     .select(['id', 'machine_id'])
     .where('ended_at', 'is', null)
     .where('powered_at', 'is not', null)
+    .where('state', '!=', 'parked')
     .orderBy('powered_at')
     .execute();
 }

@@ -1,3 +1,4 @@
+import type { DiskRule } from '../../scheduler/disk-plan.ts';
 import type { Mac } from '../../pxe/boot-client.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Millis } from '../kernel/clock.ts';
@@ -7,14 +8,7 @@ import type { Secret } from '../kernel/secret.ts';
 import { holdAddress } from '../network/ipam.ts';
 import type { MachineNicRow, MachineRow, SubnetRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
-
-/** The disk that an install writes: the rule must match exactly one. */
-export interface DiskRule {
-  readonly minBytes: number;
-  readonly maxBytes?: number;
-  readonly serial?: string;
-  readonly type?: 'nvme' | 'ssd' | 'hdd';
-}
+import { claimDiscovered } from './enrolment/own-rows.ts';
 
 export interface NewMachine {
   readonly name: string;
@@ -29,6 +23,7 @@ export interface NewMachine {
   };
   /** The first NIC is the one that boots by PXE. */
   readonly nics: readonly { readonly mac: Mac; readonly role: MachineNicRow['role']; readonly switchPort?: string }[];
+  /** Of its root, whatever a flavor says besides. */
   readonly diskRule: DiskRule;
 }
 
@@ -94,6 +89,11 @@ export async function enrolMachine(
       }),
     )
     .execute();
+  await claimDiscovered(
+    tx,
+    machine.nics.map(({ mac }) => mac),
+    id,
+  );
   const subnet = await provisioningSubnet(tx, rack.region_id);
   await holdAddress(tx, subnet, 'reservations', { kind: 'nic', id: boots.mac, tenantId: null }, at);
   await events.append(tx, 'machine.enrolled', { key: id, actor, origin, data: { machineId: id, name: machine.name } });

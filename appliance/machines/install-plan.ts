@@ -1,24 +1,27 @@
 import { createHash } from 'node:crypto';
 
+import type { DiskLayout, DiskRule } from '../../scheduler/disk-plan.ts';
 import type { SystemFile } from '../../pxe/boot-plan.ts';
 import type { Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
+import type { ImageRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
-import type { DiskRule } from './enrol.ts';
 
 /** Everything an install does to a machine, but for the one secret that its claim buys. */
 export interface InstallPlan {
   readonly image: {
     readonly sha256: string;
-    readonly bytes: number;
-    /** Of the chunk map that `sha256` names; none for an image in one compressed file. */
-    readonly mapBytes?: number;
+    /** Of the chunk map that `sha256` names. */
+    readonly mapBytes: number;
     readonly rawBytes: number;
     readonly rootPartition: number;
-    readonly rootFs: 'ext4';
+    readonly rootFs: ImageRow['root_fs'];
     readonly kernelArgs: string;
   };
+  /** The machine's own rule of its root. */
   readonly disk: DiskRule;
+  /** None: one disk, and nothing else. */
+  readonly layout?: DiskLayout;
   /** Unpacked at the root of the new system, in this order. */
   readonly files: readonly SystemFile[];
 }

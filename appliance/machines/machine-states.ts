@@ -3,6 +3,7 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { MachineRow } from '../store/schema.ts';
 import type { Tx } from '../store/store.ts';
+import { revokeOrders } from './boot-order.ts';
 
 export type MachineState = MachineRow['state'];
 
@@ -12,10 +13,11 @@ export const machineStates: Readonly<Record<MachineState, readonly MachineState[
   inspecting: ['available', 'enrolled', 'retired'],
   available: ['warming', 'deploying', 'inspecting', 'retired'],
   warming: ['ready', 'available'],
-  ready: ['deploying', 'available'],
-  deploying: ['deployed', 'available', 'releasing'],
+  ready: ['deploying', 'draining'],
+  draining: ['available'],
+  deploying: ['deployed', 'ready', 'available', 'releasing'],
   deployed: ['releasing'],
-  releasing: ['available'],
+  releasing: ['available', 'inspecting'],
   quarantined: ['enrolled', 'releasing', 'retired'],
   retired: [],
 };
@@ -37,7 +39,8 @@ export interface MachineMove {
 
 /**
  * Moves a machine and tells of it, in one transaction. Only a state that may lead to `to` is left: a machine that somebody
- * else moved meanwhile stays where it is, and the answer is false.
+ * else moved meanwhile stays where it is, and the answer is false. So it is for one with an open critical issue: it is
+ * quarantined where it would have become available or ready, whoever moves it, and what it was told to boot is taken back.
  */
 export async function moveMachine(tx: Tx, events: EventLog, move: MachineMove): Promise<boolean> {
   const { machineId, to, reason, actor, at } = move;
@@ -52,12 +55,37 @@ export async function moveMachine(tx: Tx, events: EventLog, move: MachineMove): 
     .where('state', '=', from)
     .executeTakeFirst();
   if (numUpdatedRows !== 1n) return false;
+  // Asked after the row was written: an issue that is raised meanwhile waits for us, and finds the machine available.
+  const unfit = to === 'available' || to === 'ready' ? await criticalIssue(tx, machineId) : undefined;
+  if (unfit !== undefined) {
+    await revokeOrders(tx, machineId, 'revoked', at);
+    const aside = { state: 'quarantined', quarantine_reason: unfit } as const;
+    await tx.updateTable('machines').set(aside).where('id', '=', machineId).execute();
+  }
+  const why = unfit ?? reason;
   await events.append(tx, 'machine.state-changed', {
     key: machineId,
     actor,
-    data: { machineId, from, to, ...(reason === undefined ? {} : { reason }) },
+    data: {
+      machineId,
+      from,
+      to: unfit === undefined ? to : 'quarantined',
+      ...(why === undefined ? {} : { reason: why }),
+    },
   });
-  return true;
+  return unfit === undefined;
+}
+
+async function criticalIssue(tx: Tx, machineId: string): Promise<string | undefined> {
+  const issue = await tx
+    .selectFrom('machine_issues')
+    .select('message')
+    .where('machine_id', '=', machineId)
+    .where('severity', '=', 'critical')
+    .where('resolved_at', 'is', null)
+    .orderBy('raised_at')
+    .executeTakeFirst();
+  return issue?.message;
 }
 
 function mayMove(from: MachineState, to: MachineState): boolean {

@@ -37,11 +37,13 @@ export async function rotateMasterKey(store: Store, path: string, ids: Ids): Pro
 
 async function reseal(tx: Tx, keys: MasterKeys, ids: Ids): Promise<number> {
   let sealed = 0;
-  for (const { id, bmc_password } of await tx.selectFrom('machines').select(['id', 'bmc_password']).execute()) {
-    const anew = keys.reseal(bmc_password, id, ids);
-    if (anew === undefined) continue;
-    await tx.updateTable('machines').set({ bmc_password: anew }).where('id', '=', id).execute();
-    sealed += 1;
+  for (const table of ['machines', 'expected_machines', 'accept_rules'] as const) {
+    for (const { id, bmc_password } of await tx.selectFrom(table).select(['id', 'bmc_password']).execute()) {
+      const anew = keys.reseal(bmc_password, id, ids);
+      if (anew === undefined) continue;
+      await tx.updateTable(table).set({ bmc_password: anew }).where('id', '=', id).execute();
+      sealed += 1;
+    }
   }
   for (const row of await tx.selectFrom('sealed_keys').selectAll().execute()) {
     const anew = keys.reseal(row.sealed, row.name, ids);

@@ -1,14 +1,25 @@
 import type { OrderLines } from '../../pxe/boot-plan.ts';
+import type { DiskLayout, DiskRule } from '../../scheduler/disk-plan.ts';
+import { diskRoles, plainLayout } from '../../scheduler/disk-plan.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Boot } from './boot-records.ts';
 import type { InstallPlan } from './install-plan.ts';
 
 /** An order as the ramdisk reads it. Errors: `internal` when a value can't be a line. */
-export function orderLines(boot: Boot, plan: InstallPlan | undefined, imagesUrl: string): OrderLines {
+export function orderLines(
+  boot: Boot,
+  plan: InstallPlan | undefined,
+  { imagesUrl, wipeSeed }: { imagesUrl: string; wipeSeed: string },
+): OrderLines {
+  const { verb } = boot.order;
   const lines = {
-    verb: boot.order.verb,
+    verb,
     generation: String(boot.generation),
+    // One that is to wait is inspected and checked first.
+    ...(verb === 'inspect' || verb === 'wait' ? { check_memory_mib: String(CHECKED_MEMORY_MIB) } : {}),
+    ...(verb === 'wipe' ? { wipe_seed: wipeSeed } : {}),
     ...(plan === undefined ? {} : installLines(plan, imagesUrl)),
+    ...(boot.handoff === 'reset' ? { handoff: 'reset' } : {}),
   };
   for (const [key, value] of Object.entries(lines)) {
     if (/[\x00-\x1f\x7f]/.test(value)) throw new RackstartError('internal', `The order's ${key} can't be one line.`);
@@ -16,29 +27,51 @@ export function orderLines(boot: Boot, plan: InstallPlan | undefined, imagesUrl:
   return lines;
 }
 
-function installLines({ image, disk }: InstallPlan, imagesUrl: string): Record<string, string> {
+/** What a check writes and reads back of a machine's memory; the ramdisk takes less of a small one. Two to six seconds of work. */
+const CHECKED_MEMORY_MIB = 1024;
+
+function installLines({ image, disk, layout = plainLayout }: InstallPlan, imagesUrl: string): Record<string, string> {
   return {
     ...imageLines(image, imagesUrl),
     image_raw_bytes: String(image.rawBytes),
     root_partition: String(image.rootPartition),
     root_fs: image.rootFs,
     kernel_args: image.kernelArgs,
-    disk_min_bytes: String(disk.minBytes),
-    ...(disk.maxBytes === undefined ? {} : { disk_max_bytes: String(disk.maxBytes) }),
-    ...(disk.serial === undefined ? {} : { disk_serial: disk.serial }),
-    ...(disk.type === undefined ? {} : { disk_type: disk.type }),
+    ...diskLines(layout, disk),
   };
 }
 
-/** What the ramdisk goes by: a map of chunks, or one compressed file. The rest of a frozen image is at the same server. */
-function imageLines({ sha256, bytes, mapBytes }: InstallPlan['image'], imagesUrl: string): Record<string, string> {
-  if (mapBytes === undefined) {
-    return { image_url: `${imagesUrl}/${sha256}`, image_sha256: sha256, image_bytes: String(bytes) };
-  }
+/** Each role's rule under a prefix of its own: `disk_` is the root's, `data1_` that of the first data disk. */
+function diskLines(layout: DiskLayout, machineRule: DiskRule): Record<string, string> {
+  const { data, swapMib } = layout;
+  const roles = diskRoles(layout, machineRule);
+  const rules = roles.flatMap(({ role, rule }) => ruleLines(role === 'root' ? 'disk' : role, rule));
+  const uses = data.flatMap(({ fs, label, mount }, index) =>
+    Object.entries({ fs, label, mount }).map(([name, value]) => [`data${String(index + 1)}_${name}`, value]),
+  );
+  return Object.fromEntries([
+    ...rules,
+    ...(data.length === 0 ? [] : [['data_disks', String(data.length)]]),
+    ...uses,
+    ...(swapMib === undefined ? [] : [['swap_mib', String(swapMib)]]),
+  ]) as Record<string, string>;
+}
+
+function ruleLines(prefix: string, rule: DiskRule | undefined): [string, string][] {
+  // A plan with such a rule is refused before it is frozen.
+  if (rule === undefined) throw new RackstartError('internal', `The order's ${prefix} can be no disk.`);
+  const { minBytes, maxBytes, serial, type } = rule;
+  return Object.entries({ min_bytes: minBytes, max_bytes: maxBytes, serial, type }).flatMap(([name, value]) =>
+    value === undefined ? [] : [[`${prefix}_${name}`, String(value)]],
+  );
+}
+
+/** What the ramdisk goes by: the map, and where the chunks that it names are. */
+function imageLines({ sha256, mapBytes }: InstallPlan['image'], imagesUrl: string): Record<string, string> {
   return {
-    image_map_url: new URL(`/image/${sha256}/map`, imagesUrl).href,
+    image_map_url: `${imagesUrl}/image/${sha256}/map`,
     image_map_sha256: sha256,
     image_map_bytes: String(mapBytes),
-    chunk_url: new URL('/chunk', imagesUrl).href,
+    chunk_url: `${imagesUrl}/chunk`,
   };
 }

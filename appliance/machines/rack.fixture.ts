@@ -1,7 +1,16 @@
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 
 import type { Mac } from '../../pxe/boot-client.ts';
-import type { AgentDesk, BootDecision, BootDirector, Inspection, ReportStage } from '../../pxe/boot-plan.ts';
+import type {
+  AgentDesk,
+  BootDecision,
+  BootDirector,
+  HealthCheck,
+  Inspection,
+  OrderLines,
+  ReportStage,
+  WipedDisk,
+} from '../../pxe/boot-plan.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
 import { Secret } from '../kernel/secret.ts';
@@ -17,7 +26,7 @@ export interface Plane {
 export type Ask = <T>(question: (plane: Plane) => Promise<T>) => Promise<T>;
 
 /** Where a machine may be told to misbehave, in the order in which it comes by. */
-export type Hop = 'dhcp' | 'script' | 'claim' | ReportStage | 'boot' | 'phone-home' | 'heartbeat';
+export type Hop = 'dhcp' | 'script' | 'claim' | 'next' | ReportStage | 'boot' | 'phone-home' | 'heartbeat';
 
 /** Nothing wrong; silent from here on; or a failure of the stage, reported with code and reason. */
 export type Behaviour = undefined | 'silent' | { readonly code: string; readonly reason: string };
@@ -38,11 +47,19 @@ export class RackMachine implements Bmc {
   readonly mac: Mac;
   readonly uuid: string;
   inspection: Inspection;
+  /** What a check finds besides: what it says otherwise follows from the inspection. */
+  health: Partial<HealthCheck> = {};
+  /** How its disks take a wipe. */
+  erasure: Partial<WipedDisk> = {};
+  /** A ramdisk that says that it has checked everything, and not what it has found. */
+  tellsHealth = true;
   state: 'on' | 'off' = 'off';
   override: BootDevice | undefined;
   /** What its disk holds, and every order's generation by which something was written to it. */
   system: InstalledSystem | undefined;
   readonly writes: number[] = [];
+  /** How it came into each system that its ramdisk started. */
+  readonly handoffs: ('kexec' | 'reset')[] = [];
   readonly decisions: BootDecision['verb'][] = [];
   /** Codes with which the appliance turned it away. */
   readonly refusals: ErrorCode[] = [];
@@ -52,9 +69,17 @@ export class RackMachine implements Bmc {
   work: Promise<void> | undefined;
   bearer: Secret | undefined;
   generation = 0;
+  /** Which one it boots. */
+  ramdisk = 'a ramdisk';
+  /** Whether it waits for its next order, on a long poll. */
+  isParked = false;
 
+  /** What its kernel says in the log that it sends of a failure. */
+  kernelLog: readonly string[] = [];
   /** Asked at each hop. */
   atHop: (hop: Hop) => Behaviour | Promise<Behaviour> = () => undefined;
+  /** Asked when a parked machine is sent its order: `lost` is an answer that never came. */
+  atAnswer: (order: OrderLines) => 'heard' | 'lost' = () => 'heard';
   /** Asked before the BMC obeys: throwing is its failure. */
   atCommand: (command: string) => void | Promise<void> = () => undefined;
   /** Told after the BMC has obeyed. */
@@ -62,6 +87,8 @@ export class RackMachine implements Bmc {
 
   readonly #ask: Ask;
   #boots = 0;
+  /** Aborts when it goes. */
+  #power = new AbortController();
   #running = false;
 
   constructor(mac: Mac, ask: Ask) {
@@ -136,6 +163,9 @@ export class RackMachine implements Bmc {
     this.state = 'off';
     this.#boots += 1;
     this.#running = false;
+    this.isParked = false;
+    this.#power.abort();
+    this.#power = new AbortController();
     this.work = undefined;
   }
 
@@ -144,7 +174,11 @@ export class RackMachine implements Bmc {
     this.state = 'on';
     const device = this.override;
     this.override = undefined;
-    const work = this.#boot(this.#boots, device).then(
+    this.#track(this.#boot(this.#boots, device));
+  }
+
+  #track(doing: Promise<void>): void {
+    const work = doing.then(
       () => undefined,
       (error: unknown) => {
         if (error instanceof RackstartError) this.refusals.push(error.code);
@@ -182,6 +216,7 @@ export class RackMachine implements Bmc {
         .digest('hex'),
       mac: this.mac,
       uuid: this.uuid,
+      ramdisk: this.ramdisk,
       from: '10.77.0.11',
     };
     const { bearer, order } = await this.#say(boot, ({ director }) => director.claim(claim));
@@ -189,23 +224,83 @@ export class RackMachine implements Bmc {
     this.generation = Number(order['generation']);
     switch (order['verb']) {
       case 'inspect':
-        await this.#stage(boot, 'inspect', async () => {
-          await this.#say(boot, ({ director }) => director.inspection(bearer, this.inspection));
-          return undefined;
-        });
+        await this.#inspect(boot, bearer);
+        return;
+      case 'wait':
+        if (await this.#inspect(boot, bearer)) await this.#park(boot, bearer);
         return;
       case 'wipe':
-        await this.#stage(boot, 'wipe', () => {
-          this.system = undefined;
-          return Promise.resolve({ method: 'blkdiscard', disks: '1' });
-        });
+        await this.#stage(boot, 'wipe', () => this.#wipe(boot, bearer));
         return;
       case 'install':
-        await this.#install(boot, bearer);
+        await this.#install(boot, bearer, order['handoff'] === 'reset');
     }
   }
 
-  async #install(boot: number, bearer: Secret): Promise<void> {
+  async #inspect(boot: number, bearer: Secret): Promise<boolean> {
+    const { cores, memoryMib, disks, nics } = this.inspection;
+    const inspected = await this.#stage(boot, 'inspect', async () => {
+      await this.#say(boot, ({ director }) => director.inspection(bearer, this.inspection));
+      return undefined;
+    });
+    if (!inspected) return false;
+    return this.#stage(boot, 'check', async () => {
+      const check: HealthCheck = {
+        ...{ cores, memoryMib, nics, clockOffset: 0 },
+        memory: { testedKib: 1024, wrongBytes: 0 },
+        disks: disks.map(({ name, bytes, serial }) => ({ name, bytes, serial, smart: 'ok' })),
+        ...this.health,
+      };
+      if (this.tellsHealth) await this.#say(boot, ({ director }) => director.check(bearer, check));
+      return undefined;
+    });
+  }
+
+  async #wipe(boot: number, bearer: Secret): Promise<Record<string, string>> {
+    for (const { name, bytes, serial, model } of this.inspection.disks) {
+      const read = { samples: 1, sampledBytes: 512, digest: hash('sha256', Buffer.alloc(512)) };
+      const wiped = { name, bytes, serial, model, method: 'discard', seconds: 1, ...read, ...this.erasure };
+      await this.#say(boot, ({ director }) => director.wiped(bearer, wiped));
+      const { failure } = wiped;
+      if (failure !== undefined) throw new RackstartError('boot.stage-failed', `${name}: ${failure}`);
+    }
+    this.system = undefined;
+    return { method: 'discard', disks: 'sda:discard' };
+  }
+
+  /** The first question ends at once, so that whoever waits for this machine's work knows that it was heard; then it sits there. */
+  async #park(boot: number, bearer: Secret): Promise<void> {
+    const { generation } = this;
+    await this.#say(boot, ({ director }) => director.next(bearer, generation, AbortSignal.abort())).catch(
+      (error: unknown) => {
+        if (!(error instanceof Error) || error.name !== 'AbortError') throw error;
+      },
+    );
+    this.isParked = true;
+    void this.#wait(boot, bearer);
+  }
+
+  async #wait(boot: number, bearer: Secret): Promise<void> {
+    const power = this.#power.signal;
+    try {
+      for (;;) {
+        const behaviour = await this.atHop('next');
+        if (behaviour === 'silent') return;
+        const next = await this.#say(boot, ({ director }) => director.next(bearer, this.generation, power));
+        if (next === undefined || this.atAnswer(next.order) === 'lost') continue;
+        this.bearer = next.bearer;
+        this.generation = Number(next.order['generation']);
+        this.isParked = false;
+        this.#track(this.#install(boot, next.bearer, next.order['handoff'] === 'reset'));
+        return;
+      }
+    } catch (error) {
+      this.isParked = false;
+      if (error instanceof RackstartError) this.refusals.push(error.code);
+    }
+  }
+
+  async #install(boot: number, bearer: Secret, byReset: boolean): Promise<void> {
     let system: InstalledSystem | undefined;
     const stages: [ReportStage, () => Promise<Record<string, string>>][] = [
       ['disk', () => Promise.resolve({ disk: 'sda' })],
@@ -234,6 +329,7 @@ export class RackMachine implements Bmc {
     this.system = system;
     const came = await this.#behaviour(boot, 'kexec');
     if (came !== undefined) return this.#fail(boot, 'kexec', came);
+    this.handoffs.push(byReset ? 'reset' : 'kexec');
     await this.#startSystem(boot);
   }
 
@@ -281,9 +377,10 @@ export class RackMachine implements Bmc {
   }
 
   async #fail(boot: number, stage: ReportStage, failure: { code: string; reason: string }): Promise<void> {
+    const { bearer, kernelLog } = this;
+    const log = [...kernelLog, `${stage} failed`].join('\n');
+    if (bearer !== undefined) await this.#say(boot, ({ director }) => director.log(bearer, log));
     await this.#report(boot, stage, 'failed', { ...failure });
-    const { bearer } = this;
-    if (bearer !== undefined) await this.#say(boot, ({ director }) => director.log(bearer, `${stage} failed`));
   }
 
   async #report(

@@ -2,20 +2,17 @@ import { createSecretKey } from 'node:crypto';
 
 import type { Mac } from '../../pxe/boot-client.ts';
 import type { BootDirector } from '../../pxe/boot-plan.ts';
-import type { EventLog } from '../events/event-log.ts';
 import { createEventLog } from '../events/event-log.ts';
 import { Sequencer } from '../events/sequencer.ts';
-import type { Clock } from '../kernel/clock.ts';
 import { MINUTE } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
-import type { Ids } from '../kernel/ids.ts';
 import { createIds } from '../kernel/ids.ts';
 import { silentLog } from '../kernel/log.ts';
 import { Secret } from '../kernel/secret.ts';
 import { eachStore } from '../store/test-stores.ts';
-import type { Store } from '../store/store.ts';
 import { StoreBootDirector } from './boot-director.ts';
-import { enrolMachine } from './enrol.ts';
+import { enrolled } from './enrolled.fixture.ts';
+import { MachineBell } from './machine-bell.ts';
 import { watched } from './watched-director.ts';
 
 const MAC = '52:54:00:77:00:01' as Mac;
@@ -27,7 +24,7 @@ eachStore(
     const ids = createIds(clock);
     const sequencer = new Sequencer({ store, clock, log: silentLog });
     const events = createEventLog({ store, clock, ids, sequencer });
-    const machineId = await machine(store, MAC, { events, ids, clock });
+    const machineId = await enrolled(store, MAC, { events, ids, clock });
     const refusing = { script: () => Promise.reject(new RackstartError('boot.token-refused', 'no')) };
     const director = watched(refusing as unknown as BootDirector, { store, events, clock });
     const knock = (mac: Mac) => t.rejects(director.script(mac, new Secret('guess')), { code: 'boot.token-refused' });
@@ -53,9 +50,17 @@ eachStore(
     const ids = createIds(clock);
     const sequencer = new Sequencer({ store, clock, log: silentLog });
     const events = createEventLog({ store, clock, ids, sequencer });
-    const machineId = await machine(store, MAC, { events, ids, clock }, 'sw-7/eth3');
+    const machineId = await enrolled(store, MAC, { events, ids, clock }, 'sw-7/eth3');
     const tokenKey = createSecretKey(Buffer.alloc(32));
-    const asked = new StoreBootDirector({ store, events, tokenKey, clock, imagesUrl: 'http://10.0.0.1/images' });
+    const asked = new StoreBootDirector({
+      store,
+      events,
+      bell: new MachineBell(events),
+      tokenKey,
+      clock,
+      ids,
+      imagesUrl: 'http://10.0.0.1',
+    });
     const director = watched(asked, { store, events, clock });
     const decide = (port?: string) =>
       director.decide({ mac: MAC, kind: 'pxe-rom', architecture: 7, ...(port === undefined ? {} : { port }) });
@@ -76,41 +81,3 @@ eachStore(
     t.match(await decide('sw-7/eth4'), { verb: 'local-disk' }, 'where the inventory names none, any will do');
   },
 );
-
-interface Enrolling {
-  readonly events: EventLog;
-  readonly ids: Ids;
-  readonly clock: Clock;
-}
-
-async function machine(of: Store, mac: Mac, { events, ids, clock }: Enrolling, switchPort?: string): Promise<string> {
-  return of.transaction(async (tx) => {
-    await tx.insertInto('regions').values({ id: 'reg_1', name: 'lab' }).execute();
-    await tx.insertInto('racks').values({ id: 'rck_1', region_id: 'reg_1', name: 'r1' }).execute();
-    const range = { server_first: '10.0.0.100', server_last: '10.0.0.200', lease_first: null, lease_last: null };
-    await tx
-      .insertInto('subnets')
-      .values({
-        ...range,
-        id: 'net_1',
-        region_id: 'reg_1',
-        role: 'both',
-        family: 4,
-        cidr: '10.0.0.0/24',
-        gateway: null,
-        dns: '[]',
-        reserved_first: '10.0.0.10',
-        reserved_last: '10.0.0.20',
-      })
-      .execute();
-    const password = new Secret('x');
-    const bmc = { kind: 'ipmi', address: '10.1.0.1', port: 623, username: 'a', password, cipherSuite: 17 } as const;
-    const nics = [{ mac, role: 'both', ...(switchPort === undefined ? {} : { switchPort }) }] as const;
-    return enrolMachine(
-      tx,
-      { events, ids, seal: () => 'sealed' },
-      { name: 'm1', rackId: 'rck_1', bmc, nics, diskRule: { minBytes: 0 } },
-      { actor: 'test', at: clock.now() },
-    );
-  });
-}

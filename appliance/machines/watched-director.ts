@@ -38,6 +38,8 @@ export function watched(director: BootDirector, deps: WatchDeps): BootDirector {
     report: (bearer, report) => watch(session(bearer), director.report(bearer, report)),
     log: (bearer, text) => watch(session(bearer), director.log(bearer, text)),
     inspection: (bearer, inspection) => watch(session(bearer), director.inspection(bearer, inspection)),
+    check: (bearer, check) => watch(session(bearer), director.check(bearer, check)),
+    wiped: (bearer, disk) => watch(session(bearer), director.wiped(bearer, disk)),
     files: (bearer) => watch(session(bearer), director.files(bearer)),
     next: (bearer, generation, signal) => watch(session(bearer), director.next(bearer, generation, signal)),
   };

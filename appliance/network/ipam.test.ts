@@ -39,6 +39,18 @@ eachStore('pools do not reach into each other, and a subnet without reservations
   await t.rejects(hold('reservations', { ...subnet, reserved_first: null }), { code: 'address.pool-empty' });
 });
 
+eachStore('a server walks past reservations that its pool has grown over', async (t, store) => {
+  const reserved = { reserved_first: '10.0.0.10', reserved_last: '10.0.0.12' };
+  const subnet = await insertSubnet(store, { ...reserved, server_first: '10.0.0.13' });
+  const hold = (pool: 'servers' | 'reservations', kind: 'attempt' | 'nic', of = subnet) =>
+    store.transaction((tx) => holdAddress(tx, of, pool, { kind, id: 'a', tenantId: null }, 1));
+  t.same([await hold('reservations', 'nic'), await hold('reservations', 'nic')], ['10.0.0.10', '10.0.0.11']);
+  t.equal(await hold('servers', 'attempt'), '10.0.0.13');
+  const grown = { ...subnet, server_first: '10.0.0.10' };
+  t.equal(await hold('servers', 'attempt', grown), '10.0.0.12');
+  t.equal(await hold('servers', 'attempt', grown), '10.0.0.14');
+});
+
 eachStore('an address set aside is nobody else’s, and no tenant’s', async (t, store) => {
   const subnet = await insertSubnet(store, { server_last: '10.0.0.10' });
   await store.transaction((tx) => holdAddress(tx, subnet, 'servers', holder('a'), 1));

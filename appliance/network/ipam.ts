@@ -1,3 +1,5 @@
+import { sql } from 'kysely';
+
 import { RackstartError } from '../kernel/errors.ts';
 import type { Millis } from '../kernel/clock.ts';
 import type { AddressRow, SubnetRow } from '../store/schema.ts';
@@ -20,9 +22,17 @@ export type Pool = 'servers' | 'reservations';
  */
 export async function holdAddress(tx: Tx, subnet: SubnetRow, pool: Pool, holder: Holder, at: Millis): Promise<string> {
   const range = poolRange(subnet, pool);
-  for (;;) {
-    const held = await tx.selectFrom('addresses').select('address').where('subnet_id', '=', subnet.id).execute();
-    const address = range && firstFree(range, new Set([...held.map((row) => row.address), ...outside(subnet)]));
+  let refused: string | undefined;
+  // The other pool's, 1 ms per 2,000 machines' reservations, only when one of them turns out to be in the way: ranges change.
+  for (let reads: 'its own' | 'all' = 'its own'; ;) {
+    const { held } = await tx
+      .selectFrom('addresses')
+      // One row, however many they are: the daemon has one thread to read them.
+      .select(sql<string | null>`string_agg(address, ' ')`.as('held'))
+      .where('subnet_id', '=', subnet.id)
+      .$if(reads === 'its own', (query) => query.where('holder_kind', pool === 'reservations' ? '=' : '!=', 'nic'))
+      .executeTakeFirstOrThrow();
+    const address = range && firstFree(range, new Set([...(held?.split(' ') ?? []), ...outside(subnet)]));
     if (address === undefined) {
       throw new RackstartError('address.pool-empty', `Subnet ${subnet.cidr} has no free address for ${pool}.`, {
         details: { subnet: subnet.cidr, pool },
@@ -41,6 +51,9 @@ export async function holdAddress(tx: Tx, subnet: SubnetRow, pool: Pool, holder:
       .onConflict((conflict) => conflict.doNothing())
       .executeTakeFirst();
     if (inserted.numInsertedOrUpdatedRows === 1n) return address;
+    // Somebody else was first, which the next look shows; or it is still free as far as its own pool tells.
+    if (address === refused) reads = 'all';
+    refused = address;
   }
 }
 

@@ -39,6 +39,8 @@ export function guarded(provider: Provider, guards: Guards): Provider {
     capabilities: provider.capabilities,
     clusters: provider.clusters,
 
+    complaints: (order) => provider.complaints?.(order) ?? [],
+
     plan(spec) {
       const { cluster } = spec;
       const plan = provider.plan(spec);

@@ -15,12 +15,12 @@ const SSH_POLL = 2 * SECOND;
 const SSH_TIMEOUT = 10 * SECOND;
 
 /**
- * SSH answers with the host key that it should have, and would let the tenant in. Tried every two seconds within the deadline;
+ * SSH answers with the host key that it should have, and would let the tenant in. Tried every two seconds until then;
  * a wrong host key ends it at once. Errors: those of the probe.
  */
 export async function proveSsh(
   target: SshTarget,
-  { deadline, probe }: { deadline: Millis; probe: typeof probeSsh },
+  { until, probe }: { until: Millis; probe: typeof probeSsh },
   ctx: StepContext<undefined>,
 ): Promise<StepResult<SshProof>> {
   try {
@@ -29,7 +29,7 @@ export async function proveSsh(
   } catch (error) {
     const soon = ctx.clock.now() + SSH_POLL;
     const mayCome = hasCode(error, 'ssh.unreachable') || hasCode(error, 'ssh.key-refused');
-    if (mayCome && soon < ctx.startedAt + deadline) return wait(soon);
+    if (mayCome && soon < until) return wait(soon);
     throw error;
   }
 }

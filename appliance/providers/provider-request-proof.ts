@@ -125,12 +125,13 @@ export class ProvenRequest {
     return (await this.#ends(watched)) ? 'interrupted' : 'goes on';
   }
 
-  /** Whether it does, within as long as a call needs for all that it can do: its queries are answered in turn with ours. */
+  /** Whether it does, within as long as a call needs for all that it can do: it is answered, and what it writes synced, in turn with us. */
   async #ends(watched: Watched): Promise<boolean> {
     const { store, clock } = this.#subject;
     const until = clock.now() + PROMPT;
     for (let round = 0; round < ROUNDS && !watched.ended; round += 1) {
       await store.read.selectFrom('regions').select('id').limit(1).execute();
+      await store.transaction(() => Promise.resolve());
       await this.#pass(until);
     }
     return watched.ended;

@@ -1,4 +1,5 @@
 import type { Clock } from '../kernel/clock.ts';
+import type { FieldError } from '../kernel/errors.ts';
 import type { ResourcePlan } from '../saga/resource-plan.ts';
 import type { FlavorRow, ImageRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
@@ -23,6 +24,8 @@ export interface ServerSpec {
   readonly sshKeys: readonly string[];
   /** Cloud-init user data, passed on as it is. */
   readonly userData?: string;
+  /** The machines on which this request has failed before, and which it is not tried on again. */
+  readonly avoid?: readonly string[];
 }
 
 /** How to reach a server that was provisioned. */
@@ -58,6 +61,8 @@ export interface Provider {
   readonly capabilities: Capabilities;
   /** Empty where there is nothing to choose from: such a provider's servers stand in no cluster. */
   readonly clusters: readonly Cluster[];
+  /** What speaks against an order before anything is held for it, field by field; without this, nothing does. */
+  complaints?(order: Pick<ServerSpec, 'flavor' | 'image'>): readonly FieldError[];
   /** The same for the same spec, for as long as a request lives: a resource that is not in it any more can't be given back. */
   plan(spec: ServerSpec): Readonly<Record<ProvisionStep, ResourcePlan<undefined>>>;
   /** What a customer pays for, from the references of the resources so far: of which kind, and which one. */

@@ -52,7 +52,8 @@ test('a closed port and a mute one are unreachable, and an abort ends the wait',
   await new Promise((resolve) => {
     mute.close(resolve);
   });
-  await t.rejects(probeSsh(target, 10_000, never), { code: 'ssh.unreachable' });
+  const refused = { code: 'ssh.unreachable', details: { errno: 'ECONNREFUSED' } };
+  await t.rejects(probeSsh(target, 10_000, never), refused);
 });
 
 function lengthed(text: string): Buffer {

@@ -33,7 +33,8 @@ export function probeSsh(target: SshTarget, timeout: Millis, signal: AbortSignal
       if (verdict === 'accepted') resolve();
       else {
         const unreachable = `SSH at ${where} does not answer as it should.`;
-        reject(verdict ?? new RackstartError('ssh.unreachable', unreachable, { cause, details: { address: where } }));
+        const details = { address: where, errno: errnoOf(cause) };
+        reject(verdict ?? new RackstartError('ssh.unreachable', unreachable, { cause, details }));
       }
     };
     const stop = () => settle(signal.reason);
@@ -64,6 +65,16 @@ export function probeSsh(target: SshTarget, timeout: Millis, signal: AbortSignal
       },
     });
   });
+}
+
+/**
+ * `ECONNREFUSED` when a system answers and nothing listens there, `ECONNRESET` when what listens hangs up before a word of SSH,
+ * `ETIMEDOUT` or `EHOSTUNREACH` when nobody answers.
+ */
+function errnoOf(cause: unknown): string {
+  if (!(cause instanceof Error)) return 'ECONNRESET';
+  if ('code' in cause && typeof cause.code === 'string' && /^E[A-Z]+$/.test(cause.code)) return cause.code;
+  return 'level' in cause && cause.level === 'client-timeout' ? 'ETIMEDOUT' : 'ECONNRESET';
 }
 
 /** Holds a public key and nothing to sign with: being asked to sign is the proof that the server accepts the key. */

@@ -97,7 +97,7 @@ eachStore('a machine whose disk rule picks several disks is not placed on', asyn
   const { failure } = await findRequest(store.read, id);
   t.match(JSON.parse(failure ?? ''), {
     code: 'placement.none',
-    details: { rejected: { [pipeline.machineIds[0]!]: 'no-single-disk' } },
+    details: { rejected: { [pipeline.machineIds[0]!]: 'disks-do-not-fit' } },
   });
   await pipeline.isHealthy(t);
 });

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { sql } from 'kysely';
 
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -14,6 +15,7 @@ import type { FlavorRow, ImageRow, RegionRow } from '../store/schema.ts';
 import type { Reader, Store, Tx } from '../store/store.ts';
 import { DEFAULT_PROJECT, projectOf } from '../tenants/projects.ts';
 import { holdersOf, reserveQuota } from '../tenants/quota.ts';
+import { startAttempt } from './attempts.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import { areMet, notePrerequisites } from './prerequisites.ts';
 import type { ProvisionSaga } from './provision.ts';
@@ -46,7 +48,7 @@ export interface Admission {
  * Takes a server order in, or refuses it whole: names resolved, quota reserved, request, first attempt and saga written in one
  * transaction, and, where nobody has to wait, its turn given in that same one. Returns the request's id.
  *
- * Errors: `request.invalid` with one complaint a field, `quota.exceeded`, `idempotency.reused`.
+ * Errors: `request.invalid` with one complaint a field, `image.deprecated`, `quota.exceeded`, `idempotency.reused`.
  */
 export function admitServer(deps: AdmitDeps, order: ServerOrder, admission: Admission): Promise<string> {
   const digest = digestOf(order);
@@ -90,9 +92,11 @@ export async function writeOrder(
   digest = digestOf(order),
 ): Promise<string> {
   const { tenantId, userId = null, actor, origin, idempotencyKey } = admission;
-  const { events, sagas, provision, providers, dispatcher, clock, ids, times = untimed } = deps;
-  const { region, flavor, image, projectId } = await resolve(tx, order, tenantId);
+  const { events, providers, dispatcher, clock, ids, times = untimed } = deps;
+  const { region, flavor, image, projectId } = await resolve(tx, order, tenantId, deps.store.dialect);
   const { provider, cluster } = providers.choose(order);
+  const fields = providers.of({ provider }).complaints?.({ flavor, image }) ?? [];
+  if (fields.length > 0) throw new RackstartError('request.invalid', 'No such server can be made.', { fields });
   const at = clock.now();
   const requestId = ids.next('srv');
   const attemptId = ids.next('att');
@@ -118,7 +122,7 @@ export async function writeOrder(
       project_id: projectId,
       user_id: userId,
       progress_at: null,
-      ready_at: isReady ? at : null,
+      ready_at: null,
       dispatched_at: null,
       created_by: actor,
       created_at: at,
@@ -150,27 +154,11 @@ export async function writeOrder(
     sshKeys,
     ...(userData === undefined ? {} : { userData }),
   };
-  const sagaId = await sagas.start(tx, provision, { subject: attemptId, tenantId, params: spec, asleep: true });
-  await tx
-    .insertInto('attempts')
-    .values({
-      id: attemptId,
-      request_id: requestId,
-      tenant_id: tenantId,
-      number: 1,
-      saga_id: sagaId,
-      machine_id: null,
-      path: 'cold',
-      outcome: 'running',
-      failure: null,
-      created_at: at,
-      ended_at: null,
-    })
-    .execute();
   const about = { key: requestId, tenantId, actor, origin };
   await events.append(tx, 'request.state-changed', { ...about, data: { requestId, from: null, to: 'queued' } });
   await events.append(tx, 'provisioning.started', { ...about, data: { requestId, tenantId, attemptId, attempt: 1 } });
-  if (isReady) await dispatcher.admit(tx, { requestId, tenantId });
+  const asleep = !isReady || !(await dispatcher.admit(tx, { requestId, tenantId }));
+  await startAttempt(tx, deps, { number: 1, spec, asleep, at });
   return requestId;
 }
 
@@ -178,10 +166,12 @@ async function resolve(
   read: Reader,
   order: ServerOrder,
   tenantId: string,
+  dialect: Store['dialect'],
 ): Promise<{ region: RegionRow; flavor: FlavorRow; image: ImageRow; projectId: string }> {
   const region = await read.selectFrom('regions').selectAll().where('name', '=', order.region).executeTakeFirst();
   const flavor = await read.selectFrom('flavors').selectAll().where('name', '=', order.flavor).executeTakeFirst();
-  const image = await findImage(read, order.image);
+  // Nobody deletes it until the order that needs it is there; SQLite's transactions take turns anyway.
+  const image = await orderedImage(read, order.image, tenantId, { locked: dialect === 'postgres' });
   const projectId = await projectOf(read, tenantId, order.project ?? DEFAULT_PROJECT);
   if (region && flavor && image && projectId) return { region, flavor, image, projectId };
   const unknown: [string, unknown][] = [
@@ -196,17 +186,40 @@ async function resolve(
   throw new RackstartError('request.invalid', 'The order names things that do not exist.', { fields });
 }
 
-async function findImage(read: Reader, reference: string): Promise<ImageRow | undefined> {
+/**
+ * By `name:version`, or by a name its newest version; a tenant's own before everyone's. Errors: `image.deprecated` when only such
+ * would fit.
+ */
+export async function orderedImage(
+  read: Reader,
+  reference: string,
+  tenantId: string | undefined,
+  { locked = false }: { readonly locked?: boolean } = {},
+): Promise<ImageRow | undefined> {
   const colon = reference.indexOf(':');
   const name = colon < 0 ? reference : reference.slice(0, colon);
   const version = colon < 0 ? undefined : reference.slice(colon + 1);
-  return read
+  const image = await read
     .selectFrom('images')
     .selectAll()
     .where('name', '=', name)
+    .where('deleted_at', 'is', null)
+    .where((is) => {
+      const everyones = is('tenant_id', 'is', null);
+      return tenantId === undefined ? everyones : is.or([everyones, is('tenant_id', '=', tenantId)]);
+    })
     .$if(version !== undefined, (query) => query.where('version', '=', version ?? ''))
+    // A version that is named is meant; of those of a name, what may be ordered comes first.
+    .$if(version === undefined, (query) => query.orderBy(sql`case when deprecated_at is null then 0 else 1 end`))
+    .orderBy(sql`case when tenant_id is null then 1 else 0 end`)
     .orderBy('created_at', 'desc')
     .orderBy('id', 'desc')
     .limit(1)
+    .$if(locked, (query) => query.forKeyShare())
     .executeTakeFirst();
+  if (image !== undefined && image.deprecated_at !== null) {
+    const which = `${image.name}:${image.version}`;
+    throw new RackstartError('image.deprecated', `Image ${which} is deprecated, and not ordered any more.`);
+  }
+  return image;
 }

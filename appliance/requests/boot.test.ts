@@ -3,7 +3,6 @@ import { createSecretKey } from 'node:crypto';
 import type { Test } from 'tap';
 
 import type { Claim, Report } from '../../pxe/boot-plan.ts';
-import { parseMac } from '../../pxe/boot-client.ts';
 import { deriveToken } from '../../pxe/http/token.ts';
 import { MINUTE } from '../kernel/clock.ts';
 import { Secret } from '../kernel/secret.ts';
@@ -15,7 +14,7 @@ import { findRequest } from './request-records.ts';
 
 const claimant: Omit<Claim, 'token' | 'mac' | 'uuid'> = { protocol: 1, nonce: 'a'.repeat(32), from: '10.77.0.66' };
 
-eachStore('what asks without an order gets its local disk, strangers get nothing', async (t, store, { clock }) => {
+eachStore('what asks without an order gets its local disk, strangers get none', async (t, store, { clock }) => {
   const pipeline = await Pipeline.open(t, store, clock);
   const [machine] = pipeline.rack;
   const { director } = pipeline.daemon;
@@ -25,7 +24,10 @@ eachStore('what asks without an order gets its local disk, strangers get nothing
   t.match(await ask(undefined), { verb: 'local-disk' });
   t.match(await ask(machine!.uuid.toUpperCase()), { verb: 'local-disk' }, 'hexadecimal has no case');
   t.match(await ask('0'.repeat(36)), { verb: 'ignore', why: /UUID/ });
-  t.match(await ask(machine!.uuid, parseMac('02:00:00:00:00:99')), { verb: 'ignore', why: 'unknown MAC' });
+  const { mac: stranger } = pipeline.addStranger();
+  t.match(await ask(machine!.uuid, stranger), { verb: 'inspect' }, 'where strangers are looked at');
+  const decision = await pipeline.daemon.known.decide({ mac: stranger, kind: 'ipxe', uuid: machine!.uuid });
+  t.match(decision, { verb: 'ignore', why: 'unknown MAC' }, 'and where they are not');
   await pipeline.isHealthy(t);
 });
 
@@ -101,7 +103,7 @@ eachStore('the same claim again is the same answer; a bearer is of one boot', as
   const claim = { ...claimant, token, mac: machine!.mac, uuid: machine!.uuid };
   const grants = await Promise.all([1, 2, 3, 4].map(() => director.claim(claim)));
   for (const grant of grants) t.equal(grant.bearer.reveal(), grants[0]!.bearer.reveal());
-  t.match(grants[0]!.order, { verb: 'install', image_sha256: 'ab'.repeat(32), disk_min_bytes: String(1024 ** 3) });
+  t.match(grants[0]!.order, { verb: 'install', image_map_sha256: 'ab'.repeat(32), disk_min_bytes: String(1024 ** 3) });
   t.match(await store.read.selectFrom('boot_orders').select('state').execute(), [{ state: 'consumed' }]);
   t.equal((await pipeline.machine()).disk_state, 'dirty');
   t.equal(await countEvents(pipeline, 'boot.claimed'), 1);
@@ -138,6 +140,13 @@ eachStore('the same claim again is the same answer; a bearer is of one boot', as
   await director.report(bearer, { ...report, stage: 'kexec' });
   t.notOk(await isIn(store, 'handed-off'), 'a report out of turn changes nothing');
   t.equal(await countEvents(pipeline, 'boot.handoff'), 0, 'and is told to nobody');
+
+  const facts = { host_key: `ssh-ed25519 ${'A'.repeat(68)}` };
+  for (const stage of ['image', 'grow', 'inject'] as const) {
+    await director.report(bearer, { ...report, stage, status: 'done', facts });
+  }
+  for (const _again of [1, 2]) await director.report(bearer, { ...report, stage: 'kexec' });
+  t.equal(await countEvents(pipeline, 'boot.handoff'), 1, 'a report that is told again is one handoff');
   await pipeline.isHealthy(t);
 });
 
@@ -241,17 +250,18 @@ eachStore('a claim after the kexec does not become a server', async (t, store, {
   await pipeline.isHealthy(t);
 });
 
-eachStore('a machine that only ever reports progress comes to its end', async (t, store, { clock }) => {
+eachStore('a machine that comes a byte further every minute comes to its end', async (t, store, { clock }) => {
   const pipeline = await Pipeline.open(t, store, clock);
   const [machine] = pipeline.rack;
   machine!.atHop = (hop) => (hop === 'image' ? 'silent' : undefined);
   const id = await pipeline.order();
   const started = clock.now();
-  const progress = { generation: 1, stage: 'image', status: 'progress', uptime: 1, facts: {} } as const;
+  const progress = (bytes: number) =>
+    ({ generation: 1, stage: 'image', status: 'progress', uptime: 1, facts: { bytes: String(bytes) } }) as const;
   await pipeline.until('imaging', () => isIn(store, 'imaging'));
-  for (let reports = 0; reports < 15; reports += 1) {
-    await clock.advance(9 * MINUTE);
-    await pipeline.daemon.director.report(machine!.bearer!, progress).catch(() => undefined);
+  for (let reports = 1; reports <= 150; reports += 1) {
+    await clock.advance(MINUTE);
+    await pipeline.daemon.director.report(machine!.bearer!, progress(reports)).catch(() => undefined);
     await pipeline.settle();
   }
   await pipeline.untilRequest(id, 'rolled-back');

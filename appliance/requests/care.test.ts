@@ -27,11 +27,10 @@ eachStore('an inspection writes the hardware down and makes the machine availabl
   t.equal(machine!.state, 'off');
   t.same(machine!.commands, ['boot pxe once and reset', 'power off', 'clear boot override']);
 
-  machine!.inspection = { ...machine!.inspection, cores: 16, disks: [] };
+  machine!.inspection = { ...machine!.inspection, cores: 16 };
   await inspect(pipeline);
   await pipeline.untilMachine('available');
   t.match(await pipeline.machine(), { cores: 16, smbios_uuid: machine!.uuid }, 'again, when something was built in');
-  t.same(await store.read.selectFrom('machine_disks').selectAll().execute(), []);
   await pipeline.isHealthy(t);
 });
 
@@ -92,7 +91,9 @@ for (const verb of ['inspect', 'wipe'] as const) {
       });
       t.equal(machine!.state, 'off');
       const alerts = (await pipeline.events()).filter(({ type }) => type === 'alert.raised');
-      t.match(alerts, [{ key: pipeline.machineIds[0], data: { code: 'boot.stage-failed', message: /I\/O error/ } }]);
+      const [unfit, ...failed] = verb === 'wipe' ? alerts : [undefined, ...alerts];
+      t.match(unfit?.data, verb === 'wipe' ? { code: 'machine.unfit' } : undefined, 'a wipe that failed is an issue');
+      t.match(failed, [{ key: pipeline.machineIds[0], data: { code: 'boot.stage-failed', message: /I\/O error/ } }]);
 
       machine!.atHop = () => undefined;
       const { care } = pipeline.daemon;

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
+import { nearestRank } from '../../scheduler/nearest-rank.ts';
 import type { Millis } from '../kernel/clock.ts';
 import type { DeployStageRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
@@ -62,11 +63,6 @@ export async function deployStatistics(read: Reader, filter: DeployFilter, targe
       .map(({ kind, times }) => ({ ...kind, ...times.result() }))
       .sort((a, b) => b.deploys - a.deploys || (a.model ?? '').localeCompare(b.model ?? '')),
   };
-}
-
-/** The least of the sorted values that at least the share `p` of them do not exceed: always one that was measured. */
-export function nearestRank(sorted: readonly number[], p: number): number {
-  return sorted[Math.max(0, Math.ceil(p * sorted.length) - 1)] ?? NaN;
 }
 
 type Row = DeployKind & { readonly milliseconds: Millis };

@@ -25,8 +25,15 @@ export async function timedDeploys(store: Store, deploys: readonly TimedDeploy[]
       .insertInto('flavors')
       .values({ id: 'flv1', name: 'small', ...shape })
       .execute();
-    const image = { sha256: 'ab'.repeat(32), bytes: 1, raw_bytes: 1, format: 'raw+zstd', root_partition: 3 } as const;
-    const named = { id: 'img1', name: 'debian', version: '12', root_fs: 'ext4', kernel_args: '' } as const;
+    const image = { sha256: 'ab'.repeat(32), bytes: 1, raw_bytes: 1, map_bytes: 1, root_partition: 3 };
+    const named = {
+      source_sha256: 'cd',
+      id: 'img1',
+      name: 'debian',
+      version: '12',
+      root_fs: 'ext4',
+      kernel_args: '',
+    } as const;
     await tx
       .insertInto('images')
       .values({ ...image, ...named, created_at: 0 })

@@ -1,8 +1,10 @@
 import { Consumer } from '../events/consumer.ts';
 import type { ConsumerDeps } from '../events/consumer.ts';
 import type { EventMap } from '../events/catalogue.ts';
+import type { EventOf, EventRecord } from '../events/event-log.ts';
 import type { Millis } from '../kernel/clock.ts';
 import { HOUR, SECOND } from '../kernel/clock.ts';
+import { isFirmwareKnown } from '../machines/boot-times.ts';
 import type { DeployStageRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
 import type { ServerTimeline } from './server-timeline.ts';
@@ -27,63 +29,94 @@ export function deployTimeRecorder(deps: ConsumerDeps): Consumer {
   return new Consumer(deps, {
     name: 'deploy-times',
     types: ['provisioning.completed'],
+    // Those of a batch are written together.
+    batch: 500,
     deliver: async (events, signal) => {
-      for (const { type, at, data } of events) {
-        const keptSince = clock.now() - TIMES_KEPT;
-        if (type !== 'provisioning.completed' || data.endedAt <= keptSince) continue;
-        await clock.sleepUntil(at + TIMELINE_DELAY, signal);
-        const rows = await timesOf(store.read, data);
-        await store.transaction(async (tx) => {
-          await tx.deleteFrom('deploy_stages').where('ended_at', '<=', keptSince).execute();
+      const keptSince = clock.now() - TIMES_KEPT;
+      const completed = events.filter(isCompleted).filter(({ data }) => data.endedAt > keptSince);
+      const last = completed.at(-1);
+      if (last === undefined) return;
+      await clock.sleepUntil(last.at + TIMELINE_DELAY, signal);
+      const rows = await timesOf(
+        store.read,
+        completed.map(({ data }) => data),
+      );
+      await store.transaction(async (tx) => {
+        await tx.deleteFrom('deploy_stages').where('ended_at', '<=', keptSince).execute();
+        for (let from = 0; from < rows.length; from += ROWS_AT_ONCE) {
           await tx
             .insertInto('deploy_stages')
-            .values(rows)
+            .values(rows.slice(from, from + ROWS_AT_ONCE))
             .onConflict((conflict) => conflict.doNothing())
             .execute();
-        });
-      }
+        }
+      });
     },
   });
 }
+
+// SQLite takes 32,766 values a statement.
+const ROWS_AT_ONCE = 1_000;
 
 // The timeline gathers its entries for a quarter of a second before it writes them, and tries again after two.
 const TIMELINE_DELAY: Millis = 5 * SECOND;
 
 type Completed = EventMap['provisioning.completed'];
 
-async function timesOf(read: Reader, completed: Completed): Promise<DeployStageRow[]> {
-  const { requestId, attemptId, tenantId, endedAt } = completed;
-  const view = await viewServer(read, requestId);
-  const attempts = view.attempts.filter(({ attempt }) => attempt.id === attemptId);
-  const timeline = await serverTimeline(read, { ...view, attempts });
-  const machine = await read
+function isCompleted(event: EventRecord): event is EventOf<'provisioning.completed'> {
+  return event.type === 'provisioning.completed';
+}
+
+async function timesOf(read: Reader, completed: readonly Completed[]): Promise<DeployStageRow[]> {
+  const attemptIds = completed.map(({ attemptId }) => attemptId);
+  const attempts = await read
     .selectFrom('attempts')
+    .innerJoin('requests', 'requests.id', 'attempts.request_id')
     .leftJoin('machines', 'machines.id', 'attempts.machine_id')
+    .select(['attempts.id as attempt_id', 'attempts.tenant_id', 'requests.region_id'])
     .select(['attempts.path', 'machines.model', 'machines.firmware'])
-    .where('attempts.id', '=', attemptId)
-    .executeTakeFirstOrThrow();
-  const about = { attempt_id: attemptId, tenant_id: tenantId, region_id: view.request.region_id, ...machine };
-  return [...spansOf(timeline, completed)].map(([stage, milliseconds]) => {
-    return { ...about, stage, milliseconds: Math.max(0, milliseconds), ended_at: endedAt };
-  });
+    .where('attempts.id', 'in', attemptIds)
+    .execute();
+  const booted = await read
+    .selectFrom('boot_orders')
+    .innerJoin('boot_sessions', 'boot_sessions.order_id', 'boot_orders.id')
+    .select('boot_orders.attempt_id')
+    .distinct()
+    .where('boot_orders.attempt_id', 'in', attemptIds)
+    .execute();
+  const rows: DeployStageRow[] = [];
+  for (const deploy of completed) {
+    const { attemptId, endedAt } = deploy;
+    const about = attempts.find(({ attempt_id }) => attempt_id === attemptId);
+    if (about === undefined) continue;
+    // What no machine was booted for has no stages.
+    const isBooted = booted.some(({ attempt_id }) => attempt_id === attemptId);
+    const timeline = isBooted ? await timelineOf(read, deploy) : { stages: [], entries: [] };
+    for (const [stage, milliseconds] of spansOf(timeline, deploy)) {
+      rows.push({ ...about, stage, milliseconds: Math.max(0, milliseconds), ended_at: endedAt });
+    }
+  }
+  return rows;
+}
+
+async function timelineOf(read: Reader, { requestId, attemptId }: Completed): Promise<ServerTimeline> {
+  const view = await viewServer(read, requestId);
+  return serverTimeline(read, { ...view, attempts: view.attempts.filter(({ attempt }) => attempt.id === attemptId) });
 }
 
 function spansOf({ stages, entries }: ServerTimeline, { startedAt, endedAt }: Completed): Map<string, Millis> {
   const opened = stages.find(({ name }) => name === 'power')?.startedAt ?? startedAt;
-  const saw = (source: string, name: string) =>
-    entries.some((entry) => entry.source === source && entry.name === name && entry.at >= opened);
-  // A daemon that was killed may have lost what it had seen of the firmware: then nobody knows where one of these
-  // stages ended and the next began, and a guess would pass for a measurement.
-  const isFirmwareKnown = saw('dhcp', 'ack') && saw('http', 'script');
+  const begun = stages.find(({ name }) => name === 'admit')?.startedAt ?? startedAt;
+  const firmwareIsKnown = isFirmwareKnown(entries, opened);
   const spans = new Map<string, Millis>();
   const ends = new Map<string, Millis>();
   for (const { name, startedAt: from, endedAt: to } of stages) {
     if (to === undefined) continue;
     ends.set(name, to);
-    if (isFirmwareKnown || !toldByFirmware.has(name)) spans.set(name, to - from);
+    if (firmwareIsKnown || !toldByFirmware.has(name)) spans.set(name, to - from);
   }
   const poweredAt = ends.get('power');
-  if (poweredAt !== undefined) spans.set('boot-command', poweredAt - startedAt);
+  if (poweredAt !== undefined) spans.set('boot-command', poweredAt - begun);
   return spans.set('total', (ends.get('ssh') ?? endedAt) - startedAt);
 }
 

@@ -11,23 +11,22 @@ import { inFlightStates } from './request-states.ts';
 const limits = { perTenant: 5, inAll: 20 };
 
 eachStore(
-  'a request that is alone has its turn with its admission, and its saga wakes',
+  'a request that is alone has its turn with its admission, and one that is not is in the queue',
   async (t, store, { clock }) => {
     const queued = new Queued(store, clock);
     await queued.describe(['a', 'b']);
-    const dispatcher = new Dispatcher(queued.deps, limits);
-    const woken: string[] = [];
-    queued.deps.sagas.nudge((sagaId) => void woken.push(sagaId ?? 'any'));
-    await store.transaction(async (tx) => {
-      const [requestId = ''] = await queued.queue(tx, 'a');
-      await dispatcher.admit(tx, { requestId, tenantId: 'a' });
-    });
-    t.match(await store.read.selectFrom('requests').selectAll().executeTakeFirst(), {
-      state: 'allocating',
-      dispatched_at: clock.now(),
-    });
-    t.match(await store.read.selectFrom('sagas').selectAll().executeTakeFirst(), { wake_at: clock.now() });
-    t.same(woken, ['saga_000000']);
+    const dispatcher = new Dispatcher(queued.deps, { perTenant: 1, inAll: 20 });
+    const admit = () =>
+      store.transaction(async (tx) => {
+        const [requestId = ''] = await queued.queue(tx, 'a', 1, { ready_at: null });
+        return dispatcher.admit(tx, { requestId, tenantId: 'a' });
+      });
+    t.equal(await admit(), true);
+    t.equal(await admit(), false);
+    t.match(await store.read.selectFrom('requests').selectAll().orderBy('id').execute(), [
+      { state: 'allocating', ready_at: clock.now(), dispatched_at: clock.now() },
+      { state: 'queued', ready_at: clock.now(), dispatched_at: null },
+    ]);
   },
 );
 
@@ -38,7 +37,7 @@ eachStore('the sixth of a tenant waits until one of its five is done', async (t,
   const ids: string[] = [];
   for (let count = 0; count < 7; count += 1) {
     await store.transaction(async (tx) => {
-      const [requestId = ''] = await queued.queue(tx, 'a');
+      const [requestId = ''] = await queued.queue(tx, 'a', 1, { ready_at: null });
       await dispatcher.admit(tx, { requestId, tenantId: 'a' });
       ids.push(requestId);
     });
@@ -87,7 +86,7 @@ eachStore('while others wait, whoever comes stands behind them', async (t, store
   const dispatcher = new Dispatcher(queued.deps, { perTenant: 1, inAll: 2 });
   await store.transaction((tx) => queued.queue(tx, 'a', 2));
   await store.transaction(async (tx) => {
-    const [requestId = ''] = await queued.queue(tx, 'b');
+    const [requestId = ''] = await queued.queue(tx, 'b', 1, { ready_at: null });
     await dispatcher.admit(tx, { requestId, tenantId: 'b' });
   });
   t.same(await queued.in('allocating'), [], 'it has no turn of its own');
@@ -151,7 +150,7 @@ postgresStore(
     const order = (tenantId: string, index: number) => {
       const dispatcher = dispatchers[index % 2]!;
       return (index % 2 === 0 ? store : other).transaction(async (tx) => {
-        const [requestId = ''] = await queued.queue(tx, tenantId);
+        const [requestId = ''] = await queued.queue(tx, tenantId, 1, { ready_at: null });
         await dispatcher.admit(tx, { requestId, tenantId });
       });
     };

@@ -8,8 +8,9 @@ import type { Log } from '../kernel/log.ts';
 import type { Service } from '../kernel/service.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { Store, Tx } from '../store/store.ts';
-import { anyWaits, countInFlight, lockTurns, nextTurns } from './queue.ts';
+import { anyWaits, countInFlight, enqueue, lockTurns, nextTurns } from './queue.ts';
 import { moveRequest } from './request-records.ts';
+import type { MovedRequest, RequestMove } from './request-records.ts';
 
 export interface DispatcherDeps {
   readonly store: Store;
@@ -77,21 +78,26 @@ export class Dispatcher implements Service {
   }
 
   /**
-   * Gives a request that is just being admitted its turn at once, where there is room and nobody waits; else it is in the
-   * queue, and looked for after the commit.
+   * Gives a request that is just being admitted its turn at once, where there is room and nobody waits: its saga need not sleep
+   * then. Else it is false: the request is in the queue, and looked for after the commit.
+   *
+   * One that has its turn at once was never in the queue, so that its index holds those alone who wait.
    */
-  async admit(tx: Tx, { requestId, tenantId }: { requestId: string; tenantId: string }): Promise<void> {
-    const isAlone = await lockTurns(tx, this.#deps.store.dialect, { wait: false });
-    if (isAlone && (await this.#hasRoom(tx, tenantId)) && !(await anyWaits(tx, requestId))) {
-      await this.#giveTurn(tx, requestId);
-    } else {
-      tx.afterCommit(() => this.#bell.ring());
+  async admit(tx: Tx, { requestId, tenantId }: { requestId: string; tenantId: string }): Promise<boolean> {
+    const { store, clock } = this.#deps;
+    const at = clock.now();
+    const isAlone = await lockTurns(tx, store.dialect, { wait: false });
+    if (isAlone && (await this.#hasRoom(tx, tenantId)) && !(await anyWaits(tx))) {
+      return (await this.#move(tx, requestId, { ready_at: at, dispatched_at: at })) !== undefined;
     }
+    await enqueue(tx, requestId, at);
+    tx.afterCommit(() => this.#bell.ring());
+    return false;
   }
 
   async #hasRoom(tx: Tx, tenantId: string): Promise<boolean> {
-    if ((await countInFlight(tx, tenantId)) >= this.limits.perTenant) return false;
-    return (await countInFlight(tx)) < this.limits.inAll;
+    const { all, ofTenant } = await countInFlight(tx, tenantId);
+    return ofTenant < this.limits.perTenant && all < this.limits.inAll;
   }
 
   async #giveTurns(tx: Tx): Promise<number> {
@@ -106,9 +112,7 @@ export class Dispatcher implements Service {
   /** False when it was cancelled meanwhile. */
   async #giveTurn(tx: Tx, requestId: string): Promise<boolean> {
     const { sagas, clock } = this.#deps;
-    const at = clock.now();
-    const move = { requestId, to: 'allocating', actor: 'dispatcher', at, set: { dispatched_at: at } } as const;
-    if (!(await moveRequest(tx, this.#deps, move))) return false;
+    if ((await this.#move(tx, requestId, { dispatched_at: clock.now() })) === undefined) return false;
     const { saga_id } = await tx
       .selectFrom('attempts')
       .select('saga_id')
@@ -116,6 +120,12 @@ export class Dispatcher implements Service {
       .executeTakeFirstOrThrow();
     await sagas.wake(tx, saga_id);
     return true;
+  }
+
+  #move(tx: Tx, requestId: string, set: RequestMove['set'] & object): Promise<MovedRequest | undefined> {
+    const at = this.#deps.clock.now();
+    const move = { requestId, from: 'queued', to: 'allocating', actor: 'dispatcher', at, set } as const;
+    return moveRequest(tx, this.#deps, move);
   }
 }
 

@@ -74,7 +74,7 @@ for (const { title, hop, behaviour, probe, code, touched } of failures) {
     t.match(eventOf(events, 'provisioning.failed'), { data: { code, requestId: id } });
     t.match(eventOf(events, 'alert.raised'), { data: { subject: id, code } }, 'an engineer is told');
     t.match(await findRequest(store.read, id), { state: 'rolled-back', completed_at: null });
-    const bootedTwice = machine!.commands.filter((command) => command.startsWith('boot')).length === 2;
+    const bootedTwice = machine!.commands.filter((command) => command.startsWith('boot pxe')).length === 2;
     t.equal(bootedTwice, touched, touched ? 'it was wiped' : 'there was nothing to wipe');
     t.equal(machine!.state, 'off');
     t.equal(machine!.system, undefined);

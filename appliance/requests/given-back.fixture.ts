@@ -1,15 +1,17 @@
 import type { Test } from 'tap';
 
 import type { EventRecord } from '../events/event-log.ts';
+import type { MachineRow } from '../store/schema.ts';
 import type { Pipeline } from './pipeline.fixture.ts';
 import { findRequest } from './request-records.ts';
 
-/** Everything that the request held is free, the machine clean and available, and it was told once. */
+/** Everything that the request held is free, the machine clean and available unless told otherwise, and it was told once. */
 export async function isGivenBack(
   t: Test,
   pipeline: Pipeline,
   id: string,
   told: EventRecord['type'] = 'provisioning.rolled-back',
+  machine: Partial<MachineRow> = { state: 'available', disk_state: 'clean' },
 ): Promise<void> {
   const { store } = pipeline;
   const events = await pipeline.events();
@@ -27,7 +29,7 @@ export async function isGivenBack(
       'what a refund needs',
     );
   }
-  t.match(await pipeline.machine(), { state: 'available', disk_state: 'clean' });
+  t.match(await pipeline.machine(), machine);
   t.same(await servers(pipeline), []);
   t.same(await store.read.selectFrom('allocations').selectAll().execute(), []);
   t.match(await store.read.selectFrom('quotas').selectAll().where('tenant_id', '=', 't1').execute(), [

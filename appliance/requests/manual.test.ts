@@ -39,7 +39,7 @@ eachStore(
       { name: 'configure', state: 'done' },
       { name: 'activate', state: 'awaiting-input' },
     ]);
-    t.equal(await countInFlight(store.read, 't1'), 0, 'it takes no place of its tenant');
+    t.equal((await countInFlight(store.read, 't1')).ofTenant, 0, 'it takes no place of its tenant');
 
     // Long after the half hour in which something must happen elsewhere.
     await clock.advance(HOUR);
@@ -48,7 +48,7 @@ eachStore(
     t.equal((await findRequest(store.read, id)).state, 'activating');
 
     await enter(pipeline, id);
-    t.equal(await countInFlight(store.read, 't1'), 1, 'now it is worked on');
+    t.equal((await countInFlight(store.read, 't1')).ofTenant, 1, 'now it is worked on');
     await watch.look();
     await pipeline.untilRequest(id, 'completed', 'rolled-back');
     t.match(probed, [

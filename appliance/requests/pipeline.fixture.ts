@@ -7,7 +7,7 @@ import { parseMac } from '../../pxe/boot-client.ts';
 import type { FairnessLimits } from '../../scheduler/fairness.ts';
 import { loadSystemFiles } from '../../templates/system-files.ts';
 import type { EventRecord } from '../events/event-log.ts';
-import { MINUTE } from '../kernel/clock.ts';
+import { MINUTE, SECOND } from '../kernel/clock.ts';
 import { Guards } from '../kernel/guard.ts';
 import { createIds } from '../kernel/ids.ts';
 import type { Ids } from '../kernel/ids.ts';
@@ -17,12 +17,17 @@ import { Secret } from '../kernel/secret.ts';
 import { StoreAgentDesk } from '../machines/agent-desk.ts';
 import { BmcFleet } from '../machines/bmc-fleet.ts';
 import { StoreBootDirector } from '../machines/boot-director.ts';
+import { BootDeadlines } from '../machines/boot-deadlines.ts';
 import type { BootDriveDeps } from '../machines/boot-drive.ts';
 import { enrolMachine } from '../machines/enrol.ts';
+import { DiscoveryDirector } from '../machines/enrolment/discovery-director.ts';
+import { Discovery } from '../machines/enrolment/discovery.ts';
 import { recordInspection } from '../machines/inspection.ts';
+import { MachineBell } from '../machines/machine-bell.ts';
 import { MachineCare } from '../machines/machine-care.ts';
 import { RackMachine, probeRack } from '../machines/rack.fixture.ts';
 import type { Plane } from '../machines/rack.fixture.ts';
+import { ReadyPool } from '../pool/ready-pool.ts';
 import { bareMetal } from '../providers/bare-metal/bare-metal.ts';
 import { manual } from '../providers/manual/manual.ts';
 import { Providers } from '../providers/providers.ts';
@@ -48,7 +53,10 @@ import type { ServerOrder } from './server-order.ts';
 import { describeSite } from './site.fixture.ts';
 
 export const STAGE_DEADLINE = 10 * MINUTE;
+export const STAGE_FLOOR = 20 * SECOND;
+export const TAKE_DEADLINE = 10 * SECOND;
 export const VERIFY_DEADLINE = MINUTE;
+export const MOST_STRANGERS = 4;
 export const BOOT_WINDOW = 15 * MINUTE;
 export const sshKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJu0yI2Zb3bR3cLzqmAqUnnzNsVIV1sbHGf2HIfEvZ4a tenant';
 
@@ -80,9 +88,15 @@ export interface PipelineOptions {
 interface Daemon extends Plane {
   readonly process: TestProcess;
   readonly care: MachineCare;
+  readonly bell: MachineBell;
+  readonly pool: ReadyPool;
   readonly provision: ProvisionSaga;
   readonly providers: Providers;
   readonly dispatcher: Dispatcher;
+  /** Run by nobody: `look` is asked. */
+  readonly discovery: Discovery;
+  /** Of machines that are enrolled; a stranger is none of its. */
+  readonly known: StoreBootDirector;
   /** Resolves when the next one has started. */
   readonly replaced: PromiseWithResolvers<undefined>;
   readonly died: PromiseWithResolvers<undefined>;
@@ -163,16 +177,37 @@ export class Pipeline {
     for (;;) {
       await process.settle();
       const works = this.rack.flatMap(({ work }) => work ?? []);
-      if ((works.length === 0 && !dispatcher.busy) || process.isDead()) return;
+      const isIdle = works.length === 0 && !dispatcher.busy && !(await this.#isOrdered());
+      if (isIdle || process.isDead()) return;
       await Promise.race([Promise.all([...works, nextTurn()]), died.promise]);
     }
+  }
+
+  /** Whether an order is on its way to a machine that listens. */
+  async #isOrdered(): Promise<boolean> {
+    const listening = this.machineIds.filter((_, index) => this.rack[index]?.isParked === true);
+    if (listening.length === 0) return false;
+    const ordered = await this.store.read
+      .selectFrom('boot_sessions')
+      .select('id')
+      .where('machine_id', 'in', listening)
+      .where('state', '=', 'ordered')
+      .where('ended_at', 'is', null)
+      .executeTakeFirst();
+    return ordered !== undefined;
   }
 
   /** Lets time pass until the condition holds. */
   async until(what: string, condition: () => Promise<boolean>): Promise<void> {
     for (let turns = 0; turns < 3_000; turns += 1) {
+      const daemon = this.#daemon;
       await this.settle();
+      // A daemon that took over meanwhile has not settled yet.
+      if (daemon !== this.#daemon) continue;
       if (this.#daemon.process.isDead() || (await condition())) return;
+      // What others are writing is on the disk before time goes on: else a slow one lets hours pass.
+      await this.store.transaction(() => Promise.resolve());
+      if (await this.#isOrdered()) continue;
       const next = this.clock.nextWake();
       if (next !== undefined) await this.clock.advance(next - this.clock.now());
     }
@@ -207,11 +242,16 @@ export class Pipeline {
 
   #startDaemon(): Daemon {
     const { store, clock, ids } = this;
+    const started = clock.now();
     const drive = (process: TestProcess): BootDriveDeps => ({
       events: process.events,
       ids,
       bootWindow: BOOT_WINDOW,
-      stageDeadline: STAGE_DEADLINE,
+      deadlines: new BootDeadlines(
+        { read: store.read, clock, attendance: { since: started } },
+        { ceiling: STAGE_DEADLINE, floor: STAGE_FLOOR, factor: 3, verify: VERIFY_DEADLINE },
+      ),
+      takeDeadline: TAKE_DEADLINE,
       fleet: new BmcFleet({
         read: store.read,
         guards: new Guards(clock),
@@ -220,7 +260,7 @@ export class Pipeline {
         onCommand: () => undefined,
       }),
     });
-    const made: { care?: MachineCare; provision?: ProvisionSaga; providers?: Providers } = {};
+    const made: { pool?: ReadyPool; care?: MachineCare; provision?: ProvisionSaga; providers?: Providers } = {};
     const retry = exponentialRetry(3);
     const process = new TestProcess({
       store,
@@ -240,8 +280,7 @@ export class Pipeline {
           agentUrl: 'https://10.77.0.1:8443',
           caPem: '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n',
           verify: {
-            events,
-            deadline: VERIFY_DEADLINE,
+            ...drive(self),
             probe: async (target) => probeRack(this.rack, await this.atProbe(target)),
           },
         });
@@ -254,32 +293,48 @@ export class Pipeline {
         const mortally = { store: mortalStore(store, self), clock };
         const providers = new Providers(ours, byHand, simulation(mortally, [simulatedCluster]));
         const provision = provisionSaga(providers);
-        Object.assign(made, { care, provision, providers });
+        const pool = new ReadyPool({ events, clock, sagas, drive: { ...drive(self), retry } });
+        Object.assign(made, { pool, care, provision, providers });
         return [
-          bindSaga(provision, undefined, new ProvisionListener({ events, sagas, providers, clock })),
+          bindSaga(provision, undefined, new ProvisionListener({ events, sagas, provision, providers, clock, ids })),
           ...care.definitions.map((definition) => bindSaga(definition, undefined, care.listener)),
+          ...pool.definitions.map((definition) => bindSaga(definition, undefined, pool.listener)),
         ];
       },
     });
     const { events } = process;
     const died = Promise.withResolvers<undefined>();
-    const plane = { store: mortalStore(store, process), events, tokenKey: createSecretKey(Buffer.alloc(32, 7)), clock };
-    const { care, provision, providers } = made;
-    if (care === undefined || provision === undefined || providers === undefined)
+    const plane = {
+      store: mortalStore(store, process),
+      events,
+      tokenKey: createSecretKey(Buffer.alloc(32, 7)),
+      clock,
+      ids,
+    };
+    const { pool, care, provision, providers } = made;
+    if (pool === undefined || care === undefined || provision === undefined || providers === undefined)
       throw new Error('the process has bound no sagas');
+    const bell = new MachineBell(events);
     process.run();
     const dispatched = { ...plane, sagas: process.sagas, log: silentLog };
     const dispatcher = new Dispatcher(dispatched, this.#fairness);
     const death = new AbortController();
     void died.promise.then(() => death.abort());
     void dispatcher.run(death.signal);
+    const known = new StoreBootDirector({ ...plane, bell, imagesUrl: 'http://10.77.0.1:8080' });
+    const sealing = { seal: () => 'sealed', unseal: () => new Secret('secret') };
+    const discovery = new Discovery({ ...plane, ...sealing, care, log: silentLog });
     return {
       process,
       dispatcher,
+      discovery,
+      known,
+      bell,
+      pool,
       care,
       provision,
       providers,
-      director: new StoreBootDirector({ ...plane, imagesUrl: 'http://10.77.0.1:8080/images' }),
+      director: new DiscoveryDirector({ ...plane, known, onDiscovered: () => undefined }, { most: MOST_STRANGERS }),
       agents: new StoreAgentDesk(plane),
       replaced: Promise.withResolvers<undefined>(),
       died,
@@ -308,13 +363,20 @@ export class Pipeline {
     for (let number = 1; number <= machines; number += 1) await this.addMachine(`m${String(number)}`, { inspected });
   }
 
-  /** Enrols one more machine; an inspected one is available. */
-  async addMachine(name: string, { inspected = true } = {}): Promise<RackMachine> {
-    const number = this.rack.length + 1;
-    const mac = parseMac(`52:54:00:77:00:${number.toString(16).padStart(2, '0')}`);
+  /** One more machine, of which nobody has been told; its BMC is 192.0.2.N, it being the Nth of the rack. */
+  addStranger(): RackMachine {
+    const mac = parseMac(`52:54:00:77:00:${(this.rack.length + 1).toString(16).padStart(2, '0')}`);
     if (mac === undefined) throw new Error('no MAC');
     const machine = new RackMachine(mac, (question) => this.#ask(question));
     this.rack.push(machine);
+    return machine;
+  }
+
+  /** Enrols one more machine; an inspected one is available. */
+  async addMachine(name: string, { inspected = true } = {}): Promise<RackMachine> {
+    const machine = this.addStranger();
+    const { mac } = machine;
+    const number = this.rack.length;
     const { clock, ids } = this;
     const { events } = this.#daemon.process;
     const at = clock.now();
@@ -334,7 +396,8 @@ export class Pipeline {
       );
       tx.afterCommit(() => this.machineIds.push(id));
       if (!inspected) return;
-      await recordInspection(tx, id, machine.inspection, at);
+      const { inspection } = machine;
+      await recordInspection(tx, { events, ids }, { machineId: id, inspection, at });
       await tx.updateTable('machines').set({ state: 'available' }).where('id', '=', id).execute();
     });
     return machine;

@@ -1,18 +1,24 @@
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../kernel/clock.ts';
+import type { Diagnosis } from '../machines/diagnosis/diagnose.ts';
 import { quarantineMachine } from '../machines/quarantine.ts';
 import type { ProvisionStep, ServerSpec } from '../providers/provider.ts';
 import type { Providers } from '../providers/providers.ts';
+import { refsIn } from '../saga/resource-plan.ts';
 import { resourceStep } from '../saga/resource-step.ts';
 import { saga } from '../saga/saga.ts';
-import type { SagaDefinition, SagaFacts, SagaListener } from '../saga/saga.ts';
+import type { SagaDefinition, SagaFacts, SagaListener, StepDone } from '../saga/saga.ts';
 import type { Sagas } from '../saga/sagas.ts';
+import { reasonIn } from '../saga/step.ts';
 import type { Reason } from '../saga/step.ts';
-import type { FlavorRow } from '../store/schema.ts';
+import type { AttemptRow, FlavorRow, RequestRow } from '../store/schema.ts';
 import type { Tx } from '../store/store.ts';
 import type { QuotaShape } from '../tenants/quota.ts';
 import { freeQuota, holdersOf } from '../tenants/quota.ts';
-import { findRequest, moveRequest } from './request-records.ts';
+import { causeOf, endAttempt, moveOn } from './attempts.ts';
+import type { MoveOnDeps } from './attempts.ts';
+import { attemptsOf, findRequest, lockRequest, moveRequest } from './request-records.ts';
+import type { MovedRequest } from './request-records.ts';
 import type { RequestState } from './request-states.ts';
 
 export type ProvisionSaga = SagaDefinition<ServerSpec, undefined>;
@@ -34,8 +40,8 @@ export function quotaShape(flavor: FlavorRow): QuotaShape {
   return { cores: flavor.cores, memoryMib: flavor.memory_mib, diskGib: flavor.disk_gib };
 }
 
+/** Whoever begins an attempt moves its request to `allocating`. */
 const stateOfStep: Readonly<Record<string, RequestState>> = {
-  allocate: 'allocating',
   configure: 'configuring',
   activate: 'activating',
   verify: 'verifying',
@@ -43,18 +49,28 @@ const stateOfStep: Readonly<Record<string, RequestState>> = {
 
 type Facts = SagaFacts<ServerSpec>;
 
+export interface ProvisionListenerDeps extends MoveOnDeps {
+  readonly providers: Providers;
+  readonly clock: Clock;
+}
+
+/** What resources turned out to be, by name. */
+type Refs = Readonly<Record<string, unknown>>;
+
 /** Keeps the request in step with its saga: each state and its event in the transaction that moves the saga. */
 export class ProvisionListener implements SagaListener<ServerSpec> {
   readonly #events: EventLog;
   readonly #sagas: Sagas;
   readonly #providers: Providers;
   readonly #clock: Clock;
+  readonly #goOn: MoveOnDeps;
 
-  constructor(deps: { events: EventLog; sagas: Sagas; providers: Providers; clock: Clock }) {
+  constructor(deps: ProvisionListenerDeps) {
     this.#events = deps.events;
     this.#sagas = deps.sagas;
     this.#providers = deps.providers;
     this.#clock = deps.clock;
+    this.#goOn = deps;
   }
 
   async stepStarted(tx: Tx, { params }: Facts, step: string): Promise<void> {
@@ -62,26 +78,20 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
     if (to !== undefined) await this.#move(tx, params, to);
   }
 
-  async stepDone(tx: Tx, facts: Facts, step: string): Promise<void> {
-    const { startedAt } = await tx
-      .selectFrom('saga_steps')
-      .select('started_at as startedAt')
-      .where('saga_id', '=', facts.id)
-      .where('name', '=', step)
-      .executeTakeFirstOrThrow();
+  async stepDone(tx: Tx, facts: Facts, { name: step, output, startedAt }: StepDone): Promise<void> {
     const data = { ...attemptOf(facts.params), step, startedAt, endedAt: this.#clock.now() };
     await this.#events.append(tx, 'provisioning.step-completed', { ...about(facts.params), data });
-    if (step === 'allocate') await this.#tellAllocated(tx, facts);
+    if (step === 'allocate') await this.#tellAllocated(tx, facts, output as Refs);
   }
 
-  async completed(tx: Tx, facts: Facts): Promise<void> {
-    const { params } = facts;
+  async completed(tx: Tx, { params }: Facts, outputs: Readonly<Record<string, unknown>>): Promise<void> {
     const at = this.#clock.now();
-    const connection = this.#providers.of(params).connection(await refsOf(tx, facts.id));
-    await this.#move(tx, params, 'completed', { connection: JSON.stringify(connection), completed_at: at });
-    await tx.updateTable('attempts').set({ outcome: 'succeeded' }).where('id', '=', params.attemptId).execute();
+    const connection = this.#providers.of(params).connection(refsIn(outputs));
+    const set = { connection: JSON.stringify(connection), completed_at: at };
+    const moved = await this.#move(tx, params, 'completed', set);
+    tx.defer(tx.updateTable('attempts').set({ outcome: 'succeeded' }).where('id', '=', params.attemptId));
     const { requestId, tenantId, hostname } = params;
-    const { created_at: startedAt } = await findRequest(tx, requestId);
+    const { created_at: startedAt } = moved ?? (await findRequest(tx, requestId));
     await this.#events.append(tx, 'service.activated', {
       ...about(params),
       data: { requestId, tenantId, hostname, addresses: connection.addresses },
@@ -93,48 +103,74 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
   }
 
   async turnedBack(tx: Tx, { params }: Facts, reason: Reason): Promise<void> {
-    const request = await findRequest(tx, params.requestId);
+    const request = await lockRequest(tx, params.requestId);
     if (request.completed_at === null) {
-      const failed = reason.code !== 'cancelled';
-      const failure = JSON.stringify(reason);
-      await tx
-        .updateTable('attempts')
-        .set({ outcome: failed ? 'failed' : 'cancelled', failure })
-        .where('id', '=', params.attemptId)
-        .execute();
-      if (failed) {
-        await this.#move(tx, params, 'failed', { failure });
-        const { code, message } = reason;
-        const data = { ...attemptOf(params), code, message };
-        await this.#events.append(tx, 'provisioning.failed', { ...about(params), data });
-        // Who looks after what it depends on has been told of that.
-        if (code !== 'request.prerequisite-failed') {
-          const alert = { subject: params.requestId, code, message };
-          await this.#events.append(tx, 'alert.raised', { ...about(params), data: alert });
-        }
-      }
+      const at = this.#clock.now();
+      const { verdict, diagnosis, failure } = await endAttempt(tx, this.#goOn, params, { reason, at });
+      const failed = { request, spec: params, reason, verdict, at };
+      const goesOn = await moveOn(tx, this.#goOn, failed);
+      if (!goesOn && reason.code !== 'cancelled') await this.#fail(tx, params, failure);
+      if (diagnosis !== undefined) await this.#tellOperators(tx, params, reason, diagnosis);
+      if (goesOn) return;
     }
     await this.#move(tx, params, 'rolling-back');
   }
 
-  async undone(tx: Tx, { id, params }: Facts, reason: Reason): Promise<void> {
+  /** Operators alone are told what the boot's evidence says: it names what is theirs. */
+  async #tellOperators(tx: Tx, { attemptId }: ServerSpec, { code }: Reason, { summary }: Diagnosis): Promise<void> {
+    const { machine_id: machineId } = await tx
+      .selectFrom('attempts')
+      .select('machine_id')
+      .where('id', '=', attemptId)
+      .executeTakeFirstOrThrow();
+    const subject = machineId ?? attemptId;
+    await this.#events.append(tx, 'alert.raised', {
+      key: subject,
+      actor: 'saga',
+      data: { subject, code, message: summary },
+    });
+  }
+
+  async #fail(tx: Tx, params: ServerSpec, reason: Reason): Promise<void> {
+    const cause = await causeOf(tx, params.requestId, reason);
+    await this.#move(tx, params, 'failed', { failure: JSON.stringify(cause) });
+    const { code, message } = cause;
+    const data = { ...attemptOf(params), code, message };
+    await this.#events.append(tx, 'provisioning.failed', { ...about(params), data });
+    // Who looks after what it depends on has been told of that.
+    if (code === 'request.prerequisite-failed') return;
+    const alert = { subject: params.requestId, code, message };
+    await this.#events.append(tx, 'alert.raised', { ...about(params), data: alert });
+  }
+
+  /** The request ends with the last of its attempts that holds something, in whatever order they are undone. */
+  async undone(tx: Tx, { params }: Facts): Promise<void> {
     const { requestId, tenantId } = params;
     const to = this.#clock.now();
-    const request = await findRequest(tx, requestId);
+    const request = await lockRequest(tx, requestId);
+    const ended = await tx
+      .updateTable('attempts')
+      .set({ ended_at: to })
+      .where('id', '=', params.attemptId)
+      .where('ended_at', 'is', null)
+      .executeTakeFirst();
+    const attempts = await attemptsOf(tx, requestId);
+    // What was ended before gives nothing back a second time.
+    if (ended.numUpdatedRows === 0n || attempts.some(({ ended_at }) => ended_at === null)) return;
     const completed = request.completed_at !== null;
-    // The move is refused when it was made before: the quota is given back once.
     const moved = await this.#move(tx, params, completed ? 'deprovisioned' : 'rolled-back');
-    if (!moved) return;
+    if (moved === undefined) return;
     await freeQuota(tx, holdersOf(request), quotaShape(params.flavor));
-    await tx.updateTable('attempts').set({ ended_at: to }).where('id', '=', params.attemptId).execute();
-    const data = { requestId, tenantId, reason: reason.message, from: request.created_at, to };
+    const reason = await whyEnded(tx, request, attempts);
+    const data = { requestId, tenantId, reason, from: request.created_at, to };
     if (completed) {
       await this.#events.append(tx, 'service.deprovisioned', { ...about(params), data });
     } else {
-      const held = this.#providers
-        .of(params)
-        .held(await refsOf(tx, id))
-        .map(({ resource, id: which }) => `${resource} ${which}`);
+      const held: string[] = [];
+      for (const { saga_id } of attempts) {
+        const refs = this.#providers.of(params).held(await refsOf(tx, saga_id));
+        held.push(...refs.map(({ resource, id: which }) => `${resource} ${which}`));
+      }
       await this.#events.append(tx, 'provisioning.rolled-back', { ...about(params), data: { ...data, held } });
     }
   }
@@ -162,18 +198,28 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
     { requestId }: ServerSpec,
     to: RequestState,
     set?: Parameters<typeof moveRequest>[2]['set'],
-  ): Promise<boolean> {
+  ): Promise<MovedRequest | undefined> {
     const at = this.#clock.now();
     const deps = { events: this.#events, sagas: this.#sagas };
     return moveRequest(tx, deps, { requestId, to, actor: 'saga', at, ...(set === undefined ? {} : { set }) });
   }
 
-  async #tellAllocated(tx: Tx, { id, params }: Facts): Promise<void> {
-    for (const held of this.#providers.of(params).held(await refsOf(tx, id))) {
+  async #tellAllocated(tx: Tx, { params }: Facts, refs: Refs): Promise<void> {
+    for (const held of this.#providers.of(params).held(refs)) {
       const data = { ...attemptOf(params), ...held };
       await this.#events.append(tx, 'resource.allocated', { ...about(params), data });
     }
   }
+}
+
+/** What was told of it when it failed; where somebody asked for its end, the reason that the newest attempt was given. */
+async function whyEnded(tx: Tx, { failure }: RequestRow, attempts: readonly AttemptRow[]): Promise<string> {
+  const newest = await tx
+    .selectFrom('sagas')
+    .select('reason')
+    .where('id', '=', attempts.at(-1)?.saga_id ?? '')
+    .executeTakeFirst();
+  return reasonIn(failure ?? newest?.reason ?? null)?.message ?? 'It was undone.';
 }
 
 function about({ requestId, tenantId }: ServerSpec) {
@@ -185,7 +231,7 @@ function attemptOf({ requestId, tenantId, attemptId }: ServerSpec) {
 }
 
 /** What the saga's resources turned out to be, by name, released ones included. */
-async function refsOf(tx: Tx, sagaId: string): Promise<Record<string, unknown>> {
+async function refsOf(tx: Tx, sagaId: string): Promise<Refs> {
   const rows = await tx
     .selectFrom('resources')
     .select(['name', 'ref'])

@@ -32,7 +32,7 @@ export class Queued {
       await tx.insertInto('regions').values({ id: 'reg1', name: 'north' }).execute();
       const flavor = { id: 'flv1', name: 'small', cores: 1, memory_mib: 1, disk_gib: 1, nics: 'same' } as const;
       await tx.insertInto('flavors').values(flavor).execute();
-      const image = { sha256: 'ab', bytes: 1, raw_bytes: 1, format: 'raw+zstd', root_partition: 1 } as const;
+      const image = { sha256: 'ab', source_sha256: 'cd', bytes: 1, raw_bytes: 1, map_bytes: 1, root_partition: 1 };
       const named = { id: 'img1', name: 'debian', version: '12', root_fs: 'ext4', kernel_args: '' } as const;
       await tx
         .insertInto('images')
@@ -78,9 +78,9 @@ export class Queued {
     return requests.map(({ id }) => id);
   }
 
-  move(requestId: string, to: RequestState): Promise<boolean> {
-    const at = this.deps.clock.now();
-    return this.deps.store.transaction((tx) => moveRequest(tx, this.deps, { requestId, to, actor: 'test', at }));
+  async move(requestId: string, to: RequestState): Promise<boolean> {
+    const move = { requestId, to, actor: 'test', at: this.deps.clock.now() };
+    return (await this.deps.store.transaction((tx) => moveRequest(tx, this.deps, move))) !== undefined;
   }
 
   /** Lets a request depend on others that are not there yet. */

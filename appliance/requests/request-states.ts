@@ -35,15 +35,15 @@ const hasEnded = { ...isLost, holdsQuota: false } as const;
 
 /**
  * The eleven states of a request and `deprovisioned`, as a table: whoever counts requests asks it, and the diagram in
- * ARCHITECTURE.md is made from it. A request is rolled back without a place in flight: what gives back never waits.
+ * ARCHITECTURE.md is made from it. The next attempt begins where the first began: `allocating`. A request is rolled back without a place in flight: what gives back never waits.
  */
 export const requestStates: Readonly<Record<RequestState, StateTraits>> = {
   queued: { ...waits, next: ['pending-approval', 'allocating', 'failed', 'rolling-back'] },
   'pending-approval': { ...waits, next: ['queued', 'failed', 'rolling-back'] },
   allocating: { ...isWorkedOn, next: ['configuring', 'failed', 'rolling-back'] },
-  configuring: { ...isWorkedOn, next: ['activating', 'failed', 'rolling-back'] },
-  activating: { ...isWorkedOn, next: ['verifying', 'failed', 'rolling-back'] },
-  verifying: { ...isWorkedOn, next: ['completed', 'failed', 'rolling-back'] },
+  configuring: { ...isWorkedOn, next: ['activating', 'allocating', 'failed', 'rolling-back'] },
+  activating: { ...isWorkedOn, next: ['verifying', 'allocating', 'failed', 'rolling-back'] },
+  verifying: { ...isWorkedOn, next: ['completed', 'allocating', 'failed', 'rolling-back'] },
   completed: { ...works, next: ['suspended', 'rolling-back'] },
   suspended: { ...works, status: 'suspended', next: ['completed', 'rolling-back'] },
   failed: { ...isLost, next: ['rolling-back'] },

@@ -1,3 +1,4 @@
+import type { PlacementReasons } from '../../scheduler/placement.ts';
 import type { BootStages } from '../../pxe/boot-session.ts';
 import { stagesWithTimeline } from '../../pxe/boot-session.ts';
 import type { TimelineEntry } from '../../pxe/timeline.ts';
@@ -7,7 +8,7 @@ import type { EventMap, EventType } from '../events/catalogue.ts';
 import type { Millis } from '../kernel/clock.ts';
 import { sessionOf } from '../machines/boot-records.ts';
 import type { Reason } from '../saga/step.ts';
-import type { BootSessionRow } from '../store/schema.ts';
+import type { AttemptRow, BootSessionRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
 import type { ServerView } from './server-view.ts';
 
@@ -19,6 +20,7 @@ export const deployStages = [
   'loader',
   'script',
   'ramdisk',
+  'order',
   'image',
   'grow',
   'inject',
@@ -44,21 +46,24 @@ export interface ServerTimeline {
 
 export async function serverTimeline(read: Reader, view: ServerView): Promise<ServerTimeline> {
   const sessions = await bootsOf(read, view);
+  const newest = view.attempts.at(-1)?.attempt.id;
+  const isOfNewest = ({ attempt_id }: { attempt_id: string | null }) => attempt_id === newest;
   const entries = await readTimeline(read, { sessionIds: sessions.map(({ id }) => id) });
   const steps = [...(await eventEntries(read, view)), ...stepEntries(view)];
   return {
-    stages: await stagesOf(read, view, sessions.at(-1), entries),
+    stages: await stagesOf(read, view, sessions.findLast(isOfNewest), entries),
     // At the same moment what was ordered comes before what came of it.
     entries: [...steps, ...bootEntries(sessions, view), ...entries].sort((a, b) => a.at - b.at),
   };
 }
 
-function bootsOf(read: Reader, { attempts }: ServerView): Promise<BootSessionRow[]> {
+function bootsOf(read: Reader, { attempts }: ServerView): Promise<(BootSessionRow & { attempt_id: string | null })[]> {
   const ids = attempts.map(({ attempt }) => attempt.id);
   return read
     .selectFrom('boot_sessions')
     .innerJoin('boot_orders', 'boot_orders.id', 'boot_sessions.order_id')
     .selectAll('boot_sessions')
+    .select('boot_orders.attempt_id')
     .where('boot_orders.attempt_id', 'in', ids.length === 0 ? [''] : ids)
     .orderBy('boot_sessions.opened_at')
     .execute();
@@ -74,11 +79,15 @@ async function stagesOf(
   const add = (name: DeployStage['name'], startedAt: Millis, endedAt?: Millis, facts = {}) =>
     stages.push({ name, startedAt, endedAt, facts });
 
-  add('admit', view.request.created_at, boot?.opened_at);
+  // The stages are those of the newest attempt: what came before it had its own.
+  const attempt = view.attempts.at(-1)?.attempt;
+  const begun = attempt === undefined || attempt.number === 1 ? view.request.created_at : attempt.created_at;
+  add('admit', begun, boot?.opened_at);
   if (boot === undefined) return stages;
   // Nothing goes on in a boot that is over, though nobody was left to say that its stage had ended.
   const over = boot.ended_at ?? undefined;
-  add('power', boot.opened_at, boot.powered_at ?? over);
+  // A machine that waited had its power.
+  if (boot.continues === null) add('power', boot.opened_at, boot.powered_at ?? over);
   const seen = entries.filter(({ sessionId }) => sessionId === boot.id);
   const booted: BootStages = stagesWithTimeline(sessionOf(boot), seen);
   for (const name of deployStages) {
@@ -117,6 +126,7 @@ function bootEntries(boots: readonly BootSessionRow[], { attempts }: ServerView)
 
 const told = [
   'provisioning.step-completed',
+  'provisioning.attempt-moved',
   'provisioning.failed',
   'provisioning.completed',
   'provisioning.rolled-back',
@@ -135,17 +145,43 @@ async function eventEntries(read: Reader, { request, attempts }: ServerView): Pr
     .orderBy('id')
     .execute();
   const numbers = new Map(attempts.map(({ attempt }) => [attempt.id, attempt.number]));
+  const names = new Map(attempts.map(({ machine }) => [machine?.id, machine?.name]));
+  const placements = new Map(attempts.map(({ attempt }) => [attempt.id, placementOf(attempt)]));
   return rows.flatMap(({ type, at, data }) => {
     const facts = JSON.parse(data) as { [T in keyof Told]: Told[T] & { attemptId?: string } }[keyof Told];
     const attempt = numbers.get(facts.attemptId ?? '');
     if ('step' in facts) {
       const { step, startedAt, endedAt } = facts;
-      return [sagaEntry(startedAt, `${step} started`, { attempt }), sagaEntry(endedAt, `${step} done`, { attempt })];
+      const chosen = step === 'allocate' ? placements.get(facts.attemptId) : undefined;
+      const detail = chosen === undefined ? { attempt } : { attempt, placement: chosen };
+      return [sagaEntry(startedAt, `${step} started`, { attempt }), sagaEntry(endedAt, `${step} done`, detail)];
+    }
+    if ('blame' in facts) {
+      const { attempt: next, machineId, blame, code, message } = facts;
+      return [sagaEntry(at, 'attempt moved', { attempt: next, from: names.get(machineId), blame, code, message })];
     }
     const [, name = type] = type.split('.');
     if ('code' in facts) return [sagaEntry(at, name, { attempt, code: facts.code, message: facts.message })];
     return [sagaEntry(at, name, 'reason' in facts ? { reason: facts.reason } : { attempt })];
   });
+}
+
+/** Why its machine was chosen; absent in what was placed before that was kept, and where no machine is. */
+function placementOf({ placement }: AttemptRow): string | undefined {
+  if (placement === null) return undefined;
+  const { score, others, leftOut } = JSON.parse(placement) as PlacementReasons;
+  const listed = (named: object) => Object.entries(named).map(([name, figure]) => `${name} ${rounded(Number(figure))}`);
+  const against = listed(score.terms).join(', ');
+  const next = others.map((other) => `${other.machineId} has ${rounded(other.score.total)}`).join(', ');
+  return [
+    `${rounded(score.total)}${against === '' ? '' : ` (${against})`}`,
+    ...(next === '' ? [] : [`the next best ${next}`]),
+    ...(Object.keys(leftOut).length === 0 ? [] : [`left out: ${listed(leftOut).join(', ')}`]),
+  ].join('; ');
+}
+
+function rounded(figure: number): string {
+  return String(Math.round(figure * 100) / 100);
 }
 
 /** The step that goes on, or those that were undone, newest first. */

@@ -1,3 +1,4 @@
+import type { Diagnosis } from '../machines/diagnosis/diagnose.ts';
 import type { Connection } from '../providers/provider.ts';
 import type { Reason } from '../saga/step.ts';
 import type { AgentRow, AttemptRow, RequestRow, SagaStepRow } from '../store/schema.ts';
@@ -26,6 +27,8 @@ export interface AttemptView {
   readonly attempt: AttemptRow;
   /** The machine's name and firmware, once one was chosen. */
   readonly machine: { readonly id: string; readonly name: string; readonly firmware: 'bios' | 'uefi' | null } | null;
+  /** Why it failed, where a boot did: for operators alone. */
+  readonly diagnosis: Diagnosis | null;
   readonly steps: readonly StepView[];
   readonly agent: AgentRow | undefined;
 }
@@ -95,7 +98,9 @@ async function viewAttempt(read: Reader, attempt: AttemptRow): Promise<AttemptVi
           .executeTakeFirst();
   const steps = await viewSteps(read, attempt.saga_id);
   const agent = await read.selectFrom('agents').selectAll().where('attempt_id', '=', attempt.id).executeTakeFirst();
-  return { attempt, machine: machine ?? null, steps, agent };
+  const failure = parsed(attempt.failure) as Reason | null;
+  const diagnosis = (failure?.details?.['diagnosis'] ?? null) as Diagnosis | null;
+  return { attempt, machine: machine ?? null, diagnosis, steps, agent };
 }
 
 async function viewSteps(read: Reader, sagaId: string): Promise<StepView[]> {

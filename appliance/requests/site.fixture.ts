@@ -16,7 +16,7 @@ export async function describeSite(
     .insertInto('flavors')
     .values({ id: 'flv1', name: 'small', ...shape })
     .execute();
-  const image = { sha256: 'ab'.repeat(32), bytes: 1000, raw_bytes: 5000, format: 'raw+zstd' } as const;
+  const image = { sha256: 'ab'.repeat(32), bytes: 1000, raw_bytes: 5000, map_bytes: 300, source_sha256: 'cd' };
   const root = { root_partition: 3, root_fs: 'ext4', kernel_args: 'quiet' } as const;
   await tx
     .insertInto('images')

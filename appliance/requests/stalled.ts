@@ -57,6 +57,19 @@ export class StalledRequests implements Service {
       .where('requests.state', 'in', clockedStates)
       .where((eb) => eb.not(awaitsInput))
       .where('attempts.ended_at', 'is', null)
+      // One that is undone beside its successor has nothing left to be turned back for.
+      .where((eb) =>
+        eb.not(
+          eb.exists(
+            eb
+              .selectFrom('attempts as later')
+              .select('later.id')
+              .whereRef('later.request_id', '=', 'requests.id')
+              .whereRef('later.number', '>', 'attempts.number')
+              .where('later.ended_at', 'is', null),
+          ),
+        ),
+      )
       .where('requests.updated_at', '<=', since)
       .where((eb) => eb.or([eb('requests.progress_at', 'is', null), eb('requests.progress_at', '<=', since)]))
       .where((eb) =>

@@ -132,31 +132,35 @@ eachStore("a tenant's next server gets the machine after its wipe, not before", 
 });
 
 for (const error of ['bmc.unreachable', 'bmc.lied', 'bmc.busy'] as const) {
-  eachStore(`a BMC that fails with ${error} is asked after 5, 10 and 20 s, then named`, async (t, store, { clock }) => {
-    const pipeline = await Pipeline.open(t, store, clock);
-    const [machine] = pipeline.rack;
-    const asked: number[] = [];
-    machine!.atCommand = (command) => {
-      if (command !== 'boot pxe once and reset') return;
-      asked.push(clock.now());
-      throw new RackstartError(error, 'BMC 192.0.2.1:623 fails', { details: { bmc: '192.0.2.1:623' } });
-    };
-    const id = await pipeline.order();
-    await pipeline.untilRequest(id, 'rolled-back');
-    t.same(
-      asked.slice(1).map((at, index) => at - asked[index]!),
-      [5 * SECOND, 10 * SECOND, 20 * SECOND],
-    );
-    const { failure } = await findRequest(store.read, id);
-    t.match(JSON.parse(failure ?? ''), {
-      code: error,
-      step: 'activate',
-      message: /192\.0\.2\.1/,
-      details: { bmc: '192.0.2.1:623' },
-    });
-    await pipeline.untilMachine('available');
-    await isGivenBack(t, pipeline, id);
-  });
+  eachStore(
+    `a BMC that fails with ${error} is asked after 5, 10 and 20 s, then named, and its machine set aside`,
+    async (t, store, { clock }) => {
+      const pipeline = await Pipeline.open(t, store, clock);
+      const [machine] = pipeline.rack;
+      const asked: number[] = [];
+      machine!.atCommand = (command) => {
+        if (command !== 'boot pxe once and reset') return;
+        asked.push(clock.now());
+        throw new RackstartError(error, 'BMC 192.0.2.1:623 fails', { details: { bmc: '192.0.2.1:623' } });
+      };
+      const id = await pipeline.order();
+      await pipeline.untilRequest(id, 'rolled-back');
+      t.same(
+        asked.slice(1).map((at, index) => at - asked[index]!),
+        [5 * SECOND, 10 * SECOND, 20 * SECOND],
+      );
+      const { failure } = await findRequest(store.read, id);
+      t.match(JSON.parse(failure ?? ''), {
+        code: error,
+        step: 'activate',
+        message: /192\.0\.2\.1/,
+        details: { bmc: '192.0.2.1:623' },
+      });
+      const aside = { state: 'quarantined', disk_state: 'clean' } as const;
+      await isGivenBack(t, pipeline, id, 'provisioning.rolled-back', aside);
+      t.match(await pipeline.machine(), { quarantine_reason: new RegExp(error) });
+    },
+  );
 }
 
 eachStore('a BMC that recovers in time, and one that is slow, cost nothing but time', async (t, store, { clock }) => {

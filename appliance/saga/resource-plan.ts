@@ -14,6 +14,11 @@ export interface Resource<Spec, Ref, Deps> {
   delete(key: string, ref: Ref | undefined, ctx: StepContext<Deps>): Promise<StepResult<void>>;
 }
 
+/** What the resources of earlier steps turned out to be, by name: a step that is made of them has their refs as its output. */
+export function refsIn(outputs: object): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.values(outputs).flatMap((output: unknown) => Object.entries(output ?? {})));
+}
+
 /** What has been created so far, by name: the resources of earlier steps, and those that this one stands `after`. */
 export class Refs {
   readonly #refs: ReadonlyMap<string, unknown>;

@@ -2,8 +2,9 @@ import { RackstartError } from '../kernel/errors.ts';
 import { refusedUntil } from '../kernel/guard.ts';
 import type { ResourceRow } from '../store/schema.ts';
 import { isTransient } from './retry.ts';
-import { insertResources, keyOf, resourcesOf, setResource } from './resource-log.ts';
-import { Refs } from './resource-plan.ts';
+import { insertResources, keyOf, resourcesOf, setCreated, setDeleted, setDeleting } from './resource-log.ts';
+import type { Created } from './resource-log.ts';
+import { Refs, refsIn } from './resource-plan.ts';
 import type { Planned, ResourcePlan } from './resource-plan.ts';
 import { done } from './step.ts';
 import type { Step, StepContext, StepResult, WaitFor, Write } from './step.ts';
@@ -15,36 +16,44 @@ import type { Step, StepContext, StepResult, WaitFor, Write } from './step.ts';
  * The intent is written down before each effect, so that a crash between effect and record leaves no unknown: the next
  * run finds what was finished, makes the rest again under the same key, or the undo deletes it. So the record itself may
  * wait for the next transaction, and has none of its own: intents are written with the start of the step, records with the
- * intents of what stands after them, and with the end of the run.
+ * intents of what stands after them, and with the end of the run. So it is on the way back: what is not written as deleted is
+ * deleted again.
  */
 export function resourceStep<In, Deps>(
   plan: (input: In) => ResourcePlan<Deps>,
-): Step<In, Readonly<Record<string, unknown>>, Deps> {
+): Step<In & Before, Readonly<Record<string, unknown>>, Deps> {
   return {
     begin(input) {
-      const names = plan(input)
-        .resources.filter(({ after }) => after.length === 0)
-        .map(({ name }) => name);
-      return (tx, { startedAt, ...start }) => insertResources(tx, { ...start, names, now: startedAt });
+      const names = firstOf(plan(input));
+      return async (tx, { startedAt, ...start }) => insertResources(tx, { ...start, names, now: startedAt });
     },
-    run: (input, ctx) => create(plan(input), ctx),
+    run: (input, ctx) => create(plan(input), refsIn(input.done), ctx),
+    beginUndo: setDeleting,
     undo: (input, _output, ctx) => remove(plan(input), ctx),
   };
 }
 
+/** The outputs of the steps before. */
+interface Before {
+  readonly done: object;
+}
+
+/** What stands after nothing. */
+function firstOf({ resources }: ResourcePlan<never>): string[] {
+  return resources.filter(({ after }) => after.length === 0).map(({ name }) => name);
+}
+
 async function create<Deps>(
   plan: ResourcePlan<Deps>,
+  earlier: Readonly<Record<string, unknown>>,
   ctx: StepContext<Deps>,
 ): Promise<StepResult<Readonly<Record<string, unknown>>>> {
-  const rows = await resourcesOf(ctx.read, ctx.sagaId);
-  const earlier = new Map(
-    rows.filter(({ step }) => step !== ctx.step).map(({ name, ref }) => [name, parse(ref)] as const),
-  );
+  const rows = await ownRows(plan, ctx);
   const created = new Map<string, unknown>();
   const records = new Records(ctx.sagaId);
   const visible = (resource: Planned<Deps>) => {
     const names = ancestors(plan, resource);
-    return new Refs(new Map([...earlier, ...[...created].filter(([name]) => names.has(name))]));
+    return new Refs(new Map([...Object.entries(earlier), ...[...created].filter(([name]) => names.has(name))]));
   };
 
   try {
@@ -52,8 +61,13 @@ async function create<Deps>(
       plan.resources,
       ({ after }) => after,
       async (resource) => {
-        const row = rows.find(({ name }) => name === resource.name);
-        const result = await createOne(resource, row, () => resource.spec(visible(resource)), records, ctx);
+        const result = await createOne(
+          resource,
+          rows.get(resource.name),
+          () => resource.spec(visible(resource)),
+          records,
+          ctx,
+        );
         if (result.kind === 'done') created.set(resource.name, result.output);
         return result;
       },
@@ -65,9 +79,21 @@ async function create<Deps>(
   }
 }
 
+type OwnRow = Pick<ResourceRow, 'state' | 'ref'>;
+
+/** What this step has intended and made so far. Before its first run that is what was written with its start: nobody has to look. */
+async function ownRows(
+  plan: ResourcePlan<never>,
+  { first, read, sagaId, step }: Pick<StepContext<unknown>, 'first' | 'read' | 'sagaId' | 'step'>,
+): Promise<ReadonlyMap<string, OwnRow>> {
+  if (first) return new Map(firstOf(plan).map((name) => [name, { state: 'intended', ref: null }]));
+  const rows = await resourcesOf(read, sagaId);
+  return new Map(rows.filter((row) => row.step === step).map((row) => [row.name, row]));
+}
+
 async function createOne<Deps>(
   { name, resource }: Planned<Deps>,
-  row: ResourceRow | undefined,
+  row: OwnRow | undefined,
   spec: () => unknown,
   records: Records,
   ctx: StepContext<Deps>,
@@ -79,7 +105,7 @@ async function createOne<Deps>(
     const record = records.take();
     await ctx.transaction(async (tx) => {
       await record(tx);
-      await insertResources(tx, { sagaId, step, names: [name], tenantId, now: clock.now() });
+      insertResources(tx, { sagaId, step, names: [name], tenantId, now: clock.now() });
     });
   }
   // In the first run, and after one that ended in order, in a wait, nothing was finished unseen: nobody has to look.
@@ -93,7 +119,7 @@ async function createOne<Deps>(
 /** What was created and is not written yet. */
 class Records {
   readonly #sagaId: string;
-  #waiting: { readonly name: string; readonly ref: string | null }[] = [];
+  #waiting: Created[] = [];
 
   constructor(sagaId: string) {
     this.#sagaId = sagaId;
@@ -114,11 +140,7 @@ class Records {
   take(): Write {
     const waiting = this.#waiting;
     this.#waiting = [];
-    return async (tx) => {
-      for (const { name, ref } of waiting) {
-        await setResource(tx, { sagaId: this.#sagaId, name }, { state: 'created', ref });
-      }
-    };
+    return async (tx) => setCreated(tx, this.#sagaId, waiting);
   }
 }
 
@@ -130,19 +152,21 @@ async function remove<Deps>(plan: ResourcePlan<Deps>, ctx: StepContext<Deps>): P
   const dependents = ({ name }: Planned<Deps>) =>
     plan.resources.filter(({ after }) => after.includes(name)).map((other) => other.name);
 
-  const waits = await inOrder(plan.resources.toReversed(), dependents, async ({ name, resource }) => {
-    const row = rows.find((other) => other.name === name);
-    if (row === undefined || row.state === 'deleted') return done();
-    if (row.state !== 'deleting')
-      await ctx.transaction((tx) => setResource(tx, { sagaId: ctx.sagaId, name }, { state: 'deleting' }));
-    const result = await resource.delete(row.key, parse(row.ref), ctx);
-    if (result.kind === 'done') {
-      const end = { state: 'deleted', ended_at: ctx.clock.now() } as const;
-      await ctx.transaction((tx) => setResource(tx, { sagaId: ctx.sagaId, name }, end));
-    }
-    return result;
-  });
-  return waits ?? done();
+  const deleted: string[] = [];
+  const record: Write = async (tx) => setDeleted(tx, ctx.sagaId, deleted, ctx.clock.now());
+  try {
+    const waits = await inOrder(plan.resources.toReversed(), dependents, async ({ name, resource }) => {
+      const row = rows.find((other) => other.name === name);
+      if (row === undefined || row.state === 'deleted') return done();
+      const result = await resource.delete(row.key, parse(row.ref), ctx);
+      if (result.kind === 'done') deleted.push(name);
+      return result;
+    });
+    return { ...(waits ?? done()), record };
+  } catch (error) {
+    if (deleted.length > 0) await ctx.transaction(record);
+    throw error;
+  }
 }
 
 /**

@@ -13,7 +13,17 @@ import type { BoundSaga, NamedStep, SagaFacts } from './saga.ts';
 import { reasonIn, toReason } from './step.ts';
 import type { Reason, StepContext, StepResult } from './step.ts';
 import { withinDeadline } from './step-deadline.ts';
-import { allSettled, doneRow, isWaitOver, writeDone, writeRecords, writeWaits } from './step-outcome.ts';
+import {
+  allSettled,
+  doneRow,
+  failedRow,
+  isWaitOver,
+  undoingRow,
+  undoneRow,
+  writeDone,
+  writeRecords,
+  writeWaits,
+} from './step-outcome.ts';
 import type { Outcome } from './step-outcome.ts';
 import { startsOf, writeStarts } from './step-start.ts';
 import type { Start } from './step-start.ts';
@@ -77,7 +87,7 @@ export class SagaDrive {
   async run(): Promise<void> {
     try {
       const { store, events } = this.#deps;
-      const progress = await SagaProgress.read(store.read, events, this.#bound.definition, this.lease.sagaId);
+      const progress = await SagaProgress.read(store.read, events, this.#bound.definition, this.lease);
       if (this.#backward || (await this.#forward(progress)) === 'turned back') await this.#undo(progress);
     } catch (error) {
       if (this.#lost) {
@@ -127,7 +137,7 @@ export class SagaDrive {
       if (stage.every(isDone)) continue;
       return (await this.#park(progress, outcomes)) ? 'given back' : this.#turn(progress, outcomes);
     }
-    if (this.#isTurning() || !(await this.#complete())) return this.#turn(progress, []);
+    if (this.#isTurning() || !(await this.#complete(progress))) return this.#turn(progress, []);
     return 'given back';
   }
 
@@ -142,7 +152,7 @@ export class SagaDrive {
     const done = progress.outputsBefore(name);
     if (progress.step(name) === undefined) {
       const starts = startsOf(progress, [named], { params: this.#facts.params, done });
-      this.#started(progress, await this.#write((tx) => this.#start(tx, starts)));
+      this.#started(progress, starts, await this.#write((tx) => this.#start(tx, starts)));
     }
     const input = { params: this.#facts.params, done: done as never };
     const outcome = await this.#settle(progress, name, (ctx) => step.run(input, ctx), isTransient);
@@ -155,20 +165,22 @@ export class SagaDrive {
   /** Records that a step is done, and in the same transaction begins what follows, or completes the saga. */
   async #finishStep(progress: SagaProgress, outcome: Outcome & { kind: 'done' }): Promise<void> {
     const { name } = outcome;
+    const now = this.#deps.clock.now();
+    const startedAt = progress.step(name)?.started_at ?? now;
     const next = this.#stopping ? undefined : progress.stageAfter(name);
-    const { change, output } = doneRow(outcome, this.#deps.clock.now());
+    const { change, output } = doneRow(outcome, now);
     const done = { ...progress.outputsBefore(next?.[0]?.name ?? name), [name]: output };
     const starts = startsOf(progress, next ?? [], { params: this.#facts.params, done });
     const { rows, completed } = await this.#write(async (tx, reason) => {
       await writeDone(tx, this.lease.sagaId, outcome, { progress, change });
-      await this.#bound.listener.stepDone?.(tx, this.#facts, name, output);
+      await this.#bound.listener.stepDone?.(tx, this.#facts, { name, output, startedAt });
       const goesOn = reason === undefined && next !== undefined;
-      if (goesOn && next.length === 0) await this.#writeCompleted(tx);
+      if (goesOn && next.length === 0) await this.#writeCompleted(tx, { ...progress.outputs(), [name]: output });
       return { rows: goesOn ? await this.#start(tx, starts) : [], completed: goesOn && next.length === 0 };
     });
     progress.changed(name, change);
     this.#log.info({ step: name }, 'step done');
-    this.#started(progress, rows);
+    this.#started(progress, starts, rows);
     if (completed) this.#completed();
   }
 
@@ -176,29 +188,28 @@ export class SagaDrive {
     return writeStarts(tx, starts, { saga: this.#facts, listener: this.#bound.listener, now: this.#deps.clock.now() });
   }
 
-  #started(progress: SagaProgress, rows: readonly SagaStepRow[]): void {
+  #started(progress: SagaProgress, starts: readonly Start[], rows: readonly SagaStepRow[]): void {
     for (const row of rows) {
       progress.started(row);
-      this.#begun.add(row.name);
+      if (starts.some(({ name, isWhole }) => name === row.name && isWhole)) this.#begun.add(row.name);
       this.#log.info({ step: row.name }, 'step started');
     }
   }
 
   /** False when somebody has turned the saga back meanwhile: nothing is written. */
-  async #complete(): Promise<boolean> {
+  async #complete(progress: SagaProgress): Promise<boolean> {
     const completed = await this.#write(async (tx, reason) => {
       if (reason !== undefined) return false;
-      await this.#writeCompleted(tx);
+      await this.#writeCompleted(tx, progress.outputs());
       return true;
     });
     if (completed) this.#completed();
     return completed;
   }
 
-  async #writeCompleted(tx: Tx): Promise<void> {
-    await sagaLog.setSaga(tx, this.lease.sagaId, { state: 'completed', ended_at: this.#deps.clock.now() });
-    await sagaLog.release(tx, this.lease, null);
-    await this.#bound.listener.completed?.(tx, this.#facts);
+  async #writeCompleted(tx: Tx, outputs: Readonly<Record<string, unknown>>): Promise<void> {
+    sagaLog.release(tx, this.lease, null, { state: 'completed', ended_at: this.#deps.clock.now() });
+    await this.#bound.listener.completed?.(tx, this.#facts, outputs);
   }
 
   #completed(): void {
@@ -215,9 +226,8 @@ export class SagaDrive {
       const why = noted ?? (failed === undefined ? this.#reason : toReason(failed.error, failed.name));
       if (why === undefined) throw new RackstartError('internal', `saga ${sagaId} turns back for no reason`);
       if (failed !== undefined) {
-        const error = JSON.stringify(toReason(failed.error, failed.name));
-        const end = { state: 'failed', error, recheck_at: null, ended_at: this.#deps.clock.now() } as const;
-        await sagaLog.setStep(tx, sagaId, failed.name, end);
+        const end = failedRow(failed, this.#deps.clock.now());
+        sagaLog.setStep(tx, sagaId, failed.name, end);
         progress.changed(failed.name, end);
       }
       await sagaLog.setSaga(tx, sagaId, { state: 'undoing', reason: JSON.stringify(why), ended_at: null });
@@ -252,10 +262,8 @@ export class SagaDrive {
         return;
       }
     }
-    const { sagaId } = this.lease;
     await this.#write(async (tx, reason) => {
-      await sagaLog.setSaga(tx, sagaId, { state: 'undone', ended_at: this.#deps.clock.now() });
-      await sagaLog.release(tx, this.lease, null);
+      sagaLog.release(tx, this.lease, null, { state: 'undone', ended_at: this.#deps.clock.now() });
       if (reason !== undefined) await this.#bound.listener.undone?.(tx, this.#facts, reason);
     });
     this.#log.info({}, 'saga undone');
@@ -266,9 +274,11 @@ export class SagaDrive {
     const { sagaId } = this.lease;
     const { clock } = this.#deps;
     if (progress.step(name)?.state !== 'undoing') {
-      const begun = { tries: 1, error: null, recheck_at: null, started_at: clock.now() };
-      const change = { state: 'undoing', ...begun, forward: progress.forward(name) } as const;
-      await this.#write((tx) => sagaLog.setStep(tx, sagaId, name, change));
+      const change = undoingRow(progress.forward(name), clock.now());
+      await this.#write(async (tx) => {
+        sagaLog.setStep(tx, sagaId, name, change);
+        step.beginUndo?.(tx, { sagaId, step: name });
+      });
       progress.changed(name, change);
     }
     const input = { params: this.#facts.params, done: progress.outputsBefore(name) as never };
@@ -278,11 +288,8 @@ export class SagaDrive {
       typeof undo === 'function' ? undo(input, output, ctx) : Promise.resolve({ kind: 'done', output: undefined });
     const outcome = await this.#settle(progress, name, run, () => true);
     if (outcome.kind !== 'done') return outcome;
-    const change = { state: 'undone', error: null, recheck_at: null, ended_at: clock.now() } as const;
-    await this.#write(async (tx) => {
-      await sagaLog.setStep(tx, sagaId, name, change);
-      await sagaLog.replaceWaits(tx, sagaId, name, []);
-    });
+    const change = undoneRow(clock.now());
+    await this.#write((tx) => writeDone(tx, sagaId, outcome, { progress, change }));
     progress.changed(name, change);
     this.#log.info({ step: name }, 'step undone');
     return outcome;
@@ -298,13 +305,8 @@ export class SagaDrive {
     await this.#write(async (tx) => {
       await writeRecords(tx, outcomes);
       await writeWaits(tx, sagaId, outcomes, { progress, state: 'undoing' });
-      await sagaLog.setStep(tx, sagaId, failed.name, {
-        state: 'stuck',
-        error: JSON.stringify(reason),
-        recheck_at: null,
-      });
-      await sagaLog.setSaga(tx, sagaId, { state: 'stuck' });
-      await sagaLog.release(tx, this.lease, null);
+      sagaLog.setStep(tx, sagaId, failed.name, { state: 'stuck', error: JSON.stringify(reason), recheck_at: null });
+      sagaLog.release(tx, this.lease, null, { state: 'stuck' });
       const { name: saga, subject, tenantId } = this.#facts;
       const { code, message } = reason;
       const data = { sagaId, saga, subject, step: failed.name, code, message };
@@ -323,23 +325,19 @@ export class SagaDrive {
   ): Promise<Outcome> {
     const { clock, retry } = this.#deps;
     const ctx = this.#context(progress, name);
-    if (this.#isAborted()) return { kind: 'interrupted', name };
+    if (ctx.signal.aborted) return { kind: 'interrupted', name };
     try {
       const result = await withinDeadline(ctx, run);
       return result.kind === 'done' ? { ...result, name } : { ...result, name, on: result.on ?? [] };
     } catch (error) {
       if (this.#lost || hasCode(error, 'saga.fenced')) throw error;
-      if (this.#isAborted()) return { kind: 'interrupted', name };
+      if (this.#abort.signal.aborted) return { kind: 'interrupted', name };
       const { tries } = ctx;
       const next = nextTry(error, { tries, now: clock.now(), retry, mayRetry });
       const { code, message } = asRackstartError(error);
       this.#log.warn({ step: name, tries, retryAt: next?.at, code, reason: message, err: error }, 'step failed');
       return next === undefined ? { kind: 'failed', name, error } : { kind: 'retry', name, next, error };
     }
-  }
-
-  #isAborted(): boolean {
-    return this.#abort.signal.aborted;
   }
 
   #context(progress: SagaProgress, name: string): StepContext<unknown> {
@@ -370,11 +368,13 @@ export class SagaDrive {
     return this.#write(async (tx, reason) => {
       if (reason !== undefined && !this.#backward) return false;
       await writeRecords(tx, outcomes);
-      await writeWaits(tx, sagaId, outcomes, { progress, state: this.#backward ? 'undoing' : 'waiting' });
+      const state = this.#backward ? 'undoing' : 'waiting';
+      const waits = await writeWaits(tx, sagaId, outcomes, { progress, state });
       const interrupted = outcomes.some(({ kind }) => kind === 'interrupted');
-      const isDue = interrupted || (await isWaitOver(tx, this.#deps.events, sagaId));
-      const wakeAt = isDue ? this.#deps.clock.now() : await sagaLog.nextRecheck(tx, sagaId);
-      await sagaLog.release(tx, this.lease, wakeAt);
+      // To ask holds up who gives positions.
+      const isDue = interrupted || (waits && (await isWaitOver(tx, this.#deps.events, sagaId)));
+      const wakeAt = isDue ? this.#deps.clock.now() : progress.nextRecheck();
+      sagaLog.release(tx, this.lease, wakeAt);
       return true;
     });
   }

@@ -3,6 +3,7 @@ import type { Millis } from '../kernel/clock.ts';
 import type { SagaStepRow, SagaWaitRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
 import { pastWaits, stepsOf, waitsOf } from './saga-log.ts';
+import type { Lease } from './saga-log.ts';
 import type { SagaDefinition } from './saga.ts';
 import { reasonIn } from './step.ts';
 import type { StepForward, WaitFor } from './step.ts';
@@ -30,13 +31,17 @@ export class SagaProgress {
     read: Reader,
     events: EventLog,
     definition: SagaDefinition<unknown, unknown>,
-    sagaId: string,
+    { sagaId, epoch }: Lease,
   ): Promise<SagaProgress> {
+    // Nobody has owned it before: nothing of it is written.
+    if (epoch === 1) return new SagaProgress(definition, { steps: [], waits: [], past: [], readAt: 0 });
+    const waits = await waitsOf(read, sagaId);
+    const steps = await stepsOf(read, sagaId);
+    // Only waits compare with the position, and most sagas sleep until a time: one statement less a claim.
+    if (waits.length === 0) return new SagaProgress(definition, { steps, waits, past: [], readAt: 0 });
     // The position first: what a step looks at from now on is at least as new.
     const readAt = await events.position();
-    const waits = await waitsOf(read, sagaId);
-    const past = waits.length === 0 ? [] : await pastWaits(read, sagaId);
-    return new SagaProgress(definition, { steps: await stepsOf(read, sagaId), waits, past, readAt });
+    return new SagaProgress(definition, { steps, waits, past: await pastWaits(read, sagaId), readAt });
   }
 
   /** Undefined when it has never started. */
@@ -59,9 +64,15 @@ export class SagaProgress {
     return recheckAt === null || recheckAt <= now || this.#pastWaits.some(({ step }) => step === name);
   }
 
-  /** Whether it has waits in the log. */
-  hasWaits(name: string): boolean {
-    return this.#waits.some(({ step }) => step === name);
+  /** Whether it, or any step at all, has waits in the log. */
+  hasWaits(name?: string): boolean {
+    return this.#waits.some(({ step }) => name === undefined || step === name);
+  }
+
+  /** When the first of the waiting steps is to look again. */
+  nextRecheck(): Millis {
+    const times = [...this.#steps.values()].flatMap(({ recheck_at }) => recheck_at ?? []);
+    return times.length === 0 ? 0 : Math.min(...times);
   }
 
   /** The stage behind this step's, none behind the last; undefined while others of its own are not done. */
@@ -86,6 +97,10 @@ export class SagaProgress {
     if (row === undefined) return null;
     const { tries, error, started_at: startedAt, ended_at: endedAt } = row;
     return JSON.stringify({ tries, error: reasonIn(error) ?? null, startedAt, endedAt } satisfies StepForward);
+  }
+
+  outputs(): Record<string, unknown> {
+    return Object.fromEntries([...this.#steps.keys()].map((name) => [name, this.output(name)]));
   }
 
   /** The outputs of the stages before this step's. */

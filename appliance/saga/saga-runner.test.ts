@@ -1,6 +1,10 @@
 import { SECOND } from '../kernel/clock.ts';
+import { RackstartError } from '../kernel/errors.ts';
+import { silentLog } from '../kernel/log.ts';
 import { ManualClock } from '../kernel/manual-clock.ts';
-import { eachStore } from '../store/test-stores.ts';
+import type { Store } from '../store/store.ts';
+import { eachStore, sqliteStore } from '../store/test-stores.ts';
+import { SagaRunner } from './saga-runner.ts';
 import { bindSaga, saga } from './saga.ts';
 import { done } from './step.ts';
 import { begin, nothing, row, steps, telling, twoSteps } from './test-sagas.ts';
@@ -208,4 +212,31 @@ eachStore('a sole owner takes the leases of a killed process at once', async (t,
   cautious.kill();
   await begin(t, store, clock, [bindSaga(definition, {})], 'same name', { soleOwner: true }).settle();
   t.match(await row(store, id), { state: 'completed', epoch: 2 });
+});
+
+sqliteStore('a runner that cannot read its store rests until its next look', async (t, store, { clock }) => {
+  let looks = 0;
+  const away: Store = {
+    ...{ dialect: store.dialect, transaction: (work) => store.transaction(work), close: () => store.close() },
+    get read() {
+      looks += 1;
+      if (looks > 2) return store.read;
+      throw new RackstartError('store.unavailable', 'It is away.');
+    },
+  };
+  const { definition } = twoSteps();
+  const process = begin(t, store, clock, []);
+  const { events, sagas } = process;
+  const id = await process.start(definition, { subject: 's', params: { name: '' } });
+  const options = { owner: 'other', sagas: [bindSaga(definition, {})] };
+  const end = new AbortController();
+  const running = new SagaRunner({ store: away, events, sagas, clock, log: silentLog }, options).run(end.signal);
+  await clock.advance(4 * SECOND);
+  t.equal(looks, 1);
+  await clock.advance(2 * SECOND);
+  t.equal(looks, 2);
+  await clock.advance(5 * SECOND);
+  while ((await row(store, id)).state !== 'completed') await new Promise((resolve) => setImmediate(resolve));
+  end.abort();
+  await running;
 });

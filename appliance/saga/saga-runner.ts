@@ -1,10 +1,11 @@
 import { Doorbell } from '../events/doorbell.ts';
-import type { Cursor, EventLog, EventRecord } from '../events/event-log.ts';
+import type { Cursor, EventLog } from '../events/event-log.ts';
 import { SECOND } from '../kernel/clock.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { asRackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Service } from '../kernel/service.ts';
+import type { SagaRow } from '../store/schema.ts';
 import type { Store } from '../store/store.ts';
 import { exponentialRetry } from './retry.ts';
 import type { RetryPolicy } from './retry.ts';
@@ -47,6 +48,10 @@ export class SagaRunner implements Service {
   #cutOff: { lease: sagaLog.Lease; since: Millis }[] = [];
   /** Up to where waits have been woken; undefined before the start. */
   #cursor: Cursor | undefined;
+  /** The end of the log, as far as was told. */
+  #last: Cursor = 0;
+  /** When to look again for what is due: at once after whatever may have made something so. */
+  #lookAt: Millis = -Infinity;
   #looking = true;
 
   constructor(
@@ -66,7 +71,7 @@ export class SagaRunner implements Service {
 
   async run(signal: AbortSignal): Promise<void> {
     const { events, sagas, clock, log } = this.#deps;
-    const silences = [events.nudge(() => this.#bell.ring()), sagas.nudge((sagaId) => this.#attend(sagaId))];
+    const silences = [events.nudge((last) => this.#hear(last)), sagas.nudge((sagaId) => this.#attend(sagaId))];
     const stop = () => this.#stopDrives({ now: false });
     signal.addEventListener('abort', stop);
     const renewal = new AbortController();
@@ -74,16 +79,16 @@ export class SagaRunner implements Service {
     while (!signal.aborted) {
       this.#looking = true;
       this.#bell.clear();
-      let wakeAt = clock.now() + (this.#cutOff.length > 0 ? CUT_OFF_REST : this.#options.period);
       try {
         await this.#look();
-        if (this.#drives.size < this.#options.limit) wakeAt = Math.min(wakeAt, await this.#nextDue());
       } catch (error) {
         const { code, message } = asRackstartError(error);
         log.warn({ code, reason: message }, 'sagas rest: the store cannot be read');
+        this.#lookAt = clock.now() + this.#options.period;
       }
       this.#looking = false;
-      await this.#bell.wait(clock, wakeAt, signal);
+      const restedAt = this.#cutOff.length > 0 ? clock.now() + CUT_OFF_REST : Infinity;
+      await this.#bell.wait(clock, Math.min(this.#lookAt, restedAt), signal);
     }
     signal.removeEventListener('abort', stop);
     for (const silence of silences) silence();
@@ -93,18 +98,34 @@ export class SagaRunner implements Service {
     this.#looking = false;
   }
 
-  #attend(sagaId: string | undefined): void {
+  #hear(last: Cursor): void {
+    this.#last = last;
     this.#bell.ring();
+  }
+
+  #lookAgain(): void {
+    this.#lookAt = -Infinity;
+    this.#bell.ring();
+  }
+
+  #attend(sagaId: string | undefined): void {
+    this.#lookAgain();
     const driven = sagaId === undefined ? undefined : this.#drives.get(sagaId);
     // Should this look fail: the saga's next write, or the renewal of its lease, tells the same.
     driven?.drive.look().catch(() => undefined);
   }
 
+  /** Most events wake nobody: what is due is looked for when somebody was woken, when told, and when the time has come. */
   async #look(): Promise<void> {
+    const { clock } = this.#deps;
     if (this.#cursor === undefined) await this.#begin();
-    else await this.#wakeByEvents(this.#cursor);
+    else await this.#wakeByEvents(this.#cursor, this.#last);
     await this.#takeUpAgain();
-    await this.#claim();
+    if (clock.now() < this.#lookAt) return;
+    this.#lookAt = clock.now() + this.#options.period;
+    const due = await this.#claimAll();
+    // Whoever has asked for another look meanwhile gets it.
+    this.#lookAt = Math.min(this.#lookAt, due);
   }
 
   async #begin(): Promise<void> {
@@ -120,23 +141,16 @@ export class SagaRunner implements Service {
     this.#cursor = position;
   }
 
-  async #wakeByEvents(from: Cursor): Promise<void> {
-    const { store, events } = this.#deps;
-    for (let cursor = from; ;) {
-      const batch = await events.read(cursor, EVENT_BATCH);
-      const last = batch.at(-1);
-      if (last === undefined) return;
-      await this.#wake(await sagaLog.sagasWaitingFor(store.read, latest(batch)));
-      cursor = last.position;
-      this.#cursor = cursor;
-      // What came meanwhile rings again.
-      if (batch.length < EVENT_BATCH) return;
-    }
+  async #wakeByEvents(after: Cursor, until: Cursor): Promise<void> {
+    if (until <= after) return;
+    await this.#wake(await sagaLog.sagasWaitingFor(this.#deps.store.read, { after, until }));
+    this.#cursor = until;
   }
 
   async #wake(sagaIds: readonly string[]): Promise<void> {
     if (sagaIds.length === 0) return;
     await this.#deps.store.transaction((tx) => sagaLog.wake(tx, sagaIds, this.#deps.clock.now()));
+    this.#lookAt = -Infinity;
   }
 
   /** The leases of what the store cut off need not run out first; at a pace that does no harm should it fail again. */
@@ -147,42 +161,41 @@ export class SagaRunner implements Service {
     const leases = rested.map(({ lease }) => lease);
     await store.transaction((tx) => sagaLog.endLeases(tx, leases));
     this.#cutOff = this.#cutOff.filter((one) => !rested.includes(one));
+    this.#lookAt = -Infinity;
   }
 
-  async #claim(): Promise<void> {
+  /** As long as something is due and there is room for it; when the next is due. */
+  async #claimAll(): Promise<Millis> {
     const { store, clock } = this.#deps;
     const { owner, lease, limit } = this.#options;
-    const now = clock.now();
-    const claim = {
-      owner,
-      now,
-      until: now + lease,
-      limit: limit - this.#drives.size,
-      plans: this.#plans,
-      except: [...this.#drives.keys()],
-    };
-    if (claim.limit <= 0 || this.#plans.length === 0) return;
-    // Looking first spares a transaction that would find nothing.
-    if (!(await sagaLog.anyDue(store.read, claim))) return;
-    const skipLocked = store.dialect === 'postgres';
-    for (const row of await store.transaction((tx) => sagaLog.claimDue(tx, claim, { skipLocked }))) {
-      const plan = this.#options.sagas.find(
-        ({ definition }) => definition.name === row.name && definition.version === row.version,
-      );
-      if (plan === undefined) continue;
-      const drive = new SagaDrive(row, plan, { ...this.#deps, retry: this.#options.retry, lease });
-      const ended = drive.run().then(() => {
-        this.#drives.delete(row.id);
-        if (drive.cutOff) this.#cutOff.push({ lease: drive.lease, since: clock.now() });
-        this.#bell.ring();
-      });
-      this.#drives.set(row.id, { drive, ended });
+    if (this.#plans.length === 0) return Infinity;
+    while (this.#drives.size < limit) {
+      const now = clock.now();
+      const options = { now, plans: this.#plans, except: [...this.#drives.keys()] };
+      // Looking first spares a transaction that would find nothing.
+      const [due = Infinity, next = Infinity] = await sagaLog.nextDue(store.read, store.dialect, options);
+      if (due > now) return due;
+      const claim = { ...options, owner, until: now + lease, limit: Math.min(MOST_AT_ONCE, limit - this.#drives.size) };
+      const claimed = await store.transaction((tx) => sagaLog.claimDue(tx, store.dialect, claim));
+      for (const row of claimed) this.#drive(row);
+      // Somebody else has it, or is about to wake it.
+      if (claimed.length === 0) return due;
+      if (next > now) return next;
     }
+    return Infinity;
   }
 
-  async #nextDue(): Promise<Millis> {
-    if (this.#plans.length === 0) return Infinity;
-    return (await sagaLog.nextDue(this.#deps.store.read, this.#plans)) ?? Infinity;
+  #drive(row: SagaRow): void {
+    const { retry, lease, sagas } = this.#options;
+    const plan = sagas.find(({ definition }) => definition.name === row.name && definition.version === row.version);
+    if (plan === undefined) return;
+    const drive = new SagaDrive(row, plan, { ...this.#deps, retry, lease });
+    const ended = drive.run().then(() => {
+      this.#drives.delete(row.id);
+      if (drive.cutOff) this.#cutOff.push({ lease: drive.lease, since: this.#deps.clock.now() });
+      this.#lookAgain();
+    });
+    this.#drives.set(row.id, { drive, ended });
   }
 
   async #renewLeases(signal: AbortSignal): Promise<void> {
@@ -243,13 +256,8 @@ export class SagaRunner implements Service {
 
 const CUT_OFF_REST = 2 * SECOND;
 
-// Each event is a term of one condition; SQLite takes at most 1,000 (SQLITE_MAX_EXPR_DEPTH).
-const EVENT_BATCH = 200;
-
-/** The last event of each type and key. */
-function latest(events: readonly EventRecord[]): EventRecord[] {
-  return [...new Map(events.map((event) => [`${event.type} ${event.key}`, event])).values()];
-}
+/** For more, PostgreSQL would read the whole table and sort it. */
+const MOST_AT_ONCE = 20;
 
 async function within(work: Promise<unknown>, clock: Clock, duration: Millis): Promise<boolean> {
   const over = new AbortController();

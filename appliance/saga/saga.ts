@@ -1,3 +1,4 @@
+import type { Millis } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Tx } from '../store/store.ts';
 import type { Reason, Step } from './step.ts';
@@ -36,11 +37,18 @@ export interface SagaFacts<Params = unknown> {
  */
 export interface SagaListener<Params = unknown> {
   stepStarted(tx: Tx, saga: SagaFacts<Params>, step: string): Promise<void>;
-  stepDone(tx: Tx, saga: SagaFacts<Params>, step: string, output: unknown): Promise<void>;
+  stepDone(tx: Tx, saga: SagaFacts<Params>, step: StepDone): Promise<void>;
   turnedBack(tx: Tx, saga: SagaFacts<Params>, reason: Reason): Promise<void>;
-  completed(tx: Tx, saga: SagaFacts<Params>): Promise<void>;
+  /** With the outputs of all its steps, by name. */
+  completed(tx: Tx, saga: SagaFacts<Params>, outputs: Readonly<Record<string, unknown>>): Promise<void>;
   undone(tx: Tx, saga: SagaFacts<Params>, reason: Reason): Promise<void>;
   stuck(tx: Tx, saga: SagaFacts<Params>, step: string, error: Reason): Promise<void>;
+}
+
+export interface StepDone {
+  readonly name: string;
+  readonly output: unknown;
+  readonly startedAt: Millis;
 }
 
 /** A definition with what its steps work with and who is told. */

@@ -42,7 +42,7 @@ export class Sagas {
     const { name, version } = definition;
     const now = this.#clock.now();
     const wakeAt = asleep ? NEVER : now;
-    await log.insertSaga(tx, { id, name, version, subject, tenantId, params, now, wakeAt });
+    log.insertSaga(tx, { id, name, version, subject, tenantId, params, now, wakeAt });
     if (!asleep) this.#tell(tx, id);
     return id;
   }

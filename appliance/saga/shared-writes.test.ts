@@ -22,7 +22,7 @@ eachStore(
     const { definition } = twoSteps();
     const listener: Partial<SagaListener<Params>> = {
       stepStarted: (tx, _, step) => tell(`${step} started`)(tx),
-      stepDone: (tx, _, step) => tell(`${step} done`)(tx),
+      stepDone: (tx, _, { name }) => tell(`${name} done`)(tx),
       completed: tell('completed'),
     };
     const process = begin(t, store, clock, [bindSaga(definition, {}, listener)]);

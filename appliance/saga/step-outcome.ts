@@ -23,6 +23,19 @@ export function doneRow({ output }: Outcome & { kind: 'done' }, now: Millis): { 
   return { change, output: json === null ? undefined : (JSON.parse(json) as unknown) };
 }
 
+export function failedRow({ error, name }: Outcome & { kind: 'failed' }, now: Millis): StepChange {
+  return { state: 'failed', error: JSON.stringify(toReason(error, name)), recheck_at: null, ended_at: now };
+}
+
+/** What a step that begins to be undone leaves behind: its row tells of the undo from then on. */
+export function undoingRow(forward: string | null, now: Millis): StepChange {
+  return { state: 'undoing', tries: 1, error: null, recheck_at: null, started_at: now, forward };
+}
+
+export function undoneRow(now: Millis): StepChange {
+  return { state: 'undone', error: null, recheck_at: null, ended_at: now };
+}
+
 export async function writeDone(
   tx: Tx,
   sagaId: string,
@@ -30,7 +43,7 @@ export async function writeDone(
   { progress, change }: { progress: SagaProgress; change: StepChange },
 ): Promise<void> {
   await record?.(tx);
-  await setStep(tx, sagaId, name, change);
+  setStep(tx, sagaId, name, change);
   if (progress.hasWaits(name)) await replaceWaits(tx, sagaId, name, []);
 }
 
@@ -39,31 +52,36 @@ export async function writeRecords(tx: Tx, outcomes: readonly Outcome[]): Promis
   for (const outcome of outcomes) if (outcome.kind === 'wait') await outcome.record?.(tx);
 }
 
-/** What the steps that are to be run again wait for. */
+/** What the steps that are to be run again wait for; whether any waits for an event. */
 export async function writeWaits(
   tx: Tx,
   sagaId: string,
   outcomes: readonly Outcome[],
   { progress, state }: { progress: SagaProgress; state: 'undoing' | 'waiting' },
-): Promise<void> {
+): Promise<boolean> {
+  let any = progress.hasWaits();
   for (const outcome of outcomes) {
+    if (outcome.kind !== 'wait' && outcome.kind !== 'retry') continue;
     const { name } = outcome;
-    if (outcome.kind === 'wait') {
-      await setStep(tx, sagaId, name, { state, recheck_at: outcome.recheckAt, error: null });
-      await replaceWaits(tx, sagaId, name, progress.freshWaits(name, outcome.on));
-    } else if (outcome.kind === 'retry') {
-      const { at, tries } = outcome.next;
-      const error = JSON.stringify(toReason(outcome.error, name));
-      await setStep(tx, sagaId, name, { state, tries, recheck_at: at, error });
-      await replaceWaits(tx, sagaId, name, []);
-    }
+    const waits = outcome.kind === 'wait' ? progress.freshWaits(name, outcome.on) : [];
+    const change = { state, ...againAt(outcome) };
+    setStep(tx, sagaId, name, change);
+    progress.changed(name, change);
+    if (waits.length > 0 || progress.hasWaits(name)) await replaceWaits(tx, sagaId, name, waits);
+    any ||= waits.length > 0;
   }
+  return any;
+}
+
+function againAt(outcome: Outcome & { kind: 'wait' | 'retry' }): StepChange {
+  if (outcome.kind === 'wait') return { recheck_at: outcome.recheckAt, error: null };
+  const { at, tries } = outcome.next;
+  return { tries, recheck_at: at, error: JSON.stringify(toReason(outcome.error, outcome.name)) };
 }
 
 /** Asked in the same transaction in which the waits are written: whatever comes later finds them. */
 export async function isWaitOver(tx: Tx, events: EventLog, sagaId: string): Promise<boolean> {
   const waits = await waitsOf(tx, sagaId);
-  // To ask holds up who gives positions.
   if (waits.length === 0) return false;
   const on = waits.map(({ type, key, since }) => ({ type: type as WaitFor['type'], key, since }));
   return (await events.happened(tx, on)).length > 0;

@@ -11,6 +11,8 @@ export interface Start {
   readonly name: string;
   readonly ordinal: number;
   readonly write: ((tx: Tx, start: StepStart) => Promise<void>) | undefined;
+  /** False when nobody could say what was to be written: so its run finds out what was. */
+  readonly isWhole: boolean;
 }
 
 /** What the steps of one stage need to be begun: said before the transaction, which must not fail for what they say. */
@@ -20,15 +22,18 @@ export function startsOf(
   { params, done }: SagaInput<unknown, Readonly<Record<string, unknown>>>,
 ): Start[] {
   const input = { params, done: done as never };
-  return steps.map(({ name, step }) => ({ name, ordinal: progress.ordinal(name), write: writeOf(step, input) }));
+  return steps.map(({ name, step }) => ({ name, ordinal: progress.ordinal(name), ...writeOf(step, input) }));
 }
 
-function writeOf({ begin }: NamedStep<unknown, unknown>['step'], input: SagaInput<unknown, never>): Start['write'] {
+function writeOf(
+  { begin }: NamedStep<unknown, unknown>['step'],
+  input: SagaInput<unknown, never>,
+): Pick<Start, 'write' | 'isWhole'> {
   try {
-    return begin?.(input);
+    return { write: begin?.(input), isWhole: true };
   } catch {
     // So does its run, for which the saga is turned back and says why.
-    return undefined;
+    return { write: undefined, isWhole: false };
   }
 }
 
@@ -41,7 +46,7 @@ export async function writeStarts(
   const { id: sagaId, tenantId } = saga;
   const rows: SagaStepRow[] = [];
   for (const { name, ordinal, write } of starts) {
-    rows.push(await insertStep(tx, { sagaId, name, ordinal, tenantId, now }));
+    rows.push(insertStep(tx, { sagaId, name, ordinal, tenantId, now }));
     await listener.stepStarted?.(tx, saga, name);
     await write?.(tx, { sagaId, step: name, tenantId, startedAt: now });
   }

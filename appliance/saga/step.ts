@@ -60,6 +60,8 @@ export interface Step<In, Out, Deps> {
   /** What is written as the step starts, in that same transaction. Where this fails, so will `run`, which is heard. */
   readonly begin?: (input: In) => (tx: Tx, start: StepStart) => Promise<void>;
   readonly run: (input: In, ctx: StepContext<Deps>) => Promise<StepResult<Out>>;
+  /** What is written as its undo begins, in that same transaction. */
+  readonly beginUndo?: (tx: Tx, step: { readonly sagaId: string; readonly step: string }) => void;
   /** Runs for every step that started; `output` is undefined when it was half done. Any error is tried again. */
   readonly undo: NoUndo | ((input: In, output: Out | undefined, ctx: StepContext<Deps>) => Promise<StepResult<void>>);
 }

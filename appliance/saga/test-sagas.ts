@@ -60,7 +60,8 @@ export function waitingSaga(
 export function telling(told: string[]): SagaListener {
   return {
     stepStarted: async (tx, _, step) => tx.afterCommit(() => told.push(`${step} started`)),
-    stepDone: async (tx, _, step, output) => tx.afterCommit(() => told.push(`${step} done ${JSON.stringify(output)}`)),
+    stepDone: async (tx, _, { name, output }) =>
+      tx.afterCommit(() => told.push(`${name} done ${JSON.stringify(output)}`)),
     turnedBack: async (tx, _, { code }) => tx.afterCommit(() => told.push(`turned back: ${code}`)),
     completed: async (tx) => tx.afterCommit(() => told.push('completed')),
     undone: async (tx, _, { code }) => tx.afterCommit(() => told.push(`undone: ${code}`)),

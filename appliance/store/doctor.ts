@@ -44,9 +44,23 @@ const invariants: Readonly<Record<string, string>> = {
   'an address is not leased to a stranger while it is held': `
     select l.address as subject from leases l
     join addresses a on a.subnet_id = l.subnet_id and a.address = l.address`,
+  'a machine that may be ordered has no open critical issue': `
+    select id as subject from machines where state in ('available', 'ready')
+      and id in (select machine_id from machine_issues where severity = 'critical' and resolved_at is null)`,
+  'an unknown machine that waits is not one that is enrolled': `
+    select d.id as subject from discovered_machines d join machine_nics n on n.mac = d.mac
+    where d.state <> 'enrolled'`,
   'a live boot order belongs to a machine that is being worked on': `
     select o.id as subject from boot_orders o join machines m on m.id = o.machine_id
     where o.state in ('pending', 'claimed') and m.state not in ('deploying', 'inspecting', 'releasing', 'warming', 'ready')`,
+  'a machine that is ready waits in a ramdisk for its order': `
+    select m.id as subject from machines m where m.state = 'ready' and not exists
+      (select 1 from boot_sessions s join boot_orders o on o.id = s.order_id
+       where s.machine_id = m.id and s.ended_at is null and s.state = 'parked' and o.verb = 'wait' and o.state = 'claimed')`,
+  'a boot that continues another has been ordered at its end, and got no window of its own': `
+    select s.id as subject from boot_sessions s left join boot_sessions w on w.id = s.continues
+    where s.continues is not null
+      and (w.ended_at is null or w.end_reason <> 'ordered' or w.machine_id <> s.machine_id or s.window_until > s.opened_at)`,
   'a live install order belongs to an attempt that has not ended': `
     select id as subject from boot_orders
     where state in ('pending', 'claimed') and verb = 'install' and attempt_id not in (${liveAttempt})`,
@@ -58,6 +72,12 @@ const invariants: Readonly<Record<string, string>> = {
        (select request_id from attempts where ended_at is null)`,
   'an attempt ends with its request or before': `
     select id as subject from attempts where ended_at is null and request_id not in (${liveRequest})`,
+  'a request has one attempt that is under way, or that serves': `
+    select request_id as subject from attempts where outcome in ('running', 'succeeded') and ended_at is null
+    group by request_id having count(*) > 1`,
+  'a machine on which a request failed is not tried for it again': `
+    select later.id as subject from attempts later join attempts failed on failed.request_id = later.request_id
+    where failed.outcome = 'failed' and failed.number < later.number and failed.machine_id = later.machine_id`,
   "an agent's credential dies with its attempt": `select attempt_id as subject from agents where revoked_at is null and attempt_id not in (${liveAttempt})`,
   'a saga that has ended holds no lease and waits for nothing': `
     select id as subject from sagas where state in ('completed', 'undone', 'stuck') and reason is null and wake_at is not null

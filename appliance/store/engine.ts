@@ -1,6 +1,12 @@
-import type { Kysely, Transaction } from 'kysely';
+import type { CompiledQuery, DatabaseConnection, Kysely, Transaction } from 'kysely';
 
 import type { Database } from './schema.ts';
+
+/** The connection of a transaction. */
+export interface StoreConnection extends DatabaseConnection {
+  /** Runs it when the transaction commits, behind those that were deferred before. */
+  defer(query: CompiledQuery): void;
+}
 
 /** One opened database, before it is known whether its schema is ours. */
 export interface Engine {

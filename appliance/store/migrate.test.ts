@@ -109,6 +109,45 @@ eachEngine('what tenants had before there were projects is theirs afterwards', a
   t.match(await rows('select * from requests'), [{ id: 'srv_9', project_id: 'prj_9' }]);
 });
 
+eachEngine(
+  'images stay what servers were ordered with; a name is free again once they are deleted',
+  async (t, engine) => {
+    await run(engine, migrations.slice(0, 3));
+    const write = (statement: string) => sql.raw(statement).execute(engine.writer!);
+    for (const statement of [
+      `insert into tenants (id, name, created_at) values ('ten_1', 'acme', 5)`,
+      `insert into regions values ('reg_1', 'west')`,
+      `insert into flavors values ('flv_1', 'small', 2, 3, 4, 'same')`,
+      `insert into images values ('img_1', 'debian', '12', 'ef', 1, 2, 'chunks', 1, 'ext4', 'quiet', 3, 4, 'ab')`,
+      // As one file, before there were chunks.
+      `insert into images values ('img_2', 'debian', '11', 'cd', 1, 2, 'raw+zstd', 1, 'ext4', 'quiet', 3, null, null)`,
+      `insert into requests (id, tenant_id, provider, hostname, region_id, flavor_id, image_id, params, state, created_by,
+      created_at, updated_at) values ('srv_1', 'ten_1', '', 'web', 'reg_1', 'flv_1', 'img_1', '{}', 'queued', 'key_1', 0, 0)`,
+    ])
+      await write(statement);
+    await run(engine, migrations);
+    const image = { tenant_id: null, name: 'debian', version: '12', bytes: 1, raw_bytes: 2 };
+    const { rows } = await sql.raw('select * from images order by id').execute(engine.reader);
+    t.match(rows, [
+      { ...image, id: 'img_1', sha256: 'ef', created_at: 3, map_bytes: 4, source_sha256: 'ab', deleted_at: null },
+      { ...image, id: 'img_2', version: '11', sha256: 'cd', source_sha256: 'cd', created_at: 3, deleted_at: 3 },
+    ]);
+    await t.rejects(write(`delete from images`), 'requests still refer to it');
+    await t.rejects(
+      write(`insert into requests (id, tenant_id, provider, hostname, region_id, flavor_id, image_id, params, state,
+    created_by, created_at, updated_at) values ('srv_2', 'ten_1', '', 'web', 'reg_1', 'flv_1', 'none', '{}', 'queued', 'key_1', 0, 0)`),
+    );
+    const again = (id: string, tenant: string) =>
+      write(`insert into images (id, tenant_id, name, version, sha256, bytes, raw_bytes, root_partition, root_fs, kernel_args,
+      created_at, map_bytes, source_sha256) values ('${id}', ${tenant}, 'debian', '12', 'ef', 1, 2, 1, 'xfs', '', 3, 4, 'ab')`);
+    await t.rejects(again('img_6', 'null'));
+    await again('img_3', `'ten_1'`);
+    await t.rejects(again('img_4', `'ten_1'`));
+    await write(`update images set deleted_at = 7`);
+    await again('img_5', 'null');
+  },
+);
+
 test('daemons that start together on one PostgreSQL database do not collide', async (t) => {
   const databases = await testDatabases();
   if (typeof databases === 'string') {

@@ -6,6 +6,19 @@ import type { Log } from '../kernel/log.ts';
 import { up as spine } from './migrations/001-spine.ts';
 import { up as bootPlane } from './migrations/002-boot-plane.ts';
 import { up as pipeline } from './migrations/003-pipeline.ts';
+import { up as images } from './migrations/004-images.ts';
+import { up as diskLayouts } from './migrations/005-disk-layouts.ts';
+import { up as machineIssues } from './migrations/006-machine-issues.ts';
+import { up as stageTimes } from './migrations/007-stage-times.ts';
+import { up as mirroredImages } from './migrations/008-mirrored-images.ts';
+import { up as attempts } from './migrations/009-attempts.ts';
+import { up as warmPath } from './migrations/010-warm-path.ts';
+import { up as handoffs } from './migrations/011-handoffs.ts';
+import { up as lateBoots } from './migrations/012-late-boots.ts';
+import { up as manifest } from './migrations/013-manifest.ts';
+import { up as warmUps } from './migrations/014-warm-ups.ts';
+import { up as discovery } from './migrations/015-discovery.ts';
+import { up as inventories } from './migrations/016-inventories.ts';
 import type { Database } from './schema.ts';
 
 /** One step forward; there is none back. A released migration is never edited. */
@@ -20,6 +33,19 @@ export const migrations: readonly Migration[] = [
   { number: 1, name: 'spine', up: spine },
   { number: 2, name: 'boot-plane', up: bootPlane },
   { number: 3, name: 'pipeline', up: pipeline },
+  { number: 4, name: 'images', up: images },
+  { number: 5, name: 'disk-layouts', up: diskLayouts },
+  { number: 6, name: 'machine-issues', up: machineIssues },
+  { number: 7, name: 'stage-times', up: stageTimes },
+  { number: 8, name: 'mirrored-images', up: mirroredImages },
+  { number: 9, name: 'attempts', up: attempts },
+  { number: 10, name: 'warm-path', up: warmPath },
+  { number: 11, name: 'handoffs', up: handoffs },
+  { number: 12, name: 'late-boots', up: lateBoots },
+  { number: 13, name: 'manifest', up: manifest },
+  { number: 14, name: 'warm-ups', up: warmUps },
+  { number: 15, name: 'discovery', up: discovery },
+  { number: 16, name: 'inventories', up: inventories },
 ];
 
 export interface MigrateOptions {

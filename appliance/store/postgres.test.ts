@@ -58,6 +58,43 @@ postgresStore(
   },
 );
 
+postgresStore(
+  'a transaction is begun with its first statement, prepared or not, and ended with its last',
+  async (t, store) => {
+    // Those that come again are prepared at some time.
+    for (let time = 0; time < 30; time += 1) {
+      const failing = store.transaction(async (tx) => {
+        await insert(tx, 'first');
+        throw new Error('no');
+      });
+      await t.rejects(failing, { message: 'no' });
+      await store.transaction((tx) => insert(tx, `kept ${String(time)}`));
+      await store.transaction(() => Promise.resolve());
+    }
+    const kept = await store.read.selectFrom('cursors').select('consumer').execute();
+    t.equal(kept.length, 30);
+    t.notOk(kept.some(({ consumer }) => consumer === 'first'));
+  },
+);
+
+postgresStore('a first statement that fails is the transaction that failed', async (t, store) => {
+  await store.transaction((tx) => insert(tx, 'taken'));
+  for (let time = 0; time < 30; time += 1) {
+    await t.rejects(
+      store.transaction((tx) => insert(tx, 'taken')),
+      { code: '23505' },
+    );
+    const cut = store.transaction((tx) => sql`select pg_terminate_backend(pg_backend_pid())`.execute(tx));
+    await t.rejects(cut, { code: 'store.unavailable', details: { commit: undefined } });
+    const caught = store.transaction(async (tx) => {
+      await insert(tx, 'taken').catch(() => undefined);
+      await insert(tx, 'more').catch(() => undefined);
+    });
+    await t.rejects(caught, { code: '23505' });
+  }
+  t.same(await store.read.selectFrom('cursors').select('consumer').execute(), [{ consumer: 'taken' }]);
+});
+
 postgresStore('a connection lost at the commit says that its outcome is not known', async (t, store) => {
   const cutOff = store.transaction(async (tx) => {
     await insert(tx, 'lost');
@@ -112,6 +149,27 @@ postgresStore('who stands still in a transaction loses it, and who waits for its
   released.resolve(undefined);
   await fate;
   t.same(await store.read.selectFrom('cursors').select('position').execute(), [{ position: 1 }]);
+});
+
+postgresStore('a table that changes under prepared statements costs a connection one answer', async (t, store) => {
+  const write = (tx: Tx, statement: string) => sql.raw(statement).execute(tx);
+  const changing = sql<{ one: number; two?: number | null }>`changing`.as('changing');
+  const read = () => store.read.selectFrom(changing).selectAll().execute();
+  // The next test has the same database.
+  t.teardown(() => store.transaction((tx) => write(tx, 'drop table changing')));
+  await store.transaction((tx) => write(tx, 'create table changing as select 1 as one'));
+  for (let time = 0; time < 20; time += 1) await read();
+  await store.transaction((tx) => write(tx, 'alter table changing add column two integer'));
+  await t.rejects(read(), { code: 'store.unavailable', cause: { code: '0A000' } });
+  t.same(await read(), [{ one: 1, two: null }]);
+});
+
+postgresStore('what a server does not support is a mistake of the program', async (t, store) => {
+  const wrong = sql`select count(*) from cursors for update`;
+  await t.rejects(
+    store.transaction((tx) => wrong.execute(tx)),
+    { name: 'error', code: '0A000' },
+  );
 });
 
 postgresStore('a wrong database is a mistake, an absent server is not', async (t, _store, { url, clock }) => {

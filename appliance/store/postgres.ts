@@ -1,5 +1,4 @@
-import { Kysely, PostgresDialect, sql } from 'kysely';
-import type { PostgresPool, PostgresPoolClient } from 'kysely';
+import { Kysely, PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler, sql } from 'kysely';
 import pg from 'pg';
 
 import type { Clock, Millis } from '../kernel/clock.ts';
@@ -8,6 +7,8 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
 import type { Engine, OpenMode } from './engine.ts';
 import { Outage } from './outage.ts';
+import { PostgresDriver, unavailable } from './postgres-driver.ts';
+import type { ConnectionSource } from './postgres-driver.ts';
 import type { Database } from './schema.ts';
 
 export interface PostgresAddress {
@@ -52,8 +53,8 @@ export async function openPostgres(
   }
   return {
     dialect: 'postgres',
-    writer: writes && createKysely(writes),
-    reader: createKysely(reads, new Outage('read', clock, log)),
+    writer: writes && createKysely(new PostgresDriver(writes)),
+    reader: createKysely(new PostgresDriver(reads, new Outage('read', clock, log))),
     async lockSchema(tx) {
       await sql`select pg_advisory_xact_lock(${sql.lit(SCHEMA_LOCK)})`.execute(tx);
       await sql`set local statement_timeout = 0`.execute(tx); // a migration may take as long as it needs
@@ -89,21 +90,24 @@ function getTypeParser(...[oid, format]: Parameters<typeof pg.types.getTypeParse
   return pg.types.getTypeParser(oid, format) as (value: string) => unknown;
 }
 
-/** `outage` hears what became of each query; a transaction's is told where it ends. */
-function createKysely(connections: Connections, outage?: Outage): Kysely<Database> {
-  const translating: PostgresPool = {
-    options: connections.options,
-    connect: async () => translatingClient(await told(connections.connect(), outage), outage),
-    end: () => connections.end(),
-  };
-  return new Kysely({ dialect: new PostgresDialect({ pool: translating }) });
+function createKysely(driver: PostgresDriver): Kysely<Database> {
+  return new Kysely({
+    dialect: {
+      createDriver: () => driver,
+      createQueryCompiler: () => new PostgresQueryCompiler(),
+      createAdapter: () => new PostgresAdapter(),
+      createIntrospector: (db) => new PostgresIntrospector(db),
+    },
+  });
 }
 
 /** A pool that makes do with fewer connections when the server has no more for it. */
-class Connections {
+class Connections implements ConnectionSource {
   readonly #pool: pg.Pool;
   readonly #most: number;
   readonly #clock: Clock;
+  /** The pool's own count has those that are only asked for, which a full server refuses. */
+  readonly #established = new Set<pg.PoolClient>();
   /** Until when it asks the server for no more than it has. */
   #contentUntil: Millis = -Infinity;
 
@@ -111,10 +115,8 @@ class Connections {
     this.#pool = pool;
     this.#most = pool.options.max;
     this.#clock = clock;
-  }
-
-  get options(): pg.PoolOptions {
-    return this.#pool.options;
+    pool.on('connect', (client) => this.#established.add(client));
+    pool.on('remove', (client) => this.#established.delete(client));
   }
 
   /** Errors: `store.unavailable`; `config.invalid` for who or what the server doesn't know. */
@@ -123,7 +125,7 @@ class Connections {
     try {
       return await this.#pool.connect();
     } catch (error) {
-      const has = this.#pool.totalCount;
+      const has = this.#established.size;
       if (!isFull(error) || has === 0) throw connectionError(error);
       // One of those that are there comes free soon: it is queued for, as at the pool's own limit.
       this.#pool.options.max = has;
@@ -153,68 +155,4 @@ function connectionError(error: unknown): RackstartError {
     return new RackstartError('config.invalid', `PostgreSQL: ${error.message}.`, { cause: error });
   }
   return unavailable(error);
-}
-
-async function told<T>(work: Promise<T>, outage: Outage | undefined): Promise<T> {
-  try {
-    const result = await work;
-    outage?.worked();
-    return result;
-  } catch (error) {
-    outage?.failed(error);
-    throw error;
-  }
-}
-
-/**
- * Errors as the store promises them, and a rule of its own: when the connection breaks, nothing more is sent on it (the
- * server rolls back), and it leaves the pool.
- */
-function translatingClient(client: pg.PoolClient, outage: Outage | undefined): PostgresPoolClient {
-  let broken: Error | undefined;
-  let failure: Error | undefined;
-
-  async function query(text: string, parameters: readonly unknown[]): Promise<Answer> {
-    if (broken !== undefined) {
-      if (text === 'rollback') return { command: 'ROLLBACK', rowCount: null, rows: [] };
-      throw broken;
-    }
-    if (text.startsWith('start transaction')) failure = undefined;
-    const answer = await client.query(text, [...parameters]).catch((error: unknown) => {
-      const translated = translate(error, text);
-      failure ??= translated;
-      if (endsConnection(error)) broken = translated;
-      throw translated;
-    });
-    // COMMIT is answered with ROLLBACK when a statement of the transaction failed and somebody caught its error.
-    if (text === 'commit' && answer.command === 'ROLLBACK')
-      throw failure ?? new Error('COMMIT was answered with ROLLBACK');
-    return answer;
-  }
-
-  const watched = (text: string, parameters: readonly unknown[]) => told(query(text, parameters), outage);
-  return { query: watched as PostgresPoolClient['query'], release: () => client.release(broken !== undefined) };
-}
-
-type Answer = Pick<pg.QueryResult, 'command' | 'rowCount' | 'rows'>;
-
-// PostgreSQL 15 manual, appendix A: connection (08), resources (53), operator intervention and timeouts (57), system (58),
-// lock_timeout, a standby that takes no writes, idle_in_transaction_session_timeout.
-const OUTSIDE = /^(08|53|57|58|55P03|25006|25P03)/;
-const CONNECTION_ENDED = /^(08|57P|25P03)/;
-
-function translate(error: unknown, text: string): Error {
-  if (error instanceof pg.DatabaseError && !OUTSIDE.test(error.code ?? '')) return error;
-  if (error instanceof TypeError) return error; // a parameter that can't be sent
-  return unavailable(error, text === 'commit' ? { commit: 'unknown' } : {});
-}
-
-function endsConnection(error: unknown): boolean {
-  if (error instanceof pg.DatabaseError) return CONNECTION_ENDED.test(error.code ?? '');
-  return !(error instanceof TypeError);
-}
-
-function unavailable(cause: unknown, details: Readonly<Record<string, unknown>> = {}): RackstartError {
-  const message = cause instanceof Error ? cause.message : String(cause);
-  return new RackstartError('store.unavailable', `PostgreSQL: ${message}.`, { cause, details });
 }

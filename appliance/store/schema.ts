@@ -1,4 +1,17 @@
-import type { InstallPlanRow, BootOrderRow, BootSessionRow, TimelineRow } from './schema/boot.ts';
+import type {
+  InstallPlanRow,
+  BootOrderRow,
+  BootSessionRow,
+  ModelHandoffRow,
+  StageTimeRow,
+  TimelineRow,
+} from './schema/boot.ts';
+import type {
+  AcceptRuleRow,
+  DiscoveredMachineRow,
+  ExpectedMachineRow,
+  MachineInventoryRow,
+} from './schema/enrolment.ts';
 import type { EventRow, EventPositionRow, CursorRow } from './schema/events.ts';
 import type { IdempotencyKeyRow } from './schema/idempotency.ts';
 import type {
@@ -6,10 +19,13 @@ import type {
   RackRow,
   FlavorRow,
   ImageRow,
+  ImageImportRow,
   MachineRow,
   MachineNicRow,
   MachineDiskRow,
   AllocationRow,
+  MachineIssueRow,
+  WipeCertificateRow,
 } from './schema/inventory.ts';
 import type { SubnetRow, AddressRow, LeaseRow, LeaseEpochRow, ForeignDhcpServerRow } from './schema/network.ts';
 import type { AccessEntryRow, OrphanRow, SimulatedResourceRow } from './schema/providers.ts';
@@ -27,6 +43,7 @@ import type {
 } from './schema/tenants.ts';
 
 export type * from './schema/boot.ts';
+export type * from './schema/enrolment.ts';
 export type * from './schema/events.ts';
 export type * from './schema/idempotency.ts';
 export type * from './schema/inventory.ts';
@@ -54,6 +71,7 @@ export interface Database {
   racks: RackRow;
   flavors: FlavorRow;
   images: ImageRow;
+  image_imports: ImageImportRow;
   subnets: SubnetRow;
   addresses: AddressRow;
   leases: LeaseRow;
@@ -62,10 +80,18 @@ export interface Database {
   machines: MachineRow;
   machine_nics: MachineNicRow;
   machine_disks: MachineDiskRow;
+  machine_issues: MachineIssueRow;
+  expected_machines: ExpectedMachineRow;
+  discovered_machines: DiscoveredMachineRow;
+  accept_rules: AcceptRuleRow;
+  machine_inventories: MachineInventoryRow;
+  wipe_certificates: WipeCertificateRow;
   allocations: AllocationRow;
   install_plans: InstallPlanRow;
   boot_orders: BootOrderRow;
   boot_sessions: BootSessionRow;
+  model_handoffs: ModelHandoffRow;
+  stage_times: StageTimeRow;
   timeline: TimelineRow;
   requests: RequestRow;
   request_prerequisites: RequestPrerequisiteRow;

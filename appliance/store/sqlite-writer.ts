@@ -1,8 +1,9 @@
-import type { CompiledQuery, DatabaseConnection, Driver, QueryResult } from 'kysely';
+import type { CompiledQuery, Driver, QueryResult } from 'kysely';
 
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { SECOND } from '../kernel/clock.ts';
 import { hasCode, RackstartError } from '../kernel/errors.ts';
+import type { StoreConnection } from './engine.ts';
 
 /** Runs one statement at once; throws what the store promises to throw. */
 export type RunStatement = (sql: string, parameters?: readonly unknown[]) => QueryResult<unknown>;
@@ -76,7 +77,7 @@ export class SqliteWriter implements Driver {
   }
 
   async commitTransaction(turn: Turn): Promise<void> {
-    turn.requireGood();
+    turn.runDeferred();
     this.#run(`release ${TURN}`);
     const committed = this.#group?.promise;
     this.#end(turn);
@@ -196,10 +197,11 @@ function isBusy(error: unknown): boolean {
 }
 
 /** As on PostgreSQL, a statement that fails ends its transaction: what follows fails alike, and nothing is committed. */
-class Turn implements DatabaseConnection {
+class Turn implements StoreConnection {
   readonly #run: RunStatement;
   /** Until when it waits for somebody else who writes. */
   readonly patience: Millis;
+  readonly #deferred: CompiledQuery[] = [];
   failure: Error | undefined;
   ended = false;
 
@@ -208,12 +210,22 @@ class Turn implements DatabaseConnection {
     this.patience = patience;
   }
 
-  requireGood(): void {
-    if (this.failure !== undefined) throw this.failure;
+  defer(query: CompiledQuery): void {
+    this.#deferred.push(query);
   }
 
-  async executeQuery<Row>({ sql, parameters }: CompiledQuery): Promise<QueryResult<Row>> {
-    this.requireGood();
+  /** Fails when the transaction has. */
+  runDeferred(): void {
+    if (this.failure !== undefined) throw this.failure;
+    for (const query of this.#deferred) this.#execute(query);
+  }
+
+  async executeQuery<Row>(query: CompiledQuery): Promise<QueryResult<Row>> {
+    return this.#execute(query);
+  }
+
+  #execute<Row>({ sql, parameters }: CompiledQuery): QueryResult<Row> {
+    if (this.failure !== undefined) throw this.failure;
     // The connection is somebody else's by now.
     if (this.ended) throw new RackstartError('internal', 'A transaction was used after its end.');
     try {

@@ -35,6 +35,90 @@ eachStore('effects run once, in order, after the commit', async (t, store) => {
   t.same(await Promise.all(seen), [[{ id: 't1' }]], 'an effect sees what was committed');
 });
 
+eachStore('what is to be written last is written behind all else, or nothing is', async (t, store) => {
+  const order: string[] = [];
+  const adding = (fails: boolean) => async (tx: Tx) => {
+    tx.afterCommit(() => order.push('effect'));
+    tx.beforeCommit(async () => {
+      order.push('last');
+      await addTenant(tx, 't2');
+      if (fails) throw new Error('not written');
+    });
+    await addTenant(tx, 't1');
+    order.push('closure');
+  };
+  await t.rejects(store.transaction(adding(true)), { message: 'not written' });
+  t.same(order.splice(0), ['closure', 'last']);
+  t.same(await store.read.selectFrom('tenants').select('id').execute(), []);
+  await store.transaction(adding(false));
+  t.same(order, ['closure', 'last', 'effect']);
+  t.same(await store.read.selectFrom('tenants').select('id').orderBy('id').execute(), [{ id: 't1' }, { id: 't2' }]);
+});
+
+eachStore('what is deferred is written with the commit, in its order, or the transaction fails', async (t, store) => {
+  const tenant = (id: string) => ({ id, name: id, created_at: 0 });
+  const project = (tenantId: string) => ({ id: `p of ${tenantId}`, tenant_id: tenantId, name: 'p', created_at: 0 });
+  const writing = (ids: readonly string[], seen: string[] = []) =>
+    store.transaction(async (tx) => {
+      tx.beforeCommit(async () =>
+        tx.defer(
+          tx
+            .updateTable('tenants')
+            .set({ name: `last of ${ids[0]!}` })
+            .where('id', '=', ids[0]!),
+        ),
+      );
+      for (const id of ids) {
+        tx.defer(tx.insertInto('tenants').values(tenant(id)));
+        tx.defer(tx.insertInto('projects').values(project(id)));
+      }
+      const rows = await tx.selectFrom('tenants').select('id').orderBy('id').execute();
+      seen.push(...rows.map(({ id }) => id));
+    });
+  // Often enough to be prepared where that is done.
+  for (let time = 0; time < 30; time += 1) {
+    const [one, other] = [`${String(time)} a`, `${String(time)} b`];
+    const seen: string[] = [];
+    await writing([one, other], seen);
+    t.notOk(seen.includes(one), 'not before the commit');
+    t.match(
+      await store.read.selectFrom('tenants').select('name').where('id', 'in', [one, other]).orderBy('id').execute(),
+      [{ name: `last of ${one}` }, { name: other }],
+    );
+    const failing = writing([`${String(time)} c`, one]);
+    t.ok(isUniqueViolation(await failing.catch((error: unknown) => error)), 'its error is the transaction’s');
+    t.same(
+      await store.read
+        .selectFrom('tenants')
+        .select('id')
+        .where('id', '=', `${String(time)} c`)
+        .execute(),
+      [],
+    );
+  }
+});
+
+eachStore('a transaction that writes nothing but what is deferred is one as well', async (t, store) => {
+  for (let time = 0; time < 30; time += 1) {
+    await store.transaction(async (tx) => {
+      tx.defer(tx.insertInto('tenants').values({ id: String(time), name: String(time), created_at: 0 }));
+    });
+    const failing = store.transaction(async (tx) => {
+      tx.defer(tx.insertInto('tenants').values({ id: 'lost', name: 'lost', created_at: 0 }));
+      tx.defer(tx.insertInto('tenants').values({ id: String(time), name: 'again', created_at: 0 }));
+    });
+    t.ok(isUniqueViolation(await failing.catch((error: unknown) => error)));
+    const thrown = store.transaction(async (tx) => {
+      tx.defer(tx.insertInto('tenants').values({ id: 'lost', name: 'lost', created_at: 0 }));
+      throw new Error('no');
+    });
+    await t.rejects(thrown, { message: 'no' });
+  }
+  const rows = await store.read.selectFrom('tenants').select('id').execute();
+  t.equal(rows.length, 30);
+  t.notOk(rows.some(({ id }) => id === 'lost'));
+});
+
 eachStore('a closure that throws leaves no row and runs no effect', async (t, store) => {
   const order: string[] = [];
   const failing = store.transaction(async (tx) => {

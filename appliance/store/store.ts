@@ -1,4 +1,4 @@
-import type { Kysely, Transaction } from 'kysely';
+import type { Compilable, Kysely, Transaction } from 'kysely';
 
 import type { Database } from './schema.ts';
 
@@ -7,6 +7,13 @@ export type Reader = Pick<Kysely<Database>, 'selectFrom' | 'with'>;
 
 /** A transaction in progress. Nothing but the transaction itself may be awaited while it is open. */
 export type Tx = Transaction<Database> & {
+  /**
+   * Writes it with the commit, behind what was deferred before: on PostgreSQL in one message. For what nobody reads in the same
+   * transaction, and whose result nobody needs; its error is the transaction's.
+   */
+  defer(query: Compilable): void;
+  /** Registers what is written last, in the same transaction: what several parts of it have gathered, in one statement. */
+  beforeCommit(write: () => Promise<void>): void;
   /** Registers an effect outside the database; it runs once, after the commit, and never when the commit fails. */
   afterCommit(effect: () => void): void;
 };

@@ -1,7 +1,8 @@
-import type { Kysely } from 'kysely';
+import type { Compilable, Kysely } from 'kysely';
 
 import { RackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
+import type { StoreConnection } from './engine.ts';
 import type { Database } from './schema.ts';
 import type { Tx } from './store.ts';
 
@@ -11,13 +12,25 @@ const TRIES = 8;
 export async function runTransaction<T>(writer: Kysely<Database>, work: (tx: Tx) => Promise<T>, log: Log): Promise<T> {
   for (let number = 1; ; number += 1) {
     const effects: (() => void)[] = [];
-    const afterCommit = (effect: () => void) => void effects.push(effect);
+    const writes: (() => Promise<void>)[] = [];
+    const own = (connection: StoreConnection) => ({
+      defer: (query: Compilable) => connection.defer(query.compile()),
+      beforeCommit: (write: () => Promise<void>) => void writes.push(write),
+      afterCommit: (effect: () => void) => void effects.push(effect),
+    });
     let result: T;
     try {
       result = await writer
         .transaction()
         .setIsolationLevel('read committed')
-        .execute((transaction) => work(Object.assign(transaction, { afterCommit })));
+        .execute(async (transaction) => {
+          const connection = await transaction
+            .getExecutor()
+            .provideConnection((one) => Promise.resolve(one as StoreConnection));
+          const done = await work(Object.assign(transaction, own(connection)));
+          for (const write of writes) await write();
+          return done;
+        });
     } catch (error) {
       if (!isConflict(error)) throw error;
       if (number === TRIES) {

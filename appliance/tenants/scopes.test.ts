@@ -8,6 +8,7 @@ const table = `
                    operator  auditor  tenant-admin  member  tenant's auditor
 catalogue:read     yes       yes      yes           yes     yes
 catalogue:write    yes       -        -             -       -
+images:write       yes       -        yes           yes     -
 fleet:read         yes       yes      -             -       -
 fleet:write        yes       -        -             -       -
 tenants:read       yes       yes      yes           yes     yes

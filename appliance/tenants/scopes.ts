@@ -26,6 +26,7 @@ const watchers = ['operator', 'tenant-admin', 'auditor'] as const;
 const rights = {
   'catalogue:read': { roles: everyone, means: 'read regions, flavors and images' },
   'catalogue:write': { roles: ['operator'], fleet: true, means: 'add regions, flavors and images' },
+  'images:write': { roles: orderers, means: 'import, deprecate and delete images' },
   'fleet:read': { roles: ['operator', 'auditor'], fleet: true, means: 'read machines, networks, boots and figures' },
   'fleet:write': { roles: ['operator'], fleet: true, means: 'add and work on machines and networks' },
   'tenants:read': { roles: everyone, means: 'read tenants' },

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 
 import { crc32c } from './crc32c.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import { damaged, isPowerOfTwo, uuidText, within } from './superblock.ts';
 
 /** The superblock of btrfs (btrfs documentation, "On-disk format", Superblock; little-endian, at 64 KiB). */
-export async function readBtrfs(partition: ImageBytes): Promise<{ kind: 'btrfs'; uuid: string } | undefined> {
+export async function readBtrfs(partition: DiskBytes): Promise<{ kind: 'btrfs'; uuid: string } | undefined> {
   const block = await within(partition, SUPERBLOCK_AT, 4096);
   if (block?.toString('latin1', 64, 72) !== '_BHRfS_M') return undefined;
   if (!isChecked(block)) throw damaged('btrfs', 'has a damaged superblock');

@@ -16,7 +16,7 @@ import { test } from 'tap';
 import { convertToRaw } from './convert.ts';
 import type { DiskFormat } from './disk-header.ts';
 import { readHeader } from './format.ts';
-import { withImageBytes } from './image-bytes.ts';
+import { withDiskBytes } from './disk-bytes.ts';
 import { qemuImg, qemuImgMissing, scratch } from './qemu-img.fixture.ts';
 import { sandboxMissing } from './sandbox.fixture.ts';
 
@@ -121,7 +121,7 @@ void test('a file that lies where the disk should go is left alone', { skip }, a
 });
 
 function headerOf(file: string, format: DiskFormat) {
-  return withImageBytes(file, (bytes) => readHeader(bytes, format, 100 * MIB));
+  return withDiskBytes(file, (bytes) => readHeader(bytes, format, 100 * MIB));
 }
 
 async function convert(file: string, format: DiskFormat, rawFile: string): Promise<void> {

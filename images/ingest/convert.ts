@@ -1,4 +1,4 @@
-import { open, rm } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import { RackstartError } from '../../appliance/kernel/errors.ts';
@@ -14,6 +14,8 @@ export interface Conversion {
   /** Does not exist yet; a raw disk of exactly `header.virtualSize` bytes afterwards, its zeros as holes. */
   readonly rawFile: string;
   readonly signal: AbortSignal;
+  /** Of the disk, in bytes. */
+  readonly progress?: (done: number, of: number) => void;
 }
 
 /**
@@ -23,7 +25,7 @@ export interface Conversion {
  * Errors: `image.store-full` when the whole disk would not fit beside what is there; `image.invalid` when qemu-img finds the
  * image wrong, or takes more memory or time than an honest image needs.
  */
-export async function convertToRaw({ file, header, rawFile, signal }: Conversion): Promise<void> {
+export async function convertToRaw({ file, header, rawFile, signal, progress }: Conversion): Promise<void> {
   const { virtualSize, format } = header;
   await requireRoom(dirname(rawFile), virtualSize);
   await createSparse(rawFile, virtualSize);
@@ -35,9 +37,14 @@ export async function convertToRaw({ file, header, rawFile, signal }: Conversion
       writable: { '/raw': rawFile },
       limits: { memoryBytes: MEMORY_BYTES, cpuSeconds: cpuSeconds(virtualSize), fileBytes: virtualSize },
       signal,
+      told: (text) => {
+        // "    (12.34/100%)", and then a carriage return.
+        const percent = text.match(/[\d.]+(?=\/100%)/g)?.at(-1);
+        if (percent !== undefined) progress?.(Math.round((virtualSize * Number(percent)) / 100), virtualSize);
+      },
     });
     if (end.code !== 0) throw failed(end, header);
-    await syncWhole(rawFile, virtualSize);
+    await requireWhole(rawFile, virtualSize);
   } catch (error) {
     await rm(rawFile, { force: true });
     throw error;
@@ -48,7 +55,7 @@ export async function convertToRaw({ file, header, rawFile, signal }: Conversion
 function convertArguments(format: DiskFormat): string[] {
   const source = { driver: format, ...(BACKED.includes(format) && { backing: null }), file: fileNode('/image') };
   const target = `driver=raw,file.driver=file,file.filename=/raw,file.locking=off`;
-  return ['convert', '-n', '--target-is-zero', '--target-image-opts', `json:${JSON.stringify(source)}`, target];
+  return ['convert', '-p', '-n', '--target-is-zero', '--target-image-opts', `json:${JSON.stringify(source)}`, target];
 }
 
 function fileNode(filename: string): Record<string, string> {
@@ -72,17 +79,10 @@ async function createSparse(path: string, bytes: number): Promise<void> {
   }
 }
 
-/** qemu-img ends without a flush. */
-async function syncWhole(path: string, bytes: number): Promise<void> {
-  const file = await open(path, 'r+');
-  try {
-    const { size } = await file.stat();
-    if (size !== bytes)
-      throw new RackstartError('image.invalid', `The disk came out with ${size} bytes, not ${bytes}.`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+async function requireWhole(path: string, bytes: number): Promise<void> {
+  const { size } = await stat(path);
+  if (size === bytes) return;
+  throw new RackstartError('image.invalid', `The disk came out with ${size} bytes, not ${bytes}.`);
 }
 
 function failed({ code, killedBy, output }: SandboxEnd, { format }: DiskHeader): RackstartError {

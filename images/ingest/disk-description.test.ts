@@ -16,7 +16,7 @@ import {
   write,
 } from './disk.fixture.ts';
 import { describeDisk } from './disk-description.ts';
-import { withImageBytes } from './image-bytes.ts';
+import { withDiskBytes } from './disk-bytes.ts';
 import { scratch } from './qemu-img.fixture.ts';
 
 const skip = diskToolsMissing() ?? false;
@@ -40,6 +40,7 @@ for (const root of ['ext4', 'xfs', 'btrfs'] as const) {
       ],
       root: { partition: 3, fileSystem: root, uuid: /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/, isLast: true },
     });
+    t.equal(disk.root.hasMdadm, root === 'ext4' ? false : undefined, 'mdadm is looked for where that is possible');
   });
 }
 
@@ -320,7 +321,7 @@ void test('what can be no root here is named: LVM, LUKS, RAID', { skip }, async 
 });
 
 function describe(file: string, rootPartition?: number) {
-  return withImageBytes(file, (bytes) => describeDisk(bytes, rootPartition));
+  return withDiskBytes(file, (bytes) => describeDisk(bytes, rootPartition));
 }
 
 /** The entries of both tables. */

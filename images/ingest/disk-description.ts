@@ -1,8 +1,9 @@
 import { RackstartError } from '../../appliance/kernel/errors.ts';
+import { extHas } from './ext-files.ts';
 import type { Contents } from './file-system.ts';
 import { readContents } from './file-system.ts';
 import { readGpt } from './gpt.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import type { MasterBootRecord } from './mbr.ts';
 import { readMasterBootRecord, readMbr } from './mbr.ts';
 import type { Partition } from './partition.ts';
@@ -21,6 +22,8 @@ export interface DiskDescription {
     readonly uuid: string;
     /** It is the last on the disk, so that it can grow. */
     readonly isLast: boolean;
+    /** Its initramfs is made with mdadm, as Debian's package has it; undefined where nobody could tell. */
+    readonly hasMdadm: boolean | undefined;
   };
 }
 
@@ -31,7 +34,7 @@ export interface DiskDescription {
  * Errors: `image.partitions` for a table that is damaged, lies or reaches beyond the disk; `image.file-system` for a file
  * system that does; `image.not-bootable` when no firmware would start it, or no root is found.
  */
-export async function describeDisk(bytes: ImageBytes, rootPartition?: number): Promise<DiskDescription> {
+export async function describeDisk(bytes: DiskBytes, rootPartition?: number): Promise<DiskDescription> {
   const record = await readMasterBootRecord(bytes);
   const table = await readTable(bytes, record);
   const looks: Look[] = [];
@@ -57,9 +60,13 @@ export async function describeDisk(bytes: ImageBytes, rootPartition?: number): P
       fileSystem: root.contents.kind,
       uuid: root.contents.uuid,
       isLast: looks.every(({ partition }) => partition.offset <= root.partition.offset),
+      hasMdadm: root.contents.kind === 'ext4' ? await extHas(bytesOf(bytes, root.partition), MDADM_HOOK) : undefined,
     },
   };
 }
+
+/** Without which a system does not find its root on an array (`images/ramdisk/mirror.sh`). */
+const MDADM_HOOK = ['usr', 'share', 'initramfs-tools', 'hooks', 'mdadm'];
 
 interface Look {
   readonly partition: Partition;
@@ -74,7 +81,7 @@ interface Table {
 
 type Root = Look & { readonly contents: { readonly kind: 'ext4' | 'xfs' | 'btrfs'; readonly uuid: string } };
 
-async function readTable(bytes: ImageBytes, record: MasterBootRecord | undefined): Promise<Table> {
+async function readTable(bytes: DiskBytes, record: MasterBootRecord | undefined): Promise<Table> {
   if (record === undefined) throw notBootable('It has no partition table');
   if (record.isProtective) return { kind: 'gpt', record, partitions: await readGpt(bytes) };
   // Firmware would go by the one, Linux by the other.
@@ -82,18 +89,22 @@ async function readTable(bytes: ImageBytes, record: MasterBootRecord | undefined
   return { kind: 'mbr', record, partitions: await readMbr(bytes, record) };
 }
 
-async function hasGpt(bytes: ImageBytes): Promise<boolean> {
+async function hasGpt(bytes: DiskBytes): Promise<boolean> {
   return bytes.size >= 2 * SECTOR && (await bytes.at(SECTOR, 8)).toString('latin1') === 'EFI PART';
 }
 
 /** A BIOS boot partition holds code, no file system. */
-async function look(bytes: ImageBytes, { purpose, offset, bytes: size }: Partition): Promise<Contents> {
-  if (purpose === 'bios-boot') return { kind: 'unknown' };
-  return readContents({ size, at: (at, length) => inside(bytes, { offset, size }, at, length) });
+async function look(bytes: DiskBytes, partition: Partition): Promise<Contents> {
+  if (partition.purpose === 'bios-boot') return { kind: 'unknown' };
+  return readContents(bytesOf(bytes, partition));
+}
+
+function bytesOf(bytes: DiskBytes, { offset, bytes: size }: Partition): DiskBytes {
+  return { size, at: (at, length) => inside(bytes, { offset, size }, at, length) };
 }
 
 function inside(
-  bytes: ImageBytes,
+  bytes: DiskBytes,
   { offset, size }: { offset: number; size: number },
   at: number | bigint,
   length: number,
@@ -105,7 +116,7 @@ function inside(
 }
 
 async function startedBy(
-  bytes: ImageBytes,
+  bytes: DiskBytes,
   { kind, record, looks }: Table & { looks: readonly Look[] },
 ): Promise<('bios' | 'uefi')[]> {
   const esp = looks.some(({ partition, contents }) => {
@@ -119,7 +130,7 @@ async function startedBy(
 
 /** Code in the boot record, and where a GPT has taken the place behind it, a partition for the code that this one loads. */
 async function startsByBios(
-  bytes: ImageBytes,
+  bytes: DiskBytes,
   kind: 'gpt' | 'mbr',
   { hasBootCode }: MasterBootRecord,
   looks: readonly Look[],

@@ -1,5 +1,5 @@
 import { crc32c } from './crc32c.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import { damaged, uuidText, within } from './superblock.ts';
 
 /**
@@ -7,7 +7,7 @@ import { damaged, uuidText, within } from './superblock.ts';
  * extents; the older ones are told apart, since they are not grown as it is.
  */
 export async function readExt(
-  partition: ImageBytes,
+  partition: DiskBytes,
 ): Promise<{ kind: 'ext4'; uuid: string } | { kind: 'ext2' } | undefined> {
   const block = await within(partition, 1024, 1024);
   if (block?.readUInt16LE(0x38) !== 0xef53) return undefined;

@@ -1,11 +1,11 @@
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import { damaged, isPowerOfTwo, within } from './superblock.ts';
 
 /**
  * A FAT file system, as firmware reads it (Microsoft, "FAT: General Overview of On-Disk Format" 1.03; UEFI 2.10 §13.3), and
  * whether it has a loader at the place where firmware that knows nothing of this disk looks: \EFI\BOOT\BOOTX64.EFI (§3.5.1.1).
  */
-export async function readFat(partition: ImageBytes): Promise<{ kind: 'fat'; hasLoader: boolean } | undefined> {
+export async function readFat(partition: DiskBytes): Promise<{ kind: 'fat'; hasLoader: boolean } | undefined> {
   const sector = await within(partition, 0, 512);
   if (sector?.readUInt16LE(510) !== 0xaa55) return undefined;
   const label = sector.toString('latin1', 54, 59).startsWith('FAT') || sector.toString('latin1', 82, 87) === 'FAT32';
@@ -62,13 +62,13 @@ function readVolume(sector: Buffer, size: number): Volume {
   };
 }
 
-async function readRoot(partition: ImageBytes, volume: Volume): Promise<Buffer> {
+async function readRoot(partition: DiskBytes, volume: Volume): Promise<Buffer> {
   const { root } = volume;
   return 'cluster' in root ? readChain(partition, volume, root.cluster) : partition.at(root.at, root.bytes);
 }
 
 /** A directory, its first 64 KiB: those of an ESP on the way to the loader have a few entries. */
-async function readChain(partition: ImageBytes, volume: Volume, first: number): Promise<Buffer> {
+async function readChain(partition: DiskBytes, volume: Volume, first: number): Promise<Buffer> {
   const parts: Buffer[] = [];
   let cluster = first;
   for (let bytes = 0; bytes < MOST_DIRECTORY; bytes += volume.clusterBytes) {
@@ -80,7 +80,7 @@ async function readChain(partition: ImageBytes, volume: Volume, first: number): 
   return Buffer.concat(parts);
 }
 
-async function nextCluster(partition: ImageBytes, { bits, fatAt, fatBytes }: Volume, cluster: number): Promise<number> {
+async function nextCluster(partition: DiskBytes, { bits, fatAt, fatBytes }: Volume, cluster: number): Promise<number> {
   const at = Math.floor((cluster * bits) / 8);
   const length = bits === 32 ? 4 : 2;
   if (at + length > fatBytes) throw damaged('FAT', 'has a table too short for its clusters');

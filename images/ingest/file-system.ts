@@ -2,7 +2,7 @@ import { RackstartError } from '../../appliance/kernel/errors.ts';
 import { readBtrfs } from './btrfs.ts';
 import { readExt } from './ext.ts';
 import { readFat } from './fat.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import { readXfs } from './xfs.ts';
 
 /** What a partition holds, by its own superblock. */
@@ -16,7 +16,7 @@ export type Contents =
  * partition: one that says it is larger was cut short. Two at once are refused, since it would depend on the reader which one
  * is mounted. Errors: `image.file-system`.
  */
-export async function readContents(partition: ImageBytes): Promise<Contents> {
+export async function readContents(partition: DiskBytes): Promise<Contents> {
   const found: Contents[] = [];
   for (const read of readers) {
     const contents = await read(partition);
@@ -27,7 +27,7 @@ export async function readContents(partition: ImageBytes): Promise<Contents> {
   throw new RackstartError('image.file-system', `A partition holds both ${first.kind} and ${second.kind}.`);
 }
 
-const readers: readonly ((partition: ImageBytes) => Promise<Contents | undefined>)[] = [
+const readers: readonly ((partition: DiskBytes) => Promise<Contents | undefined>)[] = [
   readExt,
   readXfs,
   readBtrfs,
@@ -36,7 +36,7 @@ const readers: readonly ((partition: ImageBytes) => Promise<Contents | undefined
 ];
 
 /** What no root file system is found in, to tell people so. */
-async function readOther(partition: ImageBytes): Promise<Contents | undefined> {
+async function readOther(partition: DiskBytes): Promise<Contents | undefined> {
   for (const { kind, at, magic } of others) {
     if (at + magic.length > partition.size) continue;
     if ((await partition.at(at, magic.length)).equals(magic)) return { kind };

@@ -7,7 +7,7 @@ import type { ErrorCode } from '../../appliance/kernel/errors.ts';
 import { crc32c } from './crc32c.ts';
 import type { DiskFormat, DiskHeader } from './disk-header.ts';
 import { readHeader } from './format.ts';
-import { withImageBytes } from './image-bytes.ts';
+import { withDiskBytes } from './disk-bytes.ts';
 import { qemuImg, qemuImgMissing, scratch } from './qemu-img.fixture.ts';
 
 const skip = qemuImgMissing() ?? false;
@@ -331,7 +331,7 @@ void test('a streamed VMDK whose end says another size than its begin is refused
 });
 
 function read(file: string, format: DiskFormat): Promise<DiskHeader> {
-  return withImageBytes(file, (bytes) => readHeader(bytes, format, MOST));
+  return withDiskBytes(file, (bytes) => readHeader(bytes, format, MOST));
 }
 
 function convertedDisk(t: Test, format: DiskFormat, options: string[]): string {

@@ -1,6 +1,6 @@
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import type { DiskFormat, DiskHeader } from './disk-header.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import { readQcow2 } from './qcow2.ts';
 import { readVhdx } from './vhdx.ts';
 import { readVmdk } from './vmdk.ts';
@@ -12,7 +12,7 @@ import { readVmdk } from './vmdk.ts';
  * Errors: `image.format` when it is something else; `image.external` when it refers to other files; `image.encrypted`;
  * `image.unsupported` for variants that are not taken; `image.too-large` for a disk over `mostBytes`; else `image.invalid`.
  */
-export async function readHeader(bytes: ImageBytes, declared: DiskFormat, mostBytes: number): Promise<DiskHeader> {
+export async function readHeader(bytes: DiskBytes, declared: DiskFormat, mostBytes: number): Promise<DiskHeader> {
   await refuseOtherFormat(bytes, declared);
   const header = await readers[declared](bytes);
   if (header.virtualSize === 0) throw new RackstartError('image.invalid', 'The image holds a disk of no bytes.');
@@ -26,7 +26,7 @@ export async function readHeader(bytes: ImageBytes, declared: DiskFormat, mostBy
   return header;
 }
 
-const readers: Readonly<Record<DiskFormat, (bytes: ImageBytes) => Promise<DiskHeader>>> = {
+const readers: Readonly<Record<DiskFormat, (bytes: DiskBytes) => Promise<DiskHeader>>> = {
   raw: readRaw,
   qcow2: readQcow2,
   vmdk: readVmdk,
@@ -34,7 +34,7 @@ const readers: Readonly<Record<DiskFormat, (bytes: ImageBytes) => Promise<DiskHe
 };
 
 // A raw disk has no header: what is wrong with it is found in its partition table.
-async function readRaw({ size }: ImageBytes): Promise<DiskHeader> {
+async function readRaw({ size }: DiskBytes): Promise<DiskHeader> {
   if (size % SECTOR !== 0)
     throw new RackstartError('image.invalid', `A raw disk has whole sectors, not ${size} bytes.`);
   return { format: 'raw', variant: 'raw', virtualSize: size };
@@ -58,7 +58,7 @@ const beginnings: readonly { readonly what: string; readonly magic: string; read
   { what: 'a zip archive', magic: 'PK\x03\x04' },
 ];
 
-async function refuseOtherFormat(bytes: ImageBytes, declared: DiskFormat): Promise<void> {
+async function refuseOtherFormat(bytes: DiskBytes, declared: DiskFormat): Promise<void> {
   const start = (await bytes.at(0, Math.min(bytes.size, LONGEST_MAGIC))).toString('latin1');
   const found = beginnings.find(({ magic }) => start.startsWith(magic));
   if (found?.format === declared || (found === undefined && declared === 'raw')) return;

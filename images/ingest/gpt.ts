@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import type { Partition } from './partition.ts';
 import { SECTOR, placed, wrongTable } from './partition.ts';
 
@@ -8,7 +8,7 @@ import { SECTOR, placed, wrongTable } from './partition.ts';
  * A GUID partition table (UEFI 2.10 §5.3): the header in sector 1, its entries, and their copy at the end of the disk, each
  * under its checksum, both saying the same, all of it within the disk. Errors: `image.partitions`.
  */
-export async function readGpt(bytes: ImageBytes): Promise<readonly Partition[]> {
+export async function readGpt(bytes: DiskBytes): Promise<readonly Partition[]> {
   const sectors = Math.floor(bytes.size / SECTOR);
   const primary = await readHeader(bytes, 1, 'first');
   if (primary.otherSector >= sectors) {
@@ -38,7 +38,7 @@ interface Header {
   readonly entriesCrc: number;
 }
 
-async function readHeader(bytes: ImageBytes, at: number, which: string): Promise<Header> {
+async function readHeader(bytes: DiskBytes, at: number, which: string): Promise<Header> {
   const sector = await bytes.at(at * SECTOR, SECTOR);
   if (sector.toString('latin1', 0, 8) !== 'EFI PART') throw wrongTable(`has no ${which} header in sector ${at}`);
   const length = sector.readUInt32LE(12);
@@ -65,7 +65,7 @@ async function readHeader(bytes: ImageBytes, at: number, which: string): Promise
 }
 
 async function readEntries(
-  bytes: ImageBytes,
+  bytes: DiskBytes,
   { entriesAt, entries, entryBytes, entriesCrc }: Header,
   which: string,
 ): Promise<Buffer> {

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
@@ -6,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { dirname } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 
 import type { Test } from 'tap';
@@ -17,11 +17,12 @@ import type { ImportDeps } from './import.ts';
 import { importImage } from './import.ts';
 import { addressList } from './public-address.ts';
 import { scratch } from './qemu-img.fixture.ts';
+import { opensslMissing, selfSigned } from './certificate.fixture.ts';
 
 const image = randomBytes(300_000);
 const sha256 = createHash('sha256').update(image).digest('hex');
 const whole: Handler = (request, response) => serve(request, response);
-const skip = existsSync('/usr/bin/openssl') ? false : 'openssl is not installed';
+const skip = opensslMissing();
 
 void test('an image comes by https from the address that was checked, as it is there', { skip }, async (t) => {
   const site = await open(t, whole);
@@ -179,7 +180,7 @@ void test(
   'a certificate that is not of a believed authority, or of another name, ends it before a word is said',
   { skip },
   async (t) => {
-    const stranger = await open(t, whole, { ca: certificate(t, 'images.test').certificate });
+    const stranger = await open(t, whole, { ca: selfSigned(t, 'images.test').certificate });
     await t.rejects(stranger.run({ tries: 1 }), {
       code: 'image.source-failed',
       message: /certificate|self-signed|signature/,
@@ -238,7 +239,7 @@ async function open(
     ca,
   }: { addresses?: (count: number) => string[]; name?: string; ca?: string } = {},
 ): Promise<Site> {
-  const own = certificate(t, name);
+  const own = selfSigned(t, name);
   const [requests, asked]: [IncomingMessage['headers'][], string[]] = [[], []];
   const server = createServer({ key: own.key, cert: own.certificate }, (request, response) => {
     requests.push(request.headers);
@@ -267,19 +268,22 @@ async function open(
       const rules = { hosts, allowed: addressList(['127.0.0.2/32']), resolve };
       const limits = { mostBytes: 1_000_000, silence: MINUTE, inAll: 5 * MINUTE, tries };
       const deps: ImportDeps = { clock, rules, limits, ca: ca ?? own.certificate };
-      return whileTimePasses(clock, importImage({ url, sha256, file, signal }, deps));
+      let stage = '';
+      const progress = (at: string) => (stage = at);
+      const work = importImage({ url, sha256, file, signal, progress }, deps);
+      return whileTimePasses(clock, work, () => stage !== 'hashing');
     },
   };
 }
 
-/** Time goes on only when nothing else does for a few turns: a second at each. */
-async function whileTimePasses<T>(clock: ManualClock, work: Promise<T>): Promise<T> {
+/** A second passes in each five milliseconds, which leave the peers time to answer. A thread's work takes longer. */
+async function whileTimePasses<T>(clock: ManualClock, work: Promise<T>, passes: () => boolean): Promise<T> {
   const over = new AbortController();
   const end = work.finally(() => over.abort());
   end.catch(() => undefined);
   while (!over.signal.aborted) {
-    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
-    await clock.advance(SECOND);
+    await pause(5);
+    if (passes()) await clock.advance(SECOND);
   }
   return end;
 }
@@ -314,14 +318,4 @@ function begin(
   }
   response.writeHead(206, { ...tag, 'content-range': `bytes ${from}-${content.length - 1}/${content.length}` });
   return content.subarray(from);
-}
-
-function certificate(t: Test, name: string): { key: string; certificate: string } {
-  const path = scratch(t);
-  const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '30'];
-  const subject = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`];
-  execFileSync('openssl', ['req', '-x509', ...curve, ...subject, '-keyout', path('key'), '-out', path('cert')], {
-    stdio: 'pipe',
-  });
-  return { key: readFileSync(path('key'), 'utf8'), certificate: readFileSync(path('cert'), 'utf8') };
 }

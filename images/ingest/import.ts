@@ -18,6 +18,8 @@ export interface Import {
   /** Where it goes. What lies there of an earlier try at the same URL and digest is gone on with. */
   readonly file: string;
   readonly signal: AbortSignal;
+  /** `total`: null where the server does not say. */
+  readonly progress?: (stage: 'fetching' | 'hashing', done: number, total: number | null) => void;
 }
 
 export interface ImportDeps {
@@ -96,7 +98,9 @@ async function fetchRest(url: URL, wanted: Import, { clock, rules, limits, ca }:
     if (answer.offset < here) await handle.truncate(answer.offset);
     await writeState(wanted, answer);
     const content = unbroken(answer.content, { clock, silence: limits.silence, signal });
-    return await receive(handle, answer, content, limits.mostBytes);
+    const total = answer.bytes ?? null;
+    const progress = (done: number) => wanted.progress?.('fetching', done, total);
+    return await receive(handle, answer, content, { mostBytes: limits.mostBytes, progress });
   } catch (error) {
     if (isDiskFull(error)) throw new RackstartError('image.store-full', 'The disk became full.', { cause: error });
     throw error;
@@ -109,7 +113,7 @@ async function receive(
   handle: FileHandle,
   { offset, bytes }: Answer,
   content: AsyncIterable<Buffer>,
-  mostBytes: number,
+  { mostBytes, progress }: { mostBytes: number; progress: (done: number) => void },
 ): Promise<number> {
   let at = offset;
   try {
@@ -118,6 +122,7 @@ async function receive(
       // Opened for appending: it goes to the end, whole.
       await handle.appendFile(chunk);
       at += chunk.length;
+      progress(at);
     }
   } finally {
     await handle.datasync();
@@ -143,8 +148,9 @@ async function requireRoom(file: string, { offset, bytes }: Answer, mostBytes: n
   if (bytes - offset > free) throw storeFull('The image has no room', bytes - offset, free);
 }
 
-async function checkDigest({ file, sha256, signal }: Import): Promise<void> {
-  const found = await sha256OfFile(file, signal);
+async function checkDigest({ file, sha256, signal, progress }: Import): Promise<void> {
+  progress?.('hashing', 0, null);
+  const found = await sha256OfFile(file, signal, (done, of) => progress?.('hashing', done, of));
   if (found === sha256.toLowerCase()) return;
   throw new RackstartError('image.digest', `The file there has SHA-256 ${found}, not ${sha256}.`);
 }

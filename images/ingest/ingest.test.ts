@@ -1,17 +1,12 @@
-import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { zstdCompressSync } from 'node:zlib';
 
 import { test } from 'tap';
 
-import { HOUR } from '../../appliance/kernel/clock.ts';
-import { createIds } from '../../appliance/kernel/ids.ts';
-import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import { diskToolsMissing, makeDisk, write } from './disk.fixture.ts';
-import type { DiskFormat } from './disk-header.ts';
 import { ingest } from './ingest.ts';
 import { qemuImg, qemuImgMissing, scratch } from './qemu-img.fixture.ts';
 import { sandboxMissing } from './sandbox.fixture.ts';
-import { UploadStore } from './upload.ts';
 
 const skip = diskToolsMissing() ?? qemuImgMissing() ?? (await sandboxMissing()) ?? false;
 const signal = new AbortController().signal;
@@ -51,23 +46,30 @@ for (const format of ['raw', 'qcow2', 'vmdk', 'vhdx'] as const) {
   );
 }
 
-void test('what was uploaded is taken in, and what is refused is gone with its upload', { skip }, async (t) => {
-  const path = scratch(t);
-  const clock = new ManualClock();
-  const limits = { mostBytes, ownerBytes: mostBytes, ownerUploads: 4, lifetime: HOUR };
-  const uploads = new UploadStore({ directory: path('uploads'), clock, ids: createIds(clock), limits });
-  makeDisk(path('disk'));
-  qemuImg('convert', '-f', 'raw', '-O', 'qcow2', path('disk'), path('image'));
-  const send = async (format: DiskFormat) => {
-    const content = readFileSync(path('image'));
-    const sha256 = createHash('sha256').update(content).digest('hex');
-    const { id } = await uploads.begin({ owner: 'acme', format, bytes: content.length, sha256 });
-    await uploads.append('acme', id, 0, createReadStream(path('image')));
-    const rawFile = path(`${format}.disk`);
-    return uploads.take('acme', id, (file) => ingest({ file, format, rawFile, mostBytes, signal }), signal);
-  };
-  t.match(await send('qcow2'), { rawFile: path('qcow2.disk'), header: { format: 'qcow2' } });
-  await t.rejects(send('raw'), { code: 'image.format' });
-  t.notOk(existsSync(path('raw.disk')));
-  t.same(readdirSync(path('uploads')), []);
-});
+void test(
+  'a raw disk compressed with zstd becomes the raw disk it was; what is compressed must be one',
+  { skip },
+  async (t) => {
+    const path = scratch(t);
+    makeDisk(path('disk'));
+    const told: string[] = [];
+    const take = (name: string) =>
+      ingest({
+        ...{ file: path(name), format: 'raw+zstd', rawFile: path('raw'), mostBytes, signal },
+        progress: (stage, done, of) => {
+          if (done <= of) told.push(stage);
+        },
+      });
+    writeFileSync(path('zst'), zstdCompressSync(readFileSync(path('disk'))));
+    t.match(await take('zst'), { description: { root: { partition: 3 } } });
+    t.ok(readFileSync(path('raw')).equals(readFileSync(path('disk'))));
+    t.same(new Set(told), new Set(['converting', 'inspecting']));
+    rmSync(path('raw'));
+    qemuImg('convert', '-f', 'raw', '-O', 'qcow2', path('disk'), path('qcow2'));
+    writeFileSync(path('zst2'), zstdCompressSync(readFileSync(path('qcow2'))));
+    const before = readdirSync(path('.'));
+    await t.rejects(take('zst2'), { code: 'image.format' });
+    await t.rejects(take('qcow2'), { code: 'image.invalid' });
+    t.same(readdirSync(path('.')), before);
+  },
+);

@@ -1,4 +1,4 @@
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import type { Partition } from './partition.ts';
 import { SECTOR, placed, wrongTable } from './partition.ts';
 
@@ -19,7 +19,7 @@ export interface MbrEntry {
 }
 
 /** undefined when sector 0 is no boot record. Errors: `image.partitions`. */
-export async function readMasterBootRecord(bytes: ImageBytes): Promise<MasterBootRecord | undefined> {
+export async function readMasterBootRecord(bytes: DiskBytes): Promise<MasterBootRecord | undefined> {
   if (bytes.size < SECTOR) return undefined;
   const sector = await bytes.at(0, SECTOR);
   if (sector.readUInt16LE(510) !== SIGNATURE) return undefined;
@@ -31,7 +31,7 @@ export async function readMasterBootRecord(bytes: ImageBytes): Promise<MasterBoo
 }
 
 /** The partitions of a disk without GPT; logical ones by their chain of records. Errors: `image.partitions`. */
-export async function readMbr(bytes: ImageBytes, { entries }: MasterBootRecord): Promise<readonly Partition[]> {
+export async function readMbr(bytes: DiskBytes, { entries }: MasterBootRecord): Promise<readonly Partition[]> {
   const primary = entries.filter(({ type }) => !EXTENDED.includes(type));
   const containers = entries.filter(({ type }) => EXTENDED.includes(type));
   if (containers.length > 1) throw wrongTable('has more than one extended partition');
@@ -43,7 +43,7 @@ export async function readMbr(bytes: ImageBytes, { entries }: MasterBootRecord):
 }
 
 /** Each record names one partition, relative to itself, and the next record, relative to the container. */
-async function readChain(bytes: ImageBytes, container: MbrEntry): Promise<readonly Partition[]> {
+async function readChain(bytes: DiskBytes, container: MbrEntry): Promise<readonly Partition[]> {
   const found: Partition[] = [];
   let at = container.first;
   for (let number = 5; ; number++) {

@@ -1,13 +1,13 @@
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import type { DiskHeader } from './disk-header.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 
 /**
  * A qcow2 header, version 2 or 3 (QEMU, docs/interop/qcow2.txt, "Header" and "Header extensions"; numbers are big-endian).
  * One that names a backing file or an external data file would have its reader open that file: refused, as are encryption
  * and internal snapshots. Its tables must lie within the file and cover the disk.
  */
-export async function readQcow2(bytes: ImageBytes): Promise<DiskHeader> {
+export async function readQcow2(bytes: DiskBytes): Promise<DiskHeader> {
   const header = await readFields(bytes);
   refuseOtherFiles(header);
   if (header.cryptMethod !== 0) {
@@ -37,7 +37,7 @@ interface Fields {
   readonly headerLength: number;
 }
 
-async function readFields(bytes: ImageBytes): Promise<Fields> {
+async function readFields(bytes: DiskBytes): Promise<Fields> {
   const old = await bytes.at(0, V2_LENGTH);
   const version = old.readUInt32BE(4);
   if (version !== 2 && version !== 3) throw invalid(`has version ${version}, which is neither 2 nor 3`);
@@ -85,7 +85,7 @@ function refuseFeatures(incompatible: bigint): void {
 }
 
 /** Each is a type, a length, and data padded to eight bytes; all of them are in the first cluster. */
-async function refuseExtensions(bytes: ImageBytes, { headerLength, clusterBits }: Fields): Promise<void> {
+async function refuseExtensions(bytes: DiskBytes, { headerLength, clusterBits }: Fields): Promise<void> {
   const end = Math.min(2 ** clusterBits, bytes.size);
   let at = headerLength;
   for (let count = 0; at + 8 <= end; count++) {
@@ -100,7 +100,7 @@ async function refuseExtensions(bytes: ImageBytes, { headerLength, clusterBits }
   }
 }
 
-function checkTables({ size: fileSize }: ImageBytes, header: Fields): void {
+function checkTables({ size: fileSize }: DiskBytes, header: Fields): void {
   const cluster = 2n ** BigInt(header.clusterBits);
   // "L2 table entries" are eight bytes, sixteen with extended entries; each L1 entry is for one such table of one cluster.
   const entryBytes = (header.incompatible & EXTENDED_L2) === 0n ? 8n : 16n;

@@ -16,6 +16,8 @@ export interface Sandboxed {
   readonly limits: SandboxLimits;
   /** Kills it, and everything it started. */
   readonly signal: AbortSignal;
+  /** Hears what it says on its standard output, as it comes. */
+  readonly told?: (text: string) => void;
 }
 
 export interface SandboxLimits {
@@ -30,7 +32,7 @@ export interface SandboxEnd {
   /** undefined when a signal ended it: SIGXCPU, SIGXFSZ and SIGKILL tell which limit. */
   readonly code: number | undefined;
   readonly killedBy: NodeJS.Signals | undefined;
-  /** What it said on both streams, its end. */
+  /** What it said on both streams (of standard output nothing where `told` hears it), its end. */
   readonly output: string;
 }
 
@@ -53,7 +55,8 @@ export async function runInSandbox(sandboxed: Sandboxed): Promise<SandboxEnd> {
   const kill = () => killGroup(child);
   signal.addEventListener('abort', kill, { once: true });
   const output = new Tail();
-  child.stdout.on('data', (chunk: Buffer) => output.take(chunk));
+  const { told } = sandboxed;
+  child.stdout.on('data', (chunk: Buffer) => (told ? told(chunk.toString('latin1')) : output.take(chunk)));
   child.stderr.on('data', (chunk: Buffer) => output.take(chunk));
   try {
     // 'error': it could not be started.
@@ -88,7 +91,10 @@ function bubblewrap({ program, args, readable, writable }: Sandboxed): string[] 
     // Its root lies in memory, which no limit above counts.
     ...['--remount-ro', '/'],
   ];
-  const walls = ['--unshare-all', '--die-with-parent', '--new-session', '--cap-drop', 'ALL', '--clearenv'];
+  // Not cgroups, which are seen by a mount that is not there, and not the host's name, which takes a right to change: the
+  // service may make these namespaces, the one of mounts that bubblewrap always makes, and no other.
+  const namespaces = ['user', 'pid', 'net', 'ipc'].map((name) => `--unshare-${name}`);
+  const walls = [...namespaces, '--die-with-parent', '--new-session', '--cap-drop', 'ALL', '--clearenv'];
   // Else malloc reserves 64 MiB of address space for each of many threads, on machines with many processors beyond any limit.
   const environment = ['--setenv', 'MALLOC_ARENA_MAX', '1'];
   return ['bwrap', ...walls, ...environment, ...files, '--', program, ...args];

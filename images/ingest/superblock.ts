@@ -1,8 +1,8 @@
 import { RackstartError } from '../../appliance/kernel/errors.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 
 /** These bytes, if the partition is that long. */
-export async function within(partition: ImageBytes, offset: number, length: number): Promise<Buffer | undefined> {
+export async function within(partition: DiskBytes, offset: number, length: number): Promise<Buffer | undefined> {
   return offset + length <= partition.size ? partition.at(offset, length) : undefined;
 }
 

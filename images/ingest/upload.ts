@@ -1,23 +1,17 @@
 import type { FileHandle } from 'node:fs/promises';
-import { mkdir, open, readFile, readdir, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 
 import type { Clock, Millis } from '../../appliance/kernel/clock.ts';
 import { syncDirectory, writeOnce } from '../../appliance/kernel/durable-file.ts';
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import type { Ids } from '../../appliance/kernel/ids.ts';
-import type { DiskFormat } from './disk-header.ts';
+import type { Declaration } from './declaration.ts';
 import { isDiskFull, roomIn, storeFull } from './disk-room.ts';
-import { sha256OfFile } from './sha256.ts';
 
 /** What a sender declares before the first byte; all of it is held against what comes. */
-export interface NewUpload {
-  /** Whose quota it takes. */
-  readonly owner: string;
-  readonly format: DiskFormat;
+export interface NewUpload extends Declaration {
   readonly bytes: number;
-  /** Of the file as it is sent, hex. */
-  readonly sha256: string;
 }
 
 export interface Upload extends NewUpload {
@@ -39,9 +33,10 @@ export interface UploadStoreDeps {
 export interface UploadLimits {
   /** Of one upload. */
   readonly mostBytes: number;
-  /** Of all that one owner has under way, by what was declared. */
-  readonly ownerBytes: number;
-  readonly ownerUploads: number;
+  /** Of all that one tenant has, under way by what was declared. */
+  readonly tenantBytes: number;
+  /** Of one tenant, or of operators, at the same time. */
+  readonly atOnce: number;
   /** From the begin to the last byte, and until it is taken. */
   readonly lifetime: Millis;
 }
@@ -63,15 +58,15 @@ export class UploadStore {
   }
 
   /**
-   * Reserves room for a file. Errors: `image.too-large`; `quota.exceeded` when its owner has as much under way already;
-   * `image.store-full` when what is free is promised to others.
+   * Reserves room for a file. `otherwise`: what its tenant has beside uploads, in bytes. Errors: `image.too-large`;
+   * `quota.exceeded` when its tenant has as much already; `image.store-full` when what is free is promised to others.
    */
-  begin(upload: NewUpload): Promise<Upload> {
+  begin(upload: NewUpload, otherwise = () => Promise.resolve(0)): Promise<Upload> {
     return this.#inTurn(async () => {
       const { directory, ids, clock, limits, room = roomIn } = this.#deps;
       await mkdir(directory, { recursive: true, mode: 0o700 });
       const all = await this.#all();
-      checkLimits(upload, all, limits);
+      checkLimits(upload, all, await otherwise(), limits);
       const promised = all.reduce((sum, { bytes, received }) => sum + bytes - received, 0);
       const free = Math.max(0, (await room(directory)) - promised);
       if (upload.bytes > free) throw storeFull('The upload has no room', upload.bytes, free);
@@ -90,10 +85,21 @@ export class UploadStore {
     });
   }
 
-  /** Errors: `not-found` for one that is unknown, expired or another's. */
-  async find(owner: string, id: string): Promise<Upload> {
+  /** Of this tenant, or of all; the oldest first. */
+  async list(tenantId: string | undefined): Promise<readonly Upload[]> {
+    const now = this.#deps.clock.now();
+    return (await this.#all()).filter((upload) => isOf(upload, tenantId) && upload.expiresAt > now);
+  }
+
+  /** Declared by this tenant, in bytes. */
+  async reserved(tenantId: string): Promise<number> {
+    return (await this.list(tenantId)).reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** Of this tenant, or anybody's. Errors: `not-found` for one that is unknown, expired or another's. */
+  async find(tenantId: string | undefined, id: string): Promise<Upload> {
     const upload = await this.#read(id);
-    if (upload?.owner === owner && upload.expiresAt > this.#deps.clock.now()) return upload;
+    if (upload && isOf(upload, tenantId) && upload.expiresAt > this.#deps.clock.now()) return upload;
     throw notFound(id);
   }
 
@@ -102,8 +108,13 @@ export class UploadStore {
    * came of it. Errors: `upload.offset` when the next part begins elsewhere (`details.offset`); `upload.busy` while another part
    * comes; `request.too-large` for more than was declared; `image.store-full`, and then nothing of the upload stays.
    */
-  async append(owner: string, id: string, offset: number, content: AsyncIterable<Uint8Array>): Promise<Upload> {
-    const upload = await this.find(owner, id);
+  async append(
+    tenantId: string | undefined,
+    id: string,
+    offset: number,
+    content: AsyncIterable<Uint8Array>,
+  ): Promise<Upload> {
+    const upload = await this.find(tenantId, id);
     return this.#alone(id, async () => {
       const file = await open(this.#data(id), 'r+');
       try {
@@ -122,40 +133,33 @@ export class UploadStore {
   }
 
   /**
-   * Hands the whole file to `work`, when its digest is the declared one; then it is gone, unless `work` failed in a way that may
-   * pass: then `take` may be called again. Errors: `upload.incomplete`, `upload.busy`, `image.digest`; what `work` throws.
+   * Gives a whole upload away: `accept` writes down who has it from now on, and gives the path that its file goes to, on the same
+   * file system. A kill in between leaves it to `handOver`. Errors: `upload.incomplete`, `upload.busy`; what `accept` throws.
    */
-  async take<T>(
-    owner: string,
-    id: string,
-    work: (file: string, upload: Upload) => Promise<T>,
-    signal: AbortSignal,
-  ): Promise<T> {
-    await this.find(owner, id);
-    return this.#alone(id, async () => {
-      const upload = await this.find(owner, id);
+  async take(tenantId: string | undefined, id: string, accept: (upload: Upload) => Promise<string>): Promise<void> {
+    await this.find(tenantId, id);
+    await this.#alone(id, async () => {
+      const upload = await this.find(tenantId, id);
       if (upload.received < upload.bytes) {
         throw new RackstartError('upload.incomplete', `${upload.received} of ${upload.bytes} bytes are here.`);
       }
-      try {
-        const sha256 = await sha256OfFile(this.#data(id), signal);
-        if (sha256 !== upload.sha256) {
-          throw new RackstartError('image.digest', `The file arrived with SHA-256 ${sha256}, not ${upload.sha256}.`);
-        }
-        const result = await work(this.#data(id), upload);
-        await this.#remove(id);
-        return result;
-      } catch (error) {
-        if (error instanceof RackstartError && !error.transient) await this.#remove(id);
-        throw error;
-      }
+      await this.handOver(id, await accept(upload));
     });
   }
 
+  /** Moves what came to `file`, where it is not there yet, and forgets the upload. */
+  async handOver(id: string, file: string): Promise<void> {
+    if (!ID.test(id)) return;
+    await rename(this.#data(id), file).catch(absent);
+    await syncDirectory(dirname(file));
+    await this.#remove(id);
+  }
+
   /** Gives its room back. Errors: `not-found`, `upload.busy`. */
-  async cancel(owner: string, id: string): Promise<void> {
-    await this.find(owner, id);
+  async cancel(tenantId: string | undefined, id: string): Promise<Upload> {
+    const upload = await this.find(tenantId, id);
     await this.#alone(id, () => this.#remove(id));
+    return upload;
   }
 
   /** Removes what has expired, and what a kill left without a record. Gives their ids. */
@@ -243,18 +247,33 @@ type Stored = NewUpload & { readonly expiresAt: Millis };
 
 const ID = /^upl_[0-9a-z]{26}$/;
 
-function checkLimits({ owner, bytes }: NewUpload, all: readonly Upload[], limits: UploadLimits): void {
+function isOf({ tenantId }: Upload, asked: string | undefined): boolean {
+  return asked === undefined || tenantId === asked;
+}
+
+function checkLimits(
+  { tenantId, bytes }: NewUpload,
+  all: readonly Upload[],
+  otherwise: number,
+  limits: UploadLimits,
+): void {
   if (bytes > limits.mostBytes) {
     throw new RackstartError('image.too-large', `A file of ${bytes} bytes; at most ${limits.mostBytes} are taken.`);
   }
-  const own = all.filter((upload) => upload.owner === owner);
-  const reserved = own.reduce((sum, upload) => sum + upload.bytes, 0);
-  if (own.length < limits.ownerUploads && reserved + bytes <= limits.ownerBytes) return;
-  throw new RackstartError(
-    'quota.exceeded',
-    `${own.length} uploads of ${reserved} bytes are under way; at most ${limits.ownerUploads} of ${limits.ownerBytes} are taken.`,
-    { details: { uploads: own.length, reserved } },
-  );
+  const own = all.filter((upload) => upload.tenantId === tenantId);
+  if (own.length >= limits.atOnce) {
+    const why = `${own.length} uploads are under way, as many as may be at once.`;
+    throw new RackstartError('quota.exceeded', why, { details: { uploads: own.length } });
+  }
+  if (tenantId === null) return;
+  const used = own.reduce((sum, upload) => sum + upload.bytes, otherwise);
+  if (used + bytes > limits.tenantBytes) throw overQuota(used, limits.tenantBytes);
+}
+
+/** A tenant's images, and what is to become some, have no room in its quota. */
+export function overQuota(used: number, most: number): RackstartError {
+  const why = `The images of this tenant, and those under way, take ${used} of the ${most} bytes that they may.`;
+  return new RackstartError('quota.exceeded', why, { details: { used, most } });
 }
 
 async function writeWhole(file: FileHandle, chunk: Uint8Array, at: number): Promise<void> {

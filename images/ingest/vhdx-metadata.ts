@@ -1,5 +1,5 @@
 import { RackstartError } from '../../appliance/kernel/errors.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 
 export interface VhdxMetadata {
   readonly virtualSize: number;
@@ -11,7 +11,7 @@ export interface VhdxMetadata {
  * `image.external` for a differencing disk; `image.unsupported` for sectors of 4 KiB and for items not known here that must be.
  */
 export async function readVhdxMetadata(
-  bytes: ImageBytes,
+  bytes: DiskBytes,
   region: { readonly offset: number; readonly length: number },
 ): Promise<VhdxMetadata> {
   const items = await readItems(bytes, region);
@@ -43,7 +43,7 @@ interface Items {
   read(name: ItemName, length: number): Promise<Buffer>;
 }
 
-async function readItems(bytes: ImageBytes, region: { offset: number; length: number }): Promise<Items> {
+async function readItems(bytes: DiskBytes, region: { offset: number; length: number }): Promise<Items> {
   if (region.length < TABLE_BYTES) throw invalid('has a metadata region that is too short');
   const head = await bytes.at(region.offset, 32);
   if (head.toString('latin1', 0, 8) !== 'metadata') throw invalid('has no metadata table');

@@ -1,14 +1,14 @@
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import { crc32c } from './crc32c.ts';
 import type { DiskHeader } from './disk-header.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import { readVhdxMetadata } from './vhdx-metadata.ts';
 
 /**
  * A VHDX ([MS-VHDX] §2; numbers are little-endian): a file identifier, two headers of which the newer right one counts, the
  * region table, and in its regions the table of blocks and the metadata. A differencing disk is refused.
  */
-export async function readVhdx(bytes: ImageBytes): Promise<DiskHeader> {
+export async function readVhdx(bytes: DiskBytes): Promise<DiskHeader> {
   await checkHeaders(bytes);
   const { blocks, metadata } = await readRegions(bytes);
   const { virtualSize, blockSize } = await readVhdxMetadata(bytes, metadata);
@@ -22,7 +22,7 @@ export interface Region {
 }
 
 /** §2.2.2: at 64 KiB and 128 KiB, 4 KiB each under a checksum. */
-async function checkHeaders(bytes: ImageBytes): Promise<void> {
+async function checkHeaders(bytes: DiskBytes): Promise<void> {
   const headers = [await bytes.at(64 * KIB, 4 * KIB), await bytes.at(128 * KIB, 4 * KIB)];
   const right = headers.filter((header) => isSigned(header, 'head'));
   if (right.length === 0) throw invalid('has no right header: it is damaged or cut short');
@@ -35,7 +35,7 @@ async function checkHeaders(bytes: ImageBytes): Promise<void> {
  * §2.2.3: the first table, at 192 KiB; the second, at 256 KiB, is for writers that were cut off, and qemu-img reads the first
  * alone. A region that must be understood and is not known here is refused, as the specification asks.
  */
-async function readRegions(bytes: ImageBytes): Promise<{ blocks: Region; metadata: Region }> {
+async function readRegions(bytes: DiskBytes): Promise<{ blocks: Region; metadata: Region }> {
   const table = await bytes.at(192 * KIB, 64 * KIB);
   const count = table.readUInt32LE(8);
   if (count > MOST_REGIONS) throw invalid(`has ${count} regions`);

@@ -1,6 +1,6 @@
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import type { DiskHeader } from './disk-header.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import { elsewhere, readVmdkDescriptor } from './vmdk-descriptor.ts';
 
 /**
@@ -8,7 +8,7 @@ import { elsewhere, readVmdkDescriptor } from './vmdk-descriptor.ts';
  * Extents" and "Stream-Optimized Compressed Sparse Extents"; numbers are little-endian, places are sectors of 512 bytes).
  * The descriptor is in the file, and is held against the header: a VMDK whose disk lies in other files is refused.
  */
-export async function readVmdk(bytes: ImageBytes): Promise<DiskHeader> {
+export async function readVmdk(bytes: DiskBytes): Promise<DiskHeader> {
   const start = await bytes.at(0, Math.min(SECTOR, bytes.size));
   // "# Disk DescriptorFile": names the files that hold the disk. "COWD": an extent of ESX.
   if (!isExtent(start)) throw elsewhere('is a descriptor or a part of a disk');
@@ -76,7 +76,7 @@ function checkVariant(createType: string, { compressed, markers }: Extent): void
 }
 
 /** The header again, with the place of the directory: a footer marker, the footer, the marker of the end, a sector each. */
-async function readFooter(bytes: ImageBytes, header: Extent): Promise<Extent> {
+async function readFooter(bytes: DiskBytes, header: Extent): Promise<Extent> {
   const end = await bytes.at(bytes.size - 3 * SECTOR, 3 * SECTOR);
   const [marker, sector, last] = [end.subarray(0, SECTOR), end.subarray(SECTOR, 2 * SECTOR), end.subarray(2 * SECTOR)];
   const isFooter =
@@ -99,7 +99,7 @@ async function readFooter(bytes: ImageBytes, header: Extent): Promise<Extent> {
   return footer;
 }
 
-async function checkDirectory(bytes: ImageBytes, { capacity, grainSectors, directoryAt }: Extent): Promise<void> {
+async function checkDirectory(bytes: DiskBytes, { capacity, grainSectors, directoryAt }: Extent): Promise<void> {
   const covered = BigInt(GRAINS_A_TABLE * grainSectors);
   const entries = Number((capacity + covered - 1n) / covered);
   if (entries > MOST_TABLES) throw invalid(`has ${entries} grain tables`);

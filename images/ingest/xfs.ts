@@ -1,9 +1,9 @@
 import { crc32c } from './crc32c.ts';
-import type { ImageBytes } from './image-bytes.ts';
+import type { DiskBytes } from './disk-bytes.ts';
 import { damaged, isPowerOfTwo, uuidText, within } from './superblock.ts';
 
 /** The superblock of XFS ("XFS Algorithms & Data Structures", Superblocks; big-endian, at 0). */
-export async function readXfs(partition: ImageBytes): Promise<{ kind: 'xfs'; uuid: string } | undefined> {
+export async function readXfs(partition: DiskBytes): Promise<{ kind: 'xfs'; uuid: string } | undefined> {
   const block = await within(partition, 0, 512);
   if (block?.toString('latin1', 0, 4) !== 'XFSB') return undefined;
   const version = block.readUInt16BE(100) & 0xf;
@@ -26,7 +26,7 @@ export async function readXfs(partition: ImageBytes): Promise<{ kind: 'xfs'; uui
   return { kind: 'xfs', uuid: uuidText(block.subarray(32, 48)) };
 }
 
-async function checkSum(partition: ImageBytes, sectorSize: number): Promise<void> {
+async function checkSum(partition: DiskBytes, sectorSize: number): Promise<void> {
   const sector = await within(partition, 0, sectorSize);
   if (sector === undefined) throw damaged('xfs', 'is longer than its partition');
   const checksum = sector.readUInt32LE(CHECKSUM_AT);

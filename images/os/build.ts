@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 
 import { buildKey, cachedArtifact } from '../ramdisk/artifact-cache.ts';
-import { installedVersions, kernelBehind, requireRoot, run } from '../ramdisk/host.ts';
+import { installedVersions, kernelBehind, requireRoot, run, runApart } from '../ramdisk/host.ts';
 import { aptSettings, candidateVersions, debianSources } from './apt.ts';
+import type { ImageKind } from './kinds.ts';
+import { cloudImage, plainImage } from './kinds.ts';
 
 export interface OsImage {
   /** Path of the raw disk image, compressed by zstd. */
@@ -17,8 +19,8 @@ export interface OsImage {
   bytes: number;
   /** Size of what it holds: the smallest disk it fits on. */
   rawBytes: number;
-  /** Number of the partition with the root file system; it is the last one, so that it can grow. */
-  rootPartition: 3;
+  /** Number of the partition with the root file system; on the disk it is the last one, so that it can grow. */
+  rootPartition: number;
   rootFs: 'ext4';
   /** For the kernel of this image, beside `root=`. */
   kernelArgs: string;
@@ -33,17 +35,22 @@ export interface OsImage {
 export async function buildOsImage({
   cacheDirectory,
   name,
+  cloudInit = false,
   progress,
 }: {
   cacheDirectory: string;
   /** Of the file, such as `debian-12`. */
   name: string;
+  /** As Debian's own cloud images are, which run a tenant's user data; else without cloud-init, and quick to start. */
+  cloudInit?: boolean;
   /** One line for people, at each step of a build. */
   progress: (line: string) => void;
 }): Promise<OsImage> {
+  const kind = cloudInit ? cloudImage : plainImage;
+  const packages = [...PACKAGES, ...kind.packages];
   const [sources, versions, kernel, tools] = await Promise.all([
     debianSources(),
-    candidateVersions(PACKAGES),
+    candidateVersions(packages),
     kernelBehind(KERNEL),
     installedVersions(TOOLS),
   ]);
@@ -54,8 +61,8 @@ export async function buildOsImage({
     const began = performance.now();
     progress(`image ${name}: installing Debian ${sources.codename} with ${kernel.name}`);
     const tree = join(workspace, 'root');
-    const environment = { ROOT_UUID: uuidOf(`root ${key}`), DISK_UUID: uuidOf(`disk ${key}`), KERNEL_ARGS };
-    await install(tree, workspace, sources, environment);
+    const environment = { ...partitionSettings(kind, key), KERNEL_ARGS };
+    await install({ tree, workspace, sources, packages, hooks: kind.hooks, environment });
 
     progress(`image ${name}: making the disk`);
     const raw = join(workspace, 'disk.raw');
@@ -76,7 +83,7 @@ export async function buildOsImage({
   return {
     path: join(place, fileName(name)),
     ...(JSON.parse(await readFile(join(place, FACTS), 'utf8')) as Facts),
-    rootPartition: 3,
+    rootPartition: kind.partitions.root.number,
     rootFs: 'ext4',
     kernelArgs: KERNEL_ARGS,
     version: `${kernel.release}-${key.slice(0, 12)}`,
@@ -111,22 +118,47 @@ const PACKAGES = [
 
 const TOOLS = ['dosfstools', 'e2fsprogs', 'fdisk', 'grub-efi-amd64-bin', 'grub-pc-bin', 'mmdebstrap', 'mtools', 'zstd'];
 
-async function install(
-  tree: string,
-  workspace: string,
-  sources: { codename: string; lines: readonly string[] },
-  env: Record<string, string>,
-): Promise<void> {
+/** For the scripts: the same build key gives the same identifiers. */
+function partitionSettings({ partitions: { bios, esp, root } }: ImageKind, key: string): Record<string, string> {
+  return {
+    DISK_UUID: uuidOf(`disk ${key}`),
+    BIOS_PARTITION: String(bios.number),
+    BIOS_MIB: String(bios.mebibytes),
+    BIOS_PARTUUID: uuidOf(`bios partition ${key}`),
+    ESP_PARTITION: String(esp.number),
+    ESP_MIB: String(esp.mebibytes),
+    ESP_PARTUUID: uuidOf(`esp partition ${key}`),
+    ROOT_PARTITION: String(root.number),
+    ROOT_PARTUUID: uuidOf(`root partition ${key}`),
+    ROOT_UUID: uuidOf(`root ${key}`),
+  };
+}
+
+async function install({
+  tree,
+  workspace,
+  sources,
+  packages,
+  hooks,
+  environment,
+}: {
+  tree: string;
+  workspace: string;
+  sources: { codename: string; lines: readonly string[] };
+  packages: readonly string[];
+  hooks: ImageKind['hooks'];
+  environment: Record<string, string>;
+}): Promise<void> {
   const settings = join(workspace, 'apt.conf');
   await writeFile(settings, await aptSettings());
-  await run(
+  await runApart(
     'mmdebstrap',
     [
       '--quiet',
       '--variant=minbase',
       '--mode=root',
       '--format=directory',
-      `--include=${PACKAGES.join(',')}`,
+      `--include=${packages.join(',')}`,
       `--aptopt=${settings}`,
       '--aptopt=APT::Install-Recommends "false"',
       '--aptopt=Acquire::Languages "none"',
@@ -134,13 +166,12 @@ async function install(
       '--dpkgopt=path-exclude=/usr/share/locale/*',
       '--dpkgopt=path-exclude=/usr/share/doc/*',
       '--dpkgopt=path-include=/usr/share/doc/*/copyright',
-      `--essential-hook=${shellQuote(join(import.meta.dirname, 'essential.sh'))} "$1"`,
-      `--customize-hook=${shellQuote(join(import.meta.dirname, 'customize.sh'))} "$1"`,
+      ...hooks.map(({ at, script }) => `--${at}-hook=${shellQuote(join(import.meta.dirname, script))} "$1"`),
       sources.codename,
       tree,
       ...sources.lines,
     ],
-    { env: { ...env, TMPDIR: workspace } },
+    { env: { ...environment, TMPDIR: workspace } },
   );
 }
 
@@ -152,7 +183,7 @@ function shellQuote(text: string): string {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
 
-// The same build key gives the same UUID: nothing in an image is left to chance (RFC 9562 §5.8 leaves version 8 to us).
+// Nothing in an image is left to chance (RFC 9562 §5.8 leaves version 8 to us).
 function uuidOf(text: string): string {
   const hex = createHash('sha256').update(text).digest('hex');
   return [hex.slice(0, 8), hex.slice(8, 12), `8${hex.slice(13, 16)}`, `8${hex.slice(17, 20)}`, hex.slice(20, 32)].join(

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { test } from 'tap';
 
 import { buildRamdisk } from './build.ts';
+import { deployParts } from './deploy.fixture.ts';
 
 const cacheDirectory = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'rackstart');
 const run = promisify(execFile);
@@ -29,29 +30,55 @@ test('the ramdisk is small, and whole', { skip, timeout: 300_000 }, async (t) =>
   const files = new Set(stdout.split('\n'));
   for (const file of [
     'scripts/rackstart',
-    ...['deploy', 'protocol.sh', 'network.sh', 'disk.sh', 'image.sh', 'inject.sh', 'inspect.sh', 'wipe.sh'].map(
-      (script) => `usr/lib/rackstart/${script}`,
-    ),
-    ...['curl', 'dash', 'dd', 'kexec', 'openssl', 'resize2fs', 'sfdisk', 'ssh-keygen', 'zstd'].map(
-      (tool) => `usr/bin/${tool}`,
-    ),
+    ...SCRIPTS.map((script) => `usr/lib/rackstart/${script}`),
+    ...TOOLS.map((tool) => `usr/bin/${tool}`),
   ]) {
     t.ok(files.has(file), file);
   }
-  for (const driver of [
-    'virtio_net',
-    'virtio_blk',
-    'e1000e',
-    'ixgbe',
-    'mlx5_core',
-    'nvme',
-    'ahci',
-    'mpt3sas',
-    'ext4',
-  ]) {
+  for (const driver of DRIVERS) {
     t.match(stdout, new RegExp(`/${driver}\\.ko$`, 'm'));
   }
+  t.notMatch(stdout, /md-raid-assembly|etc\/mdadm\//, 'and nothing that assembles an array unasked');
 });
+
+const SCRIPTS = ['deploy', ...deployParts.map((part) => `${part}.sh`)];
+const TOOLS = [
+  'btrfs',
+  'curl',
+  'dash',
+  'dd',
+  'hdparm',
+  'kexec',
+  'mdadm',
+  'mke2fs',
+  'mkfs.xfs',
+  'mkswap',
+  'nvme',
+  'openssl',
+  'resize2fs',
+  'sfdisk',
+  'smartctl',
+  'ssh-keygen',
+  'write-chunks',
+  'xfs_growfs',
+];
+const DRIVERS = [
+  'virtio_net',
+  'virtio_blk',
+  'e1000e',
+  'ixgbe',
+  'mlx5_core',
+  'nvme',
+  'ahci',
+  'mpt3sas',
+  'ext4',
+  'xfs',
+  'btrfs',
+  'raid1',
+  'amd64_edac',
+  'i10nm_edac',
+  'skx_edac',
+];
 
 // Where the builder puts the new kernel's files for mkinitramfs, in a mount namespace of its own.
 function borrowedPlaces(): string[] {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import { buildKey, cachedArtifact } from './artifact-cache.ts';
 import { installedVersions, kernelBehind, requireRoot, run, type KernelPackage } from './host.ts';
+import { buildWriter } from './writer.ts';
 
 export interface Ramdisk {
   /** Path of the kernel image. */
@@ -34,10 +35,11 @@ export async function buildRamdisk({
   const place = await cachedArtifact({ cacheDirectory, name: 'ramdisk', key }, async (workspace, result) => {
     requireRoot('Building the ramdisk');
     progress(`ramdisk: fetching ${kernel.name} ${kernel.version}`);
-    const tree = await unpackKernel(kernel, workspace);
+    const [tree, writer] = await Promise.all([unpackKernel(kernel, workspace), buildWriter({ cacheDirectory })]);
     progress('ramdisk: making the initrd');
     await copyFile(join(tree, 'boot', `vmlinuz-${kernel.release}`), join(result, 'vmlinuz'));
-    await makeInitrd(tree, kernel.release, workspace, join(result, 'initrd'));
+    const environment = { TMPDIR: workspace, WRITE_CHUNKS: join(writer, 'write-chunks') };
+    await makeInitrd(tree, kernel.release, join(result, 'initrd'), environment);
     const bytes = await sizeOf(result);
     if (bytes > LARGEST)
       throw new RackstartError('image.build-failed', `The ramdisk has ${bytes} bytes, allowed are ${LARGEST}`);
@@ -57,22 +59,30 @@ const LARGEST = 45_000_000;
 
 // Where the ramdisk's programs come from: a new version of any of them makes a new ramdisk.
 const PACKAGES = [
+  'btrfs-progs',
   'busybox-static',
   'coreutils',
   'curl',
   'dash',
   'e2fsprogs',
   'fdisk',
+  'hdparm',
   'initramfs-tools-core',
   'iproute2',
   'kexec-tools',
   'kmod',
+  'libcurl4',
   'libssl3',
+  'libzstd1',
+  'mdadm',
+  'nvme-cli',
   'openssh-client',
   'openssl',
+  'smartmontools',
   'tar',
   'udev',
   'util-linux',
+  'xfsprogs',
   'zstd',
 ];
 
@@ -90,13 +100,18 @@ async function unpackKernel(kernel: KernelPackage, workspace: string): Promise<s
 
 // mkinitramfs looks for modules and kernel configuration at the usual places only: in a mount namespace of its own, which
 // ends with it, those places are ours.
-async function makeInitrd(tree: string, release: string, workspace: string, initrd: string): Promise<void> {
+async function makeInitrd(
+  tree: string,
+  release: string,
+  initrd: string,
+  environment: Record<string, string>,
+): Promise<void> {
   await mkdir('/lib/modules', { recursive: true });
   const script =
     'mount --bind "$1/lib/modules" /lib/modules && mount --bind "$1/boot" /boot && exec mkinitramfs -d "$2" -o "$3" "$4"';
   const configuration = join(import.meta.dirname, 'initramfs');
   await run('unshare', ['--mount', 'sh', '-c', script, 'sh', tree, configuration, initrd, release], {
-    env: { TMPDIR: workspace },
+    env: environment,
   });
 }
 

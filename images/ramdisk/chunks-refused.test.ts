@@ -4,12 +4,13 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-import { test } from 'tap';
 import type { Test } from 'tap';
 
-import { MOST_CHUNK_BYTES, formatChunkMap } from '../chunk-map.ts';
-import { CHUNK_BYTES } from '../zstd-frames.ts';
+import type { ChunkMap, Segment } from '../chunk-map.ts';
+import { MOST_CHUNK_BYTES, formatChunkMap, layOut } from '../chunk-map.ts';
+import { CHUNK_BYTES, zeroFramesLength } from '../zstd-frames.ts';
 import { chunkRig, chunkedImage, frame, isDirty } from './chunks.fixture.ts';
+import { writerTest as test } from './writer.fixture.ts';
 
 test('an image larger than the disk is refused before the first write', async (t) => {
   const { ramdisk, disk } = await chunkRig(t, chunkedImage('abc'), { diskBytes: 3 * CHUNK_BYTES - 512 });
@@ -22,7 +23,7 @@ test('a map with another digest is refused before the first write', async (t) =>
   order({ image_map_sha256: 'ab'.repeat(32) });
   t.match(await ramdisk.stage('image'), { code: 'image.digest', reason: /ordered was (ab){32}/ });
   order({ image_map_bytes: 10 });
-  t.match(await ramdisk.stage('image'), { code: 'boot.stage-failed', reason: /did not arrive.*aximum file size/ });
+  t.match(await ramdisk.stage('image'), { code: 'image.unreachable', reason: /did not arrive.*aximum file size/ });
   t.ok(isDirty(disk));
 });
 
@@ -44,6 +45,15 @@ test('a map whose sizes lie is refused before the first write, though its digest
     'an unknown kind': (text) => text.replace('zeros', 'ones'),
     'more on a line': (text) => text.replace('\nzeros 8388608', ' more\nzeros 8388608'),
     'a huge chunk': (text) => text.replace(/(chunk 4194304 4194304 \d+) \d+/, `$1 ${MOST_CHUNK_BYTES + 1}`),
+    'a blank more': (text) => text.replace('zeros 8388608', 'zeros  8388608'),
+    'a blank at the end': (text) => text.replace('\nzeros', ' \nzeros'),
+    'another kind of blank': (text) => text.replace('zeros 8388608', 'zeros\t8388608'),
+    'no last newline': (text) => text.slice(0, -1),
+    'a NUL': (text) => text.replace('\nzeros', '\0\nzeros'),
+    'another place in the whole file': (text) => text.replace(/(chunk 4194304 4194304 \d+)/, '$10'),
+    'zeros of another length': (text) => text.replace(' 141\n', ' 142\n'),
+    'another length of the whole file': (text) => text.replace(/(\d)\n/, '$10\n'),
+    'zeros in two parts': () => formatChunkMap(zerosApart(chunkedImage('a00c').map)),
     nothing: () => 'rackstart-chunk-map 1\n',
   };
   const { ramdisk, disk, order } = await chunkRig(t, image);
@@ -63,10 +73,11 @@ test('a chunk that unpacks to another length is refused before it is written', a
     const bomb = frame(Buffer.alloc(length, 'b'));
     const sha256 = hash('sha256', bomb);
     image.chunks.set(sha256, bomb);
-    const segments = image.map.segments.map((segment, index) =>
+    const parts = image.map.segments.map((segment, index) =>
       index === 1 ? { ...segment, kind: 'chunk' as const, length: bomb.length, sha256 } : segment,
     );
-    const { ramdisk, disk } = await chunkRig(t, { ...image, map: { ...image.map, segments } });
+    const map = layOut(image.map.rawSha256, parts);
+    const { ramdisk, disk } = await chunkRig(t, { ...image, map });
     t.match(await ramdisk.stage('image'), { code: 'image.invalid', reason: /another length/ }, String(length));
     t.notOk(readFileSync(disk).includes(Buffer.alloc(512, 'b')));
   }
@@ -87,6 +98,19 @@ test('an order that names its image badly is refused before the first write', as
   }
   t.ok(isDirty(disk));
 });
+
+/** Each chunk of zeros for itself, at its right place. */
+function zerosApart(map: ChunkMap): ChunkMap {
+  const length = zeroFramesLength(CHUNK_BYTES);
+  const segments = map.segments.flatMap((segment): Segment[] => {
+    if (segment.kind === 'chunk') return [segment];
+    return Array.from({ length: segment.rawLength / CHUNK_BYTES }, (_, index) => {
+      const [rawOffset, offset] = [segment.rawOffset + index * CHUNK_BYTES, segment.offset + index * length];
+      return { kind: 'zeros', rawOffset, rawLength: CHUNK_BYTES, offset, length };
+    });
+  });
+  return { ...map, segments };
+}
 
 async function serveText(t: Test, text: string): Promise<string> {
   const server = createServer((_request, response) => response.end(text)).listen(0, '127.0.0.1');

@@ -1,6 +1,6 @@
 import { createHash, hash } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -13,6 +13,7 @@ import { formatChunkMap, layOut } from '../chunk-map.ts';
 import { CHUNK_BYTES } from '../zstd-frames.ts';
 import type { FakeRamdisk } from './deploy.fixture.ts';
 import { fakeRamdisk } from './deploy.fixture.ts';
+import { writerHere } from './writer.fixture.ts';
 
 export interface ChunkedImage {
   readonly raw: Buffer;
@@ -140,16 +141,17 @@ export interface ChunkRigOptions {
   /** A block device instead of a file. */
   readonly disk?: string;
   readonly answer?: Answer;
+  readonly retryPause?: number;
 }
 
 /** An image, its server, and a machine with a dirty disk that is ordered to install it. */
 export async function chunkRig(
   t: Test,
   image: Pick<ChunkedImage, 'raw' | 'map' | 'chunks'>,
-  { diskBytes = image.raw.length + CHUNK_BYTES, disk: device, answer }: ChunkRigOptions = {},
+  { diskBytes = image.raw.length + CHUNK_BYTES, disk: device, answer, retryPause = 0 }: ChunkRigOptions = {},
 ): Promise<ChunkRig> {
   const server = await serveChunks(t, image, answer);
-  const ramdisk = fakeRamdisk(t, { realProc: true });
+  const ramdisk = fakeRamdisk(t, { realProc: true, programs: await writerHere(), retryPause });
   const disk = device ?? ramdisk.path('disk');
   dirty(disk, diskBytes);
   const name = disk.split('/').at(-1) ?? '';
@@ -208,6 +210,17 @@ export function isUnbootable(disk: string): boolean {
 
 export function isZero(bytes: Buffer): boolean {
   return bytes.equals(Buffer.alloc(bytes.length));
+}
+
+/** Processes that have a file open. */
+export function openedBy(path: string): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path);
+    } catch {
+      return false; // no process, or one that has just ended
+    }
+  });
 }
 
 const MIB = 1024 * 1024;

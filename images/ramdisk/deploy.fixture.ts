@@ -8,6 +8,25 @@ import { text } from 'node:stream/consumers';
 
 import type { Test } from 'tap';
 
+/** What `deploy` sources, each in a file of its own. */
+export const deployParts = [
+  'protocol',
+  'network',
+  'disk',
+  'image',
+  'chunks',
+  'fetch',
+  'grow',
+  'mirror',
+  'layout',
+  'inject',
+  'handoff',
+  'inspect',
+  'check',
+  'erase',
+  'wipe',
+];
+
 /** A ramdisk that is a directory: the deploy scripts run on this host, over made-up /sys, /run and the like. */
 export interface FakeRamdisk {
   /** Absolute path of a file in there: `run/...`, `sys/...`, `proc/...`, `etc/...`. */
@@ -21,8 +40,19 @@ export interface FakeRamdisk {
   shell(script: string): Promise<string>;
 }
 
-/** `realProc`: processes of this host are seen in there, and time passes as it does here. */
-export function fakeRamdisk(t: Test, { realProc = false } = {}): FakeRamdisk {
+export interface FakeRamdiskOptions {
+  /** Processes of this host are seen in there, and time passes as it does here. */
+  readonly realProc?: boolean;
+  /** Directory of programs that a ramdisk has and this host has not. */
+  readonly programs?: string;
+  /** The first pause before something is tried again, in seconds. */
+  readonly retryPause?: number;
+}
+
+export function fakeRamdisk(
+  t: Test,
+  { realProc = false, programs = '', retryPause = 0 }: FakeRamdiskOptions = {},
+): FakeRamdisk {
   const root = mkdtempSync(join(tmpdir(), 'rs-ramdisk-'));
   t.teardown(() => rmSync(root, { recursive: true, force: true }));
   const path = (file: string) => join(root, file);
@@ -33,13 +63,14 @@ export function fakeRamdisk(t: Test, { realProc = false } = {}): FakeRamdisk {
   const read = (file: string) => readFileSync(path(file), 'utf8');
   const env = {
     ...process.env,
-    PATH: `${realProc ? '' : `${path('bin')}:`}${process.env['PATH'] ?? ''}`,
+    PATH: [realProc ? '' : path('bin'), programs, process.env['PATH']].filter(Boolean).join(':'),
     SYS: path('sys'),
     PROC: realProc ? '/proc' : path('proc'),
     RUN: path('run'),
     ETC: path('etc'),
     NEW: path('mnt'),
-    RETRY_PAUSE: '0',
+    MIRROR: path('md0'),
+    RETRY_PAUSE: String(retryPause),
     LC_ALL: 'C',
   };
 
@@ -51,6 +82,7 @@ export function fakeRamdisk(t: Test, { realProc = false } = {}): FakeRamdisk {
   put('proc/uptime', '12.34 10.00\n');
   put('proc/sys/kernel/random/uuid', '0b6a2a0e-6d7e-4b47-9d10-3d8d6f4a8c11\n');
   put('etc/ca.pem', '');
+  put('etc/version', '0123456789abcdef\n');
   mkdirSync(path('mnt'));
 
   return {
@@ -67,7 +99,7 @@ export function fakeRamdisk(t: Test, { realProc = false } = {}): FakeRamdisk {
       return { code: failure.get('code') ?? '', reason: failure.get('reason') ?? read('run/log') };
     },
     async shell(script) {
-      const sources = PARTS.map((part) => `. '${join(import.meta.dirname, `${part}.sh`)}'`).join('\n');
+      const sources = deployParts.map((part) => `. '${join(import.meta.dirname, `${part}.sh`)}'`).join('\n');
       const child = spawn('sh', ['-eu'], { env, stdio: ['pipe', 'pipe', 'pipe'] });
       child.stdin.end(`fail() { echo "FAIL $1 $2" >&2; exit 1; }\n${UPTIME}\n${sources}\n${script}\n`);
       const [output, complaint] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
@@ -78,7 +110,6 @@ export function fakeRamdisk(t: Test, { realProc = false } = {}): FakeRamdisk {
 }
 
 const DEPLOY = join(import.meta.dirname, 'deploy');
-const PARTS = ['protocol', 'network', 'disk', 'image', 'chunks', 'fetch', 'inject', 'inspect', 'wipe'];
 const UPTIME = `uptime_seconds() { cut -d' ' -f1 "$PROC/uptime"; }`;
 
 function tryRead(path: string): string {

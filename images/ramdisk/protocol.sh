@@ -17,18 +17,24 @@ stage_claim() {
   mac=$(parameter mac "$MAC_HYPHENS")
 
   ask_for_claim
-  field bearer "$RUN/answer" | grep -Eqx "$CREDENTIAL" || fail boot.protocol 'the claim brought no bearer'
   field generation "$RUN/answer" | grep -Eqx "$NUMBER" || fail boot.protocol 'the claim brought no generation'
   [ "$(field protocol "$RUN/answer")" = "$PROTOCOL" ] || fail boot.protocol 'the claim was answered in another protocol'
+  take_order || fail boot.protocol 'the claim brought no bearer'
+  rm "$RUN/token"
+}
 
+# The answer becomes the order, and what it brings the bearer from here on; fails when it brings none.
+take_order() {
+  field bearer "$RUN/answer" | grep -Eqx "$CREDENTIAL" || return 1
   printf 'Authorization: Bearer %s\n' "$(field bearer "$RUN/answer")" >"$RUN/bearer"
   grep -v '^bearer=' "$RUN/answer" >"$RUN/order"
-  rm "$RUN/token" "$RUN/answer"
+  rm "$RUN/answer"
 }
 
 ask_for_claim() {
   status=$(insist /boot/v1/claim --data-urlencode "protocol=$PROTOCOL" --data-urlencode "token@$RUN/token" \
-    --data-urlencode "nonce@$RUN/nonce" --data-urlencode "mac=$mac" --data-urlencode "uuid=$(system_uuid)")
+    --data-urlencode "nonce@$RUN/nonce" --data-urlencode "mac=$mac" --data-urlencode "uuid=$(system_uuid)" \
+    --data-urlencode "ramdisk=$(cat "$ETC/version")")
   case $status in
     200) ;;
     403) fail boot.token-refused "the appliance refused the claim: $(complaint)" ;;
@@ -48,25 +54,28 @@ cut_off() {
   [ -e "$RUN/cut-off" ]
 }
 
-# Waits for the next order and makes it the order. Only a newer generation is one: nothing is ever done twice.
+# Waits for the next order, for days if need be, and makes it the order. Only a newer generation is one: nothing is ever done
+# twice. The appliance answers after half a minute; one that says nothing for a minute is not there.
 next_order() {
   tell
   generation=$(field generation "$RUN/order")
   while ! cut_off; do
-    case $(call "/boot/v1/next?generation=$generation" --max-time 180) in
+    case $(call "/boot/v1/next?generation=$generation" --max-time 60) in
       200)
         next=$(field generation "$RUN/answer" | grep -Ex "$NUMBER")
-        if [ "${next:-0}" -gt "$generation" ]; then
-          mv "$RUN/answer" "$RUN/order"
-          return
-        fi
-        sleep 1
+        if [ "${next:-0}" -gt "$generation" ] && take_order; then return; fi
+        sleep "$(jitter)"
         ;;
       204) ;;
       401 | 403 | 409 | 410) : >"$RUN/cut-off" ;;
-      *) sleep 2 ;;
+      *) sleep "$(jitter)" ;;
     esac
   done
+}
+
+# Up to eight seconds, drawn anew: machines whose appliance was restarted lost it at the same moment, and must not come back so.
+jitter() {
+  od -An -N2 -tu2 /dev/urandom | awk '{ printf "%.2f", $1 / 8192 }'
 }
 
 # report STAGE STATUS: for the appliance, with the facts of the stage. Most of its cost is a TLS handshake, so that a stage's end
@@ -133,8 +142,13 @@ call() {
   shift
   if [ -s "$RUN/bearer" ]; then set -- -H "@$RUN/bearer" "$@"; fi
   : >"$RUN/answer"
-  curl --silent --show-error --cacert "$ETC/ca.pem" --connect-timeout 5 --max-time 30 --max-filesize 16777216 \
-    --output "$RUN/answer" --write-out '%{http_code}' "$@" "$(cat "$RUN/url")$path" 2>>"$RUN/log" || :
+  # Of an answer that broke off curl tells the status all the same.
+  if answered=$(curl --silent --show-error --cacert "$ETC/ca.pem" --connect-timeout 5 --max-time 30 \
+    --max-filesize 16777216 --output "$RUN/answer" --write-out '%{http_code}' "$@" "$(cat "$RUN/url")$path" 2>>"$RUN/log"); then
+    echo "$answered"
+  else
+    echo 000
+  fi
 }
 
 # insist PATH [CURL ARGUMENTS]: as `call`, for as long as an appliance needs that is being restarted. What it asks must be

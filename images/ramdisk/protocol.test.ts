@@ -13,6 +13,7 @@ import type { Test } from 'tap';
 import type { FakeRamdisk } from './deploy.fixture.ts';
 import { fakeRamdisk } from './deploy.fixture.ts';
 
+const NEXT_BEARER = 'another-bearer.0123456789';
 const BEARER = 'a-bearer-of-this-boot.0123456789';
 const CERTIFICATE = selfSigned();
 
@@ -25,10 +26,10 @@ test('a line is found by its name and is never run', async (t) => {
 
 test('a name that is missing, or there twice, is no value', async (t) => {
   const ramdisk = fakeRamdisk(t);
-  ramdisk.put('run/order', 'image_url=http://a/\nimage_url=http://b/\ndisk_serial=\n');
-  await t.rejects(ramdisk.shell('field image_url "$RUN/order"'));
+  ramdisk.put('run/order', 'chunk_url=http://a/\nchunk_url=http://b/\ndisk_serial=\n');
+  await t.rejects(ramdisk.shell('field chunk_url "$RUN/order"'));
   await t.rejects(ramdisk.shell('field verb "$RUN/order"'));
-  await t.rejects(ramdisk.shell('optional image_url ".*"'), /FAIL boot.protocol/);
+  await t.rejects(ramdisk.shell('optional chunk_url ".*"'), /FAIL boot.protocol/);
   t.equal(await ramdisk.shell('optional disk_type "nvme|ssd|hdd"'), '', 'what is not named is nothing');
 });
 
@@ -55,6 +56,7 @@ test('the claim sends what it must and keeps bearer and order apart', async (t) 
         nonce: '0b6a2a0e6d7e4b479d103d8d6f4a8c11',
         mac: '52-54-00-77-00-01',
         uuid: '4c4c4544-0077',
+        ramdisk: '0123456789abcdef',
       },
     ],
   );
@@ -133,15 +135,39 @@ test('an answer that this boot is over cuts it off', async (t) => {
 });
 
 test('an order of a generation that was obeyed is not obeyed again', async (t) => {
-  const answers = ['verb=install\ngeneration=7\n', 'verb=install\ngeneration=6\n', 'verb=wipe\ngeneration=8\n'];
+  const answers = [7, 6, 8].map((generation) => `bearer=${NEXT_BEARER}\nverb=install\ngeneration=${generation}\n`);
   const { ramdisk, requests } = await prepare(t, () => [200, answers.shift() ?? '']);
   claimed(ramdisk);
   await ramdisk.shell('sleep() { :; }; next_order');
-  t.equal(ramdisk.read('run/order'), 'verb=wipe\ngeneration=8\n');
+  t.equal(ramdisk.read('run/order'), 'verb=install\ngeneration=8\n');
+  t.equal(ramdisk.read('run/bearer'), `Authorization: Bearer ${NEXT_BEARER}\n`, 'from here on it shows another bearer');
   t.same(
     requests.map(({ path }) => path),
     Array(3).fill('/boot/v1/next?generation=7'),
   );
+});
+
+test('an order that comes without its bearer, or is cut short, is asked for again with the old one', async (t) => {
+  const order = `bearer=${NEXT_BEARER}\nverb=install\ngeneration=8\n`;
+  const answers = ['verb=install\ngeneration=8\n', undefined, `bearer=x y\ngeneration=8\n`, order];
+  const { ramdisk, requests } = await prepare(t, () => [200, answers.shift()]);
+  claimed(ramdisk);
+  await ramdisk.shell('sleep() { :; }; next_order');
+  t.equal(ramdisk.read('run/order'), 'verb=install\ngeneration=8\n');
+  t.same(
+    requests.map(({ authorization }) => authorization),
+    Array(4).fill(`Bearer ${BEARER}`),
+  );
+});
+
+test('machines that lost their appliance together come back at different times', async (t) => {
+  const { ramdisk } = await prepare(t, () => [204, '']);
+  const pauses = (await ramdisk.shell('for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do jitter; echo; done')).trim().split('\n');
+  t.ok(
+    pauses.every((pause) => /^[0-8]\.[0-9]{2}$/.test(pause)),
+    pauses.join(),
+  );
+  t.ok(new Set(pauses).size > 8, pauses.join());
 });
 
 test('an appliance that is away for a moment is asked again, and one that says no is not', async (t) => {
@@ -173,14 +199,18 @@ interface Request {
   form: URLSearchParams;
 }
 
-async function prepare(t: Test, answer: () => readonly [number, string]) {
+/** An answer without a body breaks off. */
+async function prepare(t: Test, answer: () => readonly [number, string | undefined]) {
   const requests: Request[] = [];
   const server = createServer(CERTIFICATE, (request, response) => {
     void text(request).then((body) => {
       const { url = '', headers } = request;
       requests.push({ path: url, authorization: headers.authorization, body, form: new URLSearchParams(body) });
       const [status, content] = answer();
-      response.writeHead(status).end(content);
+      if (content !== undefined) return response.writeHead(status).end(content);
+      response.writeHead(status, { 'content-length': '500' });
+      response.write(`bearer=${NEXT_BEARER}\nverb=install\ngeneration=8`, () => response.destroy());
+      return undefined;
     });
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { buildKey, cachedArtifact } from '../../images/ramdisk/artifact-cache.ts';
@@ -22,13 +22,14 @@ export interface RootImage {
 }
 
 /**
- * Debian with systemd as PID 1, as our own image build makes it, with room for a program, two NICs and iPXE's loaders. Takes
- * 5 s beside that build; the next call with the same inputs finds it done.
+ * Debian with systemd as PID 1, as our own image build makes it, with room for a program, two NICs, iPXE's loaders, and what
+ * disk images are converted by. Takes 5 s beside that build; the next call with the same inputs finds it done.
  */
 export async function buildRootImage(cacheDirectory: string, progress: (line: string) => void): Promise<RootImage> {
   const image = await buildOsImage({ cacheDirectory, name: 'debian-12', progress });
-  const loaders = await run(['sha256sum', ...LOADERS]);
-  const key = await buildKey([image.version, loaders], [import.meta.dirname]);
+  const taken = { ...Object.fromEntries(LOADERS.map((path) => [path, path])), ...(await withLibraries(CONVERTERS)) };
+  const contents = await run(['sha256sum', ...Object.values(taken)]);
+  const key = await buildKey([image.version, contents], [import.meta.dirname]);
   const place = await cachedArtifact({ cacheDirectory, name: 'appliance-host', key }, async (workspace, result) => {
     progress('appliance host: its root file system');
     const disk = join(result, 'root.raw');
@@ -40,7 +41,8 @@ export async function buildRootImage(cacheDirectory: string, progress: (line: st
 
     const files = { ...networkFiles(), ...(await identity(result)) };
     const staged = join(workspace, 'files');
-    const commands = ['mkdir /usr/lib/ipxe', ...LOADERS.map((path) => `write ${path} ${path}`)];
+    const copies = Object.entries(taken).map(([path, file]) => `write ${file} ${path}`);
+    const commands = ['mkdir /usr/lib/ipxe', ...copies];
     for (const [path, { text, mode }] of Object.entries(files)) {
       await mkdir(dirname(join(staged, path)), { recursive: true });
       await writeFile(join(staged, path), text, { mode });
@@ -50,7 +52,7 @@ export async function buildRootImage(cacheDirectory: string, progress: (line: st
     await dumpBoot(debugfs);
     // debugfs reports what it could not do, and ends well: what counts is what is there.
     await run(['e2fsck', '-f', '-n', disk]);
-    for (const path of [...LOADERS, ...Object.keys(files)]) await mustExist(disk, path);
+    for (const path of [...Object.keys(taken), ...Object.keys(files)]) await mustExist(disk, path);
   });
   const file = (name: string) => join(place, name);
   return {
@@ -64,6 +66,19 @@ export async function buildRootImage(cacheDirectory: string, progress: (line: st
 
 // Debian's package ipxe.
 const LOADERS = ['/usr/lib/ipxe/undionly.kpxe', '/usr/lib/ipxe/snponly.efi'];
+
+// Of Debian's packages bubblewrap and qemu-utils, which this host has in the same versions.
+const CONVERTERS = ['/usr/bin/bwrap', '/usr/bin/qemu-img'];
+
+/** Programs of this host with the libraries they load: where they are to be, and the files here. */
+async function withLibraries(programs: readonly string[]): Promise<Record<string, string>> {
+  const listed = await run(['ldd', ...programs]);
+  const libraries = [...listed.matchAll(/ => (?:\/usr)?(\/lib\/\S+)/g)].map(([, path = '']) => `/usr${path}`);
+  const files = await Promise.all(
+    [...programs, ...libraries].map(async (path) => [path, await realpath(path)] as const),
+  );
+  return Object.fromEntries(files);
+}
 
 async function extractRoot(image: { path: string; rootPartition: number }, whole: string, disk: string): Promise<void> {
   await run(['zstd', '-dq', '--sparse', image.path, '-o', whole]);
@@ -117,5 +132,5 @@ async function dumpBoot(debugfs: (commands: readonly string[]) => Promise<string
 
 async function mustExist(disk: string, path: string): Promise<void> {
   const stat = await run(['debugfs', '-R', `stat ${path}`, disk]);
-  if (!stat.includes('Type: regular')) throw new Error(`${path} is not in the root file system`);
+  if (!/Type: (regular|symlink)/.test(stat)) throw new Error(`${path} is not in the root file system`);
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 
+import { tinyDisk } from '../disk/tiny-disk.ts';
 import { systemClock } from '../../appliance/kernel/clock.ts';
 import { silentLog } from '../../appliance/kernel/log.ts';
 import { openStore } from '../../appliance/store/open.ts';
@@ -107,9 +108,9 @@ async function describe(made: Post, machines: number): Promise<string[]> {
     servers: { first: '10.64.128.0', last: '10.64.254.255' },
   });
   await made('/flavors', { name: 'small', cores: 2, memoryMib: 1024, diskGib: 10, nics: 'same' });
-  const image = zstdCompressSync(Buffer.alloc(1024));
+  const image = zstdCompressSync(tinyDisk());
   const sha256 = createHash('sha256').update(image).digest('hex');
-  const query = new URLSearchParams({ name: 'empty', version: '1', sha256, rootPartition: '1', kernelArgs: 'quiet' });
+  const query = new URLSearchParams({ name: 'empty', version: '1', sha256, kernelArgs: 'quiet' });
   await made(`/images?${query.toString()}`, image);
   let rack = '';
   const all = Array.from({ length: machines }, (_, index) => index);

@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { startPostgres } from '../test/postgres.ts';
 import type { ApiSite } from './api-site.ts';
 import { openApiSite } from './api-site.ts';
+import { BareClient, toldBare } from './bare-client.ts';
 import type { Distribution } from './prometheus.ts';
 import { histogram, since } from './prometheus.ts';
 import type { Bench, Row } from './report.ts';
@@ -12,6 +13,8 @@ import { lessIsBetter, moreIsBetter, percentile } from './report.ts';
  * Orders of servers by the public API of a daemon in a process of its own, on a database that is as durable as an operator's.
  * The stages are what the daemon itself tells (`rackstart_order_stage_seconds`), percentiles as Prometheus reckons them: within
  * a bucket, values count as spread evenly. Each order is placed on a machine, whose BMC answers nobody: it goes no further.
+ *
+ * For development: `RACKSTART_SITES=PostgreSQL` has one of the databases.
  */
 export const bench: Bench = {
   name: 'api',
@@ -19,7 +22,9 @@ export const bench: Bench = {
     'servers ordered on SQLite and PostgreSQL: requests/s, and authentication, validation, quota, placement beside limits',
 
   async run(say) {
-    const rows = await measured('SQLite', undefined, say);
+    const wanted = process.env['RACKSTART_SITES']?.split(',') ?? ['SQLite', 'PostgreSQL'];
+    const rows = wanted.includes('SQLite') ? await measured('SQLite', undefined, say) : [];
+    if (!wanted.includes('PostgreSQL')) return rows;
     const postgres = await startPostgres({ settings: durable });
     try {
       return [...rows, ...(await measured('PostgreSQL', postgres.url, say))];
@@ -53,8 +58,10 @@ async function measured(database: string, store: string | undefined, say: (line:
   try {
     // Code that runs for the first time is slow, and says nothing of what comes after.
     await stagesOf(site, () => flatOut(site, 100));
+    const bare = store === undefined ? undefined : new BareClient(store, STEADY);
     const steady = await stagesOf(site, () => steadily(site, ORDERS));
     say(told(`${database}, ${STEADY} orders a second`, steady));
+    if (bare !== undefined) say(toldBare(await bare.stop()));
     const flat = await stagesOf(site, () => flatOut(site, ORDERS - 100));
     say(told(`${database}, as fast as ${CALLERS} callers can`, flat));
     const rate = (1_000 * flat.answers.length) / flat.ms;

@@ -7,6 +7,7 @@ import { zstdCompressSync } from 'node:zlib';
 import SqliteFile from 'better-sqlite3';
 import pg from 'pg';
 
+import { tinyDisk } from '../disk/tiny-disk.ts';
 import { onAbruptEnd } from '../process/abrupt-end.ts';
 import { startPostgres } from '../test/postgres.ts';
 import { startRedis } from '../test/redis.ts';
@@ -19,6 +20,8 @@ export type SiteKind = 'SQLite' | 'PostgreSQL';
 
 /** A database that outlives the daemons on it. */
 export interface PipelineSite {
+  /** Of a server, for clients beside the daemons. */
+  readonly url: string | undefined;
   /** Starts so many daemons, with more lines of configuration; rejects with none left. */
   start(count: number, settings: readonly string[]): Promise<Workers>;
   /** Reads beside them; numbers may come as text. */
@@ -34,6 +37,7 @@ export async function openPipelineSite(kind: SiteKind): Promise<PipelineSite> {
   const cancel = onAbruptEnd(remove);
   const database = kind === 'SQLite' ? sqlite(join(directory, 'rackstart.db')) : await postgres();
   return {
+    url: kind === 'SQLite' ? undefined : database.store,
     start: (count, settings) =>
       startWorkers({ ...{ directory, count, settings }, store: database.store, redis: database.redis }),
     query: database.query,
@@ -88,9 +92,9 @@ export async function describeSite(workers: Workers, tenants: number): Promise<s
   const post = <T>(path: string, body: object) => ask<T>(workers, 0, { method: 'POST', path, key: workers.key, body });
   await post('/regions', { name: 'home' });
   await post('/flavors', { name: 'small', cores: 1, memoryMib: 512, diskGib: 10, nics: 'same' });
-  const image = zstdCompressSync(Buffer.alloc(1024 ** 2));
+  const image = zstdCompressSync(tinyDisk());
   const sha256 = createHash('sha256').update(image).digest('hex');
-  const query = new URLSearchParams({ name: 'empty', version: '1', sha256, rootPartition: '3', kernelArgs: 'quiet' });
+  const query = new URLSearchParams({ name: 'empty', version: '1', sha256, kernelArgs: 'quiet' });
   await post(`/images?${query.toString()}`, image);
   const ids: string[] = [];
   for (let number = 0; number < tenants; number += 1) {

@@ -3,6 +3,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { until } from '../process/until.ts';
 import { ask } from '../workers/client.ts';
 import type { Workers } from '../workers/workers.ts';
+import { BareClient } from './bare-client.ts';
+import type { BareTimes } from './bare-client.ts';
 import { eventsBetween, overhead, overheadByPart, pickUp, served } from './pipeline-figures.ts';
 import type { Cost, PipelineSite, ProviderTimes } from './pipeline-site.ts';
 import { clusters, describeSite, meter, openPipelineSite, orderOf } from './pipeline-site.ts';
@@ -25,9 +27,12 @@ export interface SteadyFigures extends Cost {
   /** By where it arises: the median and what 99 in 100 do not exceed. */
   readonly parts: Readonly<Record<string, { p50: number; p99: number }>>;
   readonly cpuPerRequestMs: number;
+  /** Of PostgreSQL alone. */
+  readonly bare: BareTimes | undefined;
 }
 
 const CLUSTERS = 4;
+const BARE_PER_SECOND = 40;
 
 /**
  * Orders come evenly, at the rate at which so many are in flight for as long as the provider takes, whether the daemons keep
@@ -73,6 +78,7 @@ async function measured(
     // The fullness of the first lifetime is reached with its longest requests.
     await pause(lifetime + times.start.most - times.start.usual);
     const read = await meter(workers);
+    const client = site.url === undefined ? undefined : new BareClient(site.url, BARE_PER_SECOND);
     const from = Date.now();
     while (Date.now() < from + lifetime) {
       samples.push(await countInFlight(site));
@@ -80,6 +86,7 @@ async function measured(
     }
     const to = Date.now();
     const cost = await read();
+    const bare = await client?.stop();
     const eventsPerSecond = await eventsBetween(site, from, to);
     await until('the requests that are measured', 120_000, async () => (await unserved(site, to)) === 0);
     const all = await served(site);
@@ -88,6 +95,7 @@ async function measured(
     const parts = requests.map((request) => overheadByPart(request, times));
     return {
       ...cost,
+      bare,
       inFlight: median(samples),
       requestsPerSecond: (done * 1_000) / (to - from),
       eventsPerSecond,

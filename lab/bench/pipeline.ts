@@ -1,3 +1,4 @@
+import { toldBare } from './bare-client.ts';
 import { queued } from './pipeline-queue.ts';
 import type { QueuedLoad, QueueFigures } from './pipeline-queue.ts';
 import type { SiteKind } from './pipeline-site.ts';
@@ -76,13 +77,14 @@ async function measured({ kind, workers }: Site, say: (line: string) => void): P
 
 /** What has no limit of its own. */
 function tellSteady(name: string, figures: SteadyFigures, say: (line: string) => void): void {
-  const { overheads, pickUps, parts, ...rest } = figures;
+  const { overheads, pickUps, parts, bare, ...rest } = figures;
   const shares = (values: readonly number[]) =>
     [0.5, 0.9, 0.99, 1].map((share) => `p${String(share * 100)} ${String(percentile(values, share))}`).join(', ');
   say(
     `${name}: ${String(overheads.length)} requests; overhead, ms: ${shares(overheads)}; picked up: ${shares(pickUps)}`,
   );
   for (const [part, { p50, p99 }] of Object.entries(parts)) say(`  ${part}: p50 ${String(p50)}, p99 ${String(p99)}`);
+  if (bare !== undefined) say(toldBare(bare));
   say(`  ${JSON.stringify(rest)}`);
 }
 

@@ -1,6 +1,6 @@
 import { test } from 'tap';
 
-import { lessIsBetter, median, moreIsBetter, percentile, report, table } from './report.ts';
+import { lessIsBetter, median, medianInterval, moreIsBetter, percentile, report, table } from './report.ts';
 
 const measured = { case: 'a case', unit: 'per s', peerName: 'a peer', aim: 2 };
 
@@ -35,4 +35,16 @@ test('medians and percentiles are of what was measured', async (t) => {
   const hundred = Array.from({ length: 100 }, (_, index) => 100 - index);
   t.equal(percentile(hundred, 0.99), 99);
   t.equal(percentile([7], 0.99), 7);
+});
+
+test('the median is told with where it may be: a sign test’s interval', (t) => {
+  const values = (count: number) => Array.from({ length: count }, (_, index) => count - index);
+  t.same(medianInterval(values(3)), [1, 3], 'too few to say: their range');
+  // 1 - 2/2^7 = 98.4 %; one in from each end would be 87.5 %.
+  t.same(medianInterval(values(7)), [1, 7]);
+  // 97.9 %; two in from each end would be 89.1 %.
+  t.same(medianInterval(values(10)), [2, 9]);
+  // As tables of the sign test have it.
+  t.same(medianInterval(values(20)), [6, 15]);
+  t.end();
 });

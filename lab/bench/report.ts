@@ -117,6 +117,23 @@ export function median(values: readonly number[]): number {
   return (low + high) / 2;
 }
 
+/** Between which values the median is, 95 times in 100, by order statistics; their range where there are too few to say so. */
+export function medianInterval(values: readonly number[]): readonly [low: number, high: number] {
+  const sorted = [...values].sort((a, b) => a - b);
+  const count = sorted.length;
+  // How probable it is that so many of them, or fewer, are on one side of the median; the probability of one more each time.
+  let probability = 0.5 ** count;
+  let outside = 0;
+  let cut = 0;
+  for (let below = 0; below < count / 2; below += 1) {
+    outside += probability;
+    if (2 * outside > 0.05) break;
+    cut = below;
+    probability *= (count - below) / (below + 1);
+  }
+  return [sorted[cut] ?? NaN, sorted[count - 1 - cut] ?? NaN];
+}
+
 /** `share` is 0.99 for the value that 99 % do not exceed. */
 export function percentile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);

@@ -13,11 +13,8 @@ export async function wireTimes(pcapFile: string): Promise<WireTimes> {
   return { dhcp: await dhcpTimes(pcapFile), script: await scriptTimes(pcapFile) };
 }
 
-// RFC 2132 §9.6: what answers a DISCOVER is an OFFER, what answers a REQUEST an ACK.
-const ANSWERS: Readonly<Record<string, string>> = { 1: '2', 3: '5' };
-const QUESTIONS = new Map(Object.entries(ANSWERS).map(([question, answer]) => [answer, question]));
-
-async function dhcpTimes(pcapFile: string): Promise<Distribution> {
+/** Of a capture that has DHCP, whole packets. Needs tshark. */
+export async function dhcpTimes(pcapFile: string): Promise<Distribution> {
   const times = new Histogram();
   const asked = new Map<string, number>();
   const fields = ['frame.time_epoch', 'dhcp.hw.mac_addr', 'dhcp.id', 'dhcp.option.dhcp'];
@@ -32,6 +29,10 @@ async function dhcpTimes(pcapFile: string): Promise<Distribution> {
   }
   return times.distribution();
 }
+
+// RFC 2132 §9.6: what answers a DISCOVER is an OFFER, what answers a REQUEST an ACK.
+const ANSWERS: Readonly<Record<string, string>> = { 1: '2', 3: '5' };
+const QUESTIONS = new Map(Object.entries(ANSWERS).map(([question, answer]) => [answer, question]));
 
 async function scriptTimes(pcapFile: string): Promise<Distribution> {
   const times = new Histogram();

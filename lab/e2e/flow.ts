@@ -6,8 +6,8 @@ import { test } from 'tap';
 import type { Test } from 'tap';
 
 import type { MachineSpec } from '../rack/machine.ts';
-import type { Server } from '../site/server.ts';
-import type { Site } from '../site/site.ts';
+import type { Server, Timeline } from '../site/server.ts';
+import type { Site, SiteOptions } from '../site/site.ts';
 import { openSite } from '../site/site.ts';
 
 /** What a flow may take for one deploy, on two busy cores. */
@@ -21,13 +21,13 @@ export function machineFlow(
   title: string,
   machines: readonly MachineSpec[],
   play: (t: Test, site: Site) => Promise<void>,
-  settings: readonly string[] = [],
+  options: Pick<SiteOptions, 'settings' | 'cloudImage' | 'kexecArgs'> = {},
 ): void {
   void test(title, async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'rs-flow-'));
     const began = performance.now();
     const say = (line: string) => console.error(`${((performance.now() - began) / 1000).toFixed(1)} s  ${line}`);
-    const site = await openSite({ name: 'flow', directory, machines, progress: say, settings });
+    const site = await openSite({ name: 'flow', directory, machines, progress: say, ...options });
     const packets = await site.rack.capture(join(directory, 'packets.pcap'));
     try {
       await play(t, site);
@@ -43,30 +43,40 @@ export function machineFlow(
   });
 }
 
-/** Orders a server and fails, with its reason, unless it works in the end. */
-export async function deployed(
-  site: Site,
-  hostname: string,
-  onStage?: (stage: string) => Promise<void>,
-): Promise<Server> {
-  const { id } = await site.order(hostname);
-  return completed(await follow(site, id, onStage));
+/** What somebody wants to be told of while a server is on its way, which goes on meanwhile. */
+export interface Watch {
+  /** Of each stage that has ended, once. */
+  readonly onStage?: (stage: string) => Promise<void>;
+  /** Of the bytes of the raw disk that the ramdisk has told to be written, whenever they are more. */
+  readonly onImage?: (bytes: number) => Promise<void>;
 }
 
-/** Watches a server until it rests; `onStage` is told of each stage that has ended, once, while it waits. */
-export async function follow(
-  site: Site,
-  id: string,
-  onStage: (stage: string) => Promise<void> = async () => undefined,
-) {
+/** Orders a server and fails, with its reason, unless it works in the end. */
+export async function deployed(site: Site, hostname: string, watch?: Watch): Promise<Server> {
+  const { id } = await site.order(hostname);
+  return completed(await follow(site, id, watch));
+}
+
+/** Watches a server until it rests. */
+export async function follow(site: Site, id: string, { onStage, onImage }: Watch = {}): Promise<Server> {
   const told = new Set<string>();
+  let written = 0;
   return site.settle(id, DEPLOY_MS, async (_server, { stages }) => {
+    const bytes = onImage === undefined ? 0 : await imageBytes(site, id);
+    if (bytes > written) await onImage?.((written = bytes));
     for (const { name, endedAt } of stages) {
       if (endedAt === null || told.has(name)) continue;
       told.add(name);
-      await onStage(name);
+      await onStage?.(name);
     }
   });
+}
+
+/** A tenant is told that there was progress; an operator how much. */
+async function imageBytes({ operator }: Site, id: string): Promise<number> {
+  const { entries } = await operator.get<Timeline>(`/servers/${id}/timeline`);
+  const progress = entries.filter(({ source, name }) => source === 'ramdisk' && name === 'image progress');
+  return Math.max(0, ...progress.map(({ detail }) => Number(detail['bytes'])));
 }
 
 export function completed(server: Server): Server {

@@ -5,12 +5,12 @@ import type { Timeline } from '../site/server.ts';
 import { machineFlow } from './flow.ts';
 
 machineFlow(
-  "a machine is inspected by UEFI's HTTP boot, without TFTP",
+  "a machine that nobody enrolled is taken in by the manifest, by UEFI's HTTP boot, without TFTP",
   [{ name: 'http-1', firmware: 'uefi-http' }],
   async (t, site) => {
-    const id = await site.enrol('http-1');
+    const id = await site.discover('http-1');
     const { boots } = await site.operator.get<{ boots: { session: string }[] }>(`/machines/${id}/boots`);
-    t.equal(boots.length, 1, 'at the first try');
+    t.equal(boots.length, 1, 'one boot as a machine that is known, at the first try');
     const { entries, stages } = await site.operator.get<Timeline>(`/boots/${boots[0]?.session ?? ''}`);
     const hops = entries.filter(({ source }) => source === 'http').map(({ name }) => name);
     t.same(
@@ -24,4 +24,5 @@ machineFlow(
     t.match(await packets('udp port 67'), site.rack.machine('http-1').mac, 'its DHCP was recorded');
     t.equal(await packets('udp port 69'), '', 'and no TFTP');
   },
+  { settings: ['discovery: { inspect: true }'] },
 );

@@ -30,7 +30,7 @@ machineFlow(
       await foreign.stop();
     }
   },
-  ['    dhcp: proxy'],
+  { settings: ['    dhcp: proxy'] },
 );
 
 interface Events {

@@ -9,6 +9,7 @@ import type { ApplianceHost } from '../appliance-host/host.ts';
 import { openApplianceHost } from '../appliance-host/host.ts';
 import { packRelease } from '../appliance-host/release.ts';
 import { buildRootImage } from '../appliance-host/root-image.ts';
+import { tinyDisk } from '../disk/tiny-disk.ts';
 import { run } from '../process/run.ts';
 import { until } from '../process/until.ts';
 import { ApiClient } from '../site/api-client.ts';
@@ -38,7 +39,7 @@ void test('installed on a machine with systemd as PID 1, the appliance serves by
   say('the host is up');
   try {
     for (const [title, play] of PLAY) {
-      await t.test(title, (t) => play(t, host));
+      await t.test(title, (t) => play(t, host, directory));
       say(title);
       if (!t.passing()) break;
     }
@@ -51,10 +52,11 @@ void test('installed on a machine with systemd as PID 1, the appliance serves by
 });
 
 // One after another on one host: each finds what those before it left.
-const PLAY: readonly (readonly [string, (t: Test, host: ApplianceHost) => Promise<void>])[] = [
+const PLAY: readonly (readonly [string, (t: Test, host: ApplianceHost, directory: string) => Promise<void>])[] = [
   ['it is installed, and is started when it listens', install],
   ['its ports were opened before it, by systemd, on the provisioning NIC alone', portsOfSystemd],
   ['it answers DHCP and TFTP there, and nothing on the other NIC', answers],
+  ['it has qemu-img make a disk of what was uploaded, behind walls of its own', convertsImages],
   ['it may do and see what it needs, and no more', confined],
   [
     'when it stands still systemd kills it, and its successor answers the packet that came meanwhile',
@@ -107,6 +109,16 @@ async function answers(t: Test, host: ApplianceHost): Promise<void> {
   t.match(await lease(host, 'rack0', 10), LEASED);
   await sameLoader(t, host);
   await t.rejects(lease(host, 'management', 3, 1), /no lease/, 'there is no DHCP on the management network');
+}
+
+async function convertsImages(t: Test, { root }: ApplianceHost, directory: string): Promise<void> {
+  const [raw, qcow2] = ['disk.raw', 'disk.qcow2'].map((name) => join(directory, name)) as [string, string];
+  writeFileSync(raw, tinyDisk(1024 * 1024));
+  await run(['qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, qcow2]);
+  await root('base64 -d >disk.qcow2', { input: readFileSync(qcow2, 'base64') });
+  const upload = 'rackstart image upload disk.qcow2 --name tiny --version 1 --json';
+  const image = await root(`RACKSTART_KEY_FILE=/var/lib/rackstart/operator.key ${upload}`, { withinMs: START_MS });
+  t.match(JSON.parse(image), { sourceFormat: 'qcow2', rawBytes: 1024 * 1024, rootPartition: 1 });
 }
 
 async function confined(t: Test, { root }: ApplianceHost): Promise<void> {

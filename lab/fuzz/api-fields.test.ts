@@ -4,7 +4,7 @@ import { sqliteStore } from '../../appliance/store/test-stores.ts';
 import { wrongTexts, wrongs } from './against-schema.ts';
 import type { Operation } from './api-document.ts';
 import { faultOfNaming, readDocument } from './api-document.ts';
-import { knownIn } from './api-request.ts';
+import { bodyTypes, knownIn } from './api-request.ts';
 import { Dice } from './dice.ts';
 import { valid } from './from-schema.ts';
 import type { Schema } from './from-schema.ts';
@@ -93,8 +93,15 @@ async function send(
     .reduce((text, { name, schema }) => {
       return text.replace(`{${name}}`, encodeURIComponent(params[name] ?? textFor(name, schema)));
     }, path);
-  const type = path.endsWith('/images') ? 'application/zstd' : payload === '' ? undefined : 'application/json';
-  const headers = { ...operator.headers, ...(type === undefined ? {} : { 'content-type': type }) };
+  const type = bodyTypes[`${method} ${path}`] ?? (payload === '' ? undefined : 'application/json');
+  const needed = parameters
+    .filter(({ in: place, required = false }) => place === 'header' && required)
+    .map(({ name, schema }) => [name, textFor(name, schema)] as const);
+  const headers = {
+    ...operator.headers,
+    ...Object.fromEntries(needed),
+    ...(type === undefined ? {} : { 'content-type': type }),
+  };
   const { statusCode, body } = await app.inject({ method: method as 'GET', url: `${url}?${query}`, headers, payload });
   return { status: statusCode, body };
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { zstdCompressSync } from 'node:zlib';
 
+import { tinyDisk } from '../disk/tiny-disk.ts';
 import type { Operation } from './api-document.ts';
 import type { Dice } from './dice.ts';
 import type { Known, Schema } from './from-schema.ts';
@@ -36,21 +37,31 @@ export function ask(operation: Operation, dice: Dice, world: World): Asked {
   for (const { name, in: place, required = false, schema } of parameters) {
     if (!required && place !== 'path' && !dice.percent(40)) continue;
     const meant = place === 'path' ? thingAt(path, name) : name;
-    const value = place === 'header' ? `k-${dice.below(300)}` : String(valid(schema, dice, known, meant));
+    const isKey = place === 'header' && schema.type === 'string';
+    const value = isKey ? `k-${dice.below(300)}` : String(valid(schema, dice, known, meant));
     if (place === 'path') target = target.replace(`{${name}}`, encodeURIComponent(value));
     else if (place === 'query') query.push([name, value]);
     else headers.push([name, value]);
   }
   const asked: Asked = { method, path: target, query, headers, body: '' };
   if (body !== undefined) withJson(asked, valid(body, dice, known));
-  else if (path.endsWith('/images') && method === 'POST') {
-    headers.push(['Content-Type', 'application/zstd']);
-    asked.body = dice.percent(50) ? dice.bytes(dice.length(200)) : zstdCompressSync(dice.bytes(dice.length(200)));
+  const type = bodyTypes[operation.name];
+  if (type === undefined) return asked;
+  headers.push(['Content-Type', type]);
+  asked.body = dice.bytes(dice.length(200));
+  if (type === 'application/zstd') {
+    if (dice.percent(50)) asked.body = zstdCompressSync(dice.percent(50) ? tinyDisk() : asked.body);
     const sha256 = createHash('sha256').update(asked.body).digest('hex');
     if (dice.percent(80)) asked.query = query.map(([name, value]) => [name, name === 'sha256' ? sha256 : value]);
   }
   return asked;
 }
+
+/** Of the bodies that are no JSON, which our document has no schema for. */
+export const bodyTypes: Readonly<Record<string, string>> = {
+  'POST /api/v1/images': 'application/zstd',
+  'PATCH /api/v1/images/uploads/{id}': 'application/offset+octet-stream',
+};
 
 // RFC 6455, §1.3.
 const webSocket: readonly [string, string][] = [
@@ -79,11 +90,12 @@ export function knownIn(world: Pick<World, 'known'>): Known {
   };
 }
 
-/** Enough of a check for what is known: texts, and objects of texts. */
+/** Enough of a check for what is known: texts, objects of texts, and whole numbers. */
 function fits({ type, anyOf, enum: choices, pattern = '', properties = {} }: Schema, value: unknown): boolean {
   if (anyOf !== undefined) return anyOf.some((branch) => fits(branch, value));
   if (choices !== undefined) return choices.includes(value);
   if (typeof value === 'string') return type === 'string' && new RegExp(pattern, 'u').test(value);
+  if (typeof value === 'number') return type === 'integer';
   return type === 'object' && Object.keys(value as object).every((name) => name in properties);
 }
 

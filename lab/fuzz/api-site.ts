@@ -7,7 +7,18 @@ import pg from 'pg';
 
 import { apiBench, described, order } from '../../appliance/api/api.fixture.ts';
 import type { ApiBench, Tenant } from '../../appliance/api/api.fixture.ts';
-import { awaitedAccess, bootOf, stuckSaga } from '../../appliance/api/things.fixture.ts';
+import {
+  acceptRule,
+  awaitedAccess,
+  bootOf,
+  discoveredMachine,
+  expectedMachines,
+  imageOf,
+  manifestOf,
+  slowNicOf,
+  stuckSaga,
+} from '../../appliance/api/things.fixture.ts';
+import type { EventLog } from '../../appliance/events/event-log.ts';
 import { silentLog } from '../../appliance/kernel/log.ts';
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import { examine } from '../../appliance/store/doctor.ts';
@@ -26,6 +37,7 @@ import { SERVER } from './site.ts';
 /** The public API on the real server and store, on a clock of our own, with somebody who attacks and somebody who does not. */
 export interface ApiSite {
   readonly store: Store;
+  readonly events: EventLog;
   readonly clock: ManualClock;
   readonly document: ApiDocument;
   readonly world: World & { readonly known: Record<string, unknown[]> };
@@ -42,7 +54,10 @@ export async function openApiSite(databases: Databases): Promise<ApiSite> {
   const store = await openStore({ url: database.url, clock, log: silentLog });
   const endings: (() => unknown)[] = [];
   const ending = { teardown: (end: () => unknown) => void endings.push(end) };
-  const bench = await apiBench(ending, store, clock, { rateLimit: { perSecond: 100_000, burst: 1_000_000 } });
+  const bench = await apiBench(ending, store, clock, {
+    rateLimit: { perSecond: 100_000, burst: 1_000_000 },
+    images: { imports: { hosts: ['images.example'] } },
+  });
   await bench.app.listen({ host: SERVER, port: 0 });
   const { region, rack } = await described(bench, store);
   const [calm, hostile] = [await bench.tenant('calm'), await bench.tenant('hostile')];
@@ -53,7 +68,7 @@ export async function openApiSite(databases: Databases): Promise<ApiSite> {
   const wires = wiresTo(bench);
   const good = wiresTo(bench);
   return {
-    ...{ store, clock, document, wires, good },
+    ...{ store, events: bench.events, clock, document, wires, good },
     world: {
       operator: bench.operator.key,
       member: hostile.member.key,
@@ -93,6 +108,9 @@ async function knownOf({ bench, store, clock, hostile, region, rack }: Known): P
   const stuck = await stuckSaga(store, machines[0]!);
   const entry = await awaitedAccess(store, server);
   const boot = await bootOf(store, clock, machines[0]!);
+  const file = { name: 'whole', version: '1', format: 'raw', bytes: 1, sha256: 'ab'.repeat(32) };
+  const whole = await made('/images/uploads', file, hostile.member);
+  await sendPart(hostile.member, whole);
   const projects = store.read.selectFrom('projects').select('id').where('tenant_id', '=', hostile.id);
   const { id: project } = await projects.executeTakeFirstOrThrow();
   const subnet = await store.read.selectFrom('subnets').select('id').executeTakeFirstOrThrow();
@@ -102,17 +120,28 @@ async function knownOf({ bench, store, clock, hostile, region, rack }: Known): P
       rack: [rack],
       subnet: [subnet.id],
       flavor: ['small'],
-      image: ['debian', 'debian:12'],
+      image: ['debian', 'debian:12', await imageOf(store, hostile.id, 'fuzz')],
     },
     ...{ tenant: [hostile.id], kind: ['project'], project: ['default', project], holder: [project] },
     ...{ server: [server], provider: ['bare-metal'], cluster: ['default'], addresses: ['10.1.0.7', 'fd00::7'] },
     ...{ machine: machines, nic: ['52:54:00:00:00:01', '52:54:00:00:00:02'], boot: [boot] },
-    ...{ 'access-entry': [entry], stuck: [stuck.id] },
+    ...{ 'access-entry': [entry], stuck: [stuck.id], issue: ['nic-slow'] },
+    ...{ upload: [whole], bytes: [1, 200, 65_536], 'upload-offset': [0], url: ['https://images.example/disk'] },
+    ...{ text: [manifestOf('F1', 'f1', '10.0.8.7')], manifest: await expectedMachines(bench.operator, 6) },
+    ...{ 'accept-rule': [await acceptRule(bench.operator, 'fuzz')], network: ['10.9.0.0/24', '10.9.0.0/16'] },
+    'discovered-machine': [await discoveredMachine(store, 1), await discoveredMachine(store, 3)],
     mac: Array.from({ length: 200 }, (_, index) => `52:54:00:00:01:${index.toString(16).padStart(2, '0')}`),
     cidr: ['10.9.0.0/24', '10.9.0.0/23', '10.9.0.0/22'],
     servers: [{ first: '10.9.0.100', last: '10.9.0.199' }],
     reservations: [{ first: '10.9.0.10', last: '10.9.0.99' }],
   };
+}
+
+/** All of it: one byte. */
+async function sendPart({ app, headers }: Tenant['member'], upload: string): Promise<void> {
+  const type = { 'content-type': 'application/offset+octet-stream', 'upload-offset': '0' };
+  const url = `/api/v1/images/uploads/${upload}`;
+  await app.inject({ method: 'PATCH', url, headers: { ...headers, ...type }, payload: Buffer.from('x') });
 }
 
 function wiresTo({ app }: ApiBench): Record<'direct' | 'socket', HttpWire> {
@@ -125,25 +154,28 @@ function wiresTo({ app }: ApiBench): Record<'direct' | 'socket', HttpWire> {
 
 /** Ids that were given to who attacks: what it may ask about next. */
 export function remember({ world, calm }: ApiSite, operation: Operation | undefined, answer: HttpAnswer): void {
-  const collection = /^\/api\/v1\/([^/]+)/.exec(operation?.path ?? '')?.[1];
+  const collection = /^\/api\/v1\/(?:images\/)?([^/{]+)/.exec(operation?.path ?? '')?.[1];
   if (operation?.method !== 'POST' || answer.status > 299 || answer.body === '' || collection === undefined) return;
-  const { id, tenant } = JSON.parse(answer.body) as { id?: string; tenant?: string };
-  if (id === undefined || id === calm.tenant || tenant === calm.tenant) return;
-  const known = (world.known[singular(collection)] ??= []);
-  known.push(id);
-  // The oldest but the first: what the site began with stays.
-  if (known.length > 20) known.splice(3, 1);
+  const { id, tenant, import: begun } = JSON.parse(answer.body) as { id?: string; tenant?: string; import?: string };
+  const made = begun ?? id;
+  if (made === undefined || made === calm.tenant || tenant === calm.tenant) return;
+  const known = (world.known[begun === undefined ? singular(collection) : 'import'] ??= []);
+  known.push(made);
+  // The oldest but the first: what the site began with stays, and is asked about often, since some routes fit nothing else.
+  if (known.length > 8) known.splice(3, 1);
 }
 
 /** What goes on of itself elsewhere, and what only it brings about: machines that were looked at, failures, people who are asked. */
-export async function goOn({ store, world }: ApiSite): Promise<void> {
+export async function goOn({ store, events, clock, world }: ApiSite): Promise<void> {
   const [machine = '', broken = ''] = world.known['machine'] as string[];
   const entries = world.known['access-entry'] as string[];
+  const images = world.known['image'] as string[];
   await store.transaction(async (tx) => {
-    const machines = tx.updateTable('machines').where('state', '=', 'inspecting');
+    const machines = tx.updateTable('machines').where('state', 'in', ['inspecting', 'warming', 'draining']);
     await machines.set({ state: 'available' }).where('id', '!=', broken).execute();
     await tx.updateTable('machines').set({ state: 'quarantined' }).where('id', '=', broken).execute();
     const unanswered = { connection: null, entered_by: null, entered_at: null };
+    await tx.updateTable('images').set({ deleted_at: null }).where('id', 'in', images).execute();
     await tx.updateTable('access_entries').set(unanswered).where('attempt_id', 'in', entries).execute();
     await tx
       .deleteFrom('saga_steps')
@@ -151,6 +183,9 @@ export async function goOn({ store, world }: ApiSite): Promise<void> {
       .execute();
   });
   world.known['stuck'] = [(await stuckSaga(store, machine)).id];
+  await slowNicOf(store, events, clock, machine);
+  const strangers = (world.known['discovered-machine'] ??= []);
+  strangers.push(await discoveredMachine(store, 2 * strangers.length + 1));
 }
 
 /** What the calm tenant does, and is answered, without what is new each time. */

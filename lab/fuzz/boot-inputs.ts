@@ -179,7 +179,7 @@ function spoiltTarget(target: string, dice: Dice): string {
       '/',
       '//',
       '/../../etc/passwd',
-      '/images/%2e%2e%2f%2e%2e',
+      '/image/%2e%2e%2f%2e%2e',
       '/boot/%00',
       '/loader/..%2fx',
       '/loader/snponly.efi',

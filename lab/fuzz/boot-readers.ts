@@ -1,6 +1,8 @@
 import { RackstartError } from '../../appliance/kernel/errors.ts';
+import { parseHealthCheck } from '../../pxe/http/health-check.ts';
 import { parseInspection } from '../../pxe/http/inspection.ts';
 import { printable, readForm } from '../../pxe/http/messages.ts';
+import { parseWipedDisk } from '../../pxe/http/wiped-disk.ts';
 
 /**
  * Has a body read as everything that it could be. Whatever it is, it is read or refused as invalid, and what was read
@@ -17,7 +19,15 @@ export function readBody(body: string, find: (what: string) => void): number {
   if (inspection !== undefined && /\p{Cc}/u.test(JSON.stringify(inspection))) {
     find(`an inspection with control characters: ${JSON.stringify(body)}`);
   }
-  return (form === undefined ? 0 : 1) + (inspection === undefined ? 0 : 1);
+  const check = attempt(() => parseHealthCheck(body), find);
+  if (check !== undefined && /\p{Cc}/u.test(JSON.stringify(check))) {
+    find(`a check with control characters: ${JSON.stringify(body)}`);
+  }
+  const wiped = attempt(() => parseWipedDisk(body), find);
+  if (wiped !== undefined && /\p{Cc}/u.test(JSON.stringify(wiped))) {
+    find(`a certificate with control characters: ${JSON.stringify(body)}`);
+  }
+  return [form, inspection, check, wiped].filter((read) => read !== undefined).length;
 }
 
 function attempt<T>(read: () => T, find: (what: string) => void): T | undefined {

@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto';
-
 import { Secret } from '../../appliance/kernel/secret.ts';
 import { agentCredential } from '../../appliance/machines/agent-desk.ts';
 import { placeOrder } from '../../appliance/machines/boot-order.ts';
@@ -17,10 +15,7 @@ export interface OpenMachine {
   renew(dice: Dice): Promise<void>;
 }
 
-export const IMAGE = {
-  sha256: createHash('sha256').update('an image').digest('hex'),
-  content: Buffer.from('an image'),
-};
+const IMAGE = 'ab'.repeat(32);
 
 /** A machine that is inspected again and again. */
 export async function inspected(site: Site, machine: SiteMachine): Promise<OpenMachine> {
@@ -39,8 +34,15 @@ export async function installed(site: Site, machine: SiteMachine): Promise<OpenM
       .insertInto('flavors')
       .values({ id: 'flv_1', name: 'small', ...shape, nics: 'same' })
       .execute();
-    const image = { sha256: IMAGE.sha256, bytes: IMAGE.content.length, raw_bytes: 1_000, root_partition: 1 };
-    const kind = { format: 'raw+zstd', root_fs: 'ext4', kernel_args: 'quiet', created_at: at } as const;
+    const image = {
+      sha256: IMAGE,
+      source_sha256: IMAGE,
+      bytes: 8,
+      raw_bytes: 1_000,
+      map_bytes: 300,
+      root_partition: 1,
+    };
+    const kind = { root_fs: 'ext4', kernel_args: 'quiet', created_at: at } as const;
     await tx
       .insertInto('images')
       .values({ id: 'img_1', name: 'debian', version: '12', ...image, ...kind })
@@ -66,7 +68,7 @@ export async function installed(site: Site, machine: SiteMachine): Promise<OpenM
       .values({ attempt_id: attempt, ...whose, ...silent, created_at: at, revoked_at: null })
       .execute();
     const written = { rootPartition: 1, rootFs: 'ext4', kernelArgs: 'quiet' } as const;
-    const sizes = { sha256: IMAGE.sha256, bytes: IMAGE.content.length, rawBytes: 1_000 };
+    const sizes = { sha256: IMAGE, mapBytes: 300, rawBytes: 1_000 };
     const files = [{ path: 'etc/hostname', content: 'web-1\n' }];
     return freezePlan(tx, { image: { ...sizes, ...written }, disk: { minBytes: 0 }, files }, tenant, at);
   });

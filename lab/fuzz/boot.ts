@@ -1,6 +1,4 @@
-import { writeFileSync } from 'node:fs';
 import { Turnstile } from '../../appliance/kernel/turnstile.ts';
-import { join } from 'node:path';
 
 import { StoreAgentDesk } from '../../appliance/machines/agent-desk.ts';
 import { openBootCertificate } from '../../pxe/http/certificate.ts';
@@ -8,10 +6,13 @@ import { BootHttp } from '../../pxe/http/server.ts';
 import { loadBootScripts } from '../../templates/boot-scripts.ts';
 import { bodyInput, bootInput } from './boot-inputs.ts';
 import { readBody } from './boot-readers.ts';
-import { IMAGE, inspected, installed } from './boot-site.ts';
+import { inspected, installed } from './boot-site.ts';
 import type { Find, Input, Target, Way } from './campaign.ts';
 import { turns } from './campaign.ts';
 import { Dice } from './dice.ts';
+import type { FuzzedImage } from './frozen-image.ts';
+import { frozenImage } from './frozen-image.ts';
+import { frozenRequests, wrongAnswer } from './frozen-inputs.ts';
 import { HttpWire, inMemory, overTcp, overTls, serversOf } from './http-wire.ts';
 import type { HttpAnswer } from './http-wire.ts';
 import { countingLog, openSite, SERVER, siteState } from './site.ts';
@@ -20,14 +21,16 @@ import type { Site, SiteMachine } from './site.ts';
 /**
  * The HTTP side of the boot plane on the real director, agents and store: connections in memory that its own servers
  * parse, and TCP and TLS. Most of what goes there directly is given to the readers of bodies alone. Whoever attacks knows
- * every secret of two machines, and none of the others', which must stay as they are. No answer may be a 5xx.
+ * every secret of two machines, and none of the others', which must stay as they are. No answer may be a 5xx. One request in
+ * eight is for a frozen image: what is given of one is exact to the byte, whatever was asked beside it.
  */
 export async function openBoot(find: Find, seed: number): Promise<Target> {
   const site = await openSite(4);
   const [good, victim, ...open] = site.machines as [SiteMachine, SiteMachine, SiteMachine, SiteMachine];
   const own = [await inspected(site, open[0]), await installed(site, open[1])];
   const log = countingLog(find);
-  const service = await serve(site, log);
+  const frozen = await frozenImage(site);
+  const service = await serve(site, log, frozen);
   const reached: Record<string, number> = { hungUp: 0 };
   const wires = await openWires(service);
   let renewals = 0;
@@ -38,9 +41,31 @@ export async function openBoot(find: Find, seed: number): Promise<Target> {
     const dice = new Dice('boot', seed, 'renewal', renewals++);
     for (const machine of own) await machine.renew(dice);
   };
+  const count = (what: string | number) => {
+    reached[what] = (reached[what] ?? 0) + 1;
+  };
   const note = (input: Input, status: number) => {
-    reached[status] = (reached[status] ?? 0) + 1;
+    count(status);
     if (status >= 500 || Number.isNaN(status)) find(`answered ${status}`, input);
+  };
+
+  const attackFrozen = async (input: Input) => {
+    const requests = frozenRequests(input.dice, frozen.served);
+    const wire = wires.frozen(input.way);
+    if (input.dice.percent(5)) return wire.abandon(requests[0]!.bytes);
+    const answers = await wire.askAll(requests, onWait);
+    for (const [at, answer] of answers.entries()) {
+      const request = requests[at]!;
+      note(input, answer.status);
+      count(`${request.file?.kind ?? 'elsewhere'} ${answer.status}`);
+      const wrong =
+        wrongAnswer(request, answer) ?? (wrongBody(answer, request.head) ? 'an error that is no error' : '');
+      if (wrong !== '') find(`${wrong}: ${request.bytes.toString('latin1')}${answer.head}`, input);
+    }
+    if (answers.length === requests.length) return;
+    if (answers.length > 0 && !/^connection: close/m.test(answers.at(-1)!.head))
+      find(`hung up behind ${answers.length} of ${requests.length}`, input);
+    count('hungUp');
   };
 
   await renew();
@@ -49,6 +74,7 @@ export async function openBoot(find: Find, seed: number): Promise<Target> {
     reached,
     async feed(input: Input) {
       if (input.index % RENEW_EVERY === 0) await renew();
+      if (input.dice.percent(FROZEN)) return attackFrozen(input);
       if (input.way === 'direct' && input.dice.percent(85)) {
         reached['read'] = (reached['read'] ?? 0) + readBody(bodyInput(input.dice), (what) => find(what, input));
         return;
@@ -56,7 +82,7 @@ export async function openBoot(find: Find, seed: number): Promise<Target> {
       const { secure, bytes, whole, head } = bootInput(
         input,
         own.map(({ secrets }) => secrets),
-        IMAGE.sha256,
+        frozen.served[0]!.digest,
       );
       const wire = wires.of(input.way, secure);
       if (!whole) {
@@ -75,7 +101,16 @@ export async function openBoot(find: Find, seed: number): Promise<Target> {
     settle: () => turns(),
     async exchange() {
       let story = '';
-      for (const way of ['direct', 'socket'] as const) story += await boot(site, good, wires.good(way), onWait);
+      for (const way of ['direct', 'socket'] as const) {
+        story += await boot(site, good, wires.good(way), onWait);
+        for (const { path, content } of frozen.served) {
+          const whole = await wires
+            .good(way)
+            .clear.ask(Buffer.from(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`), false, onWait);
+          if (!Buffer.from(whole?.body ?? '', 'latin1').equals(content))
+            throw new Error(`${path} is not as it was frozen`);
+        }
+      }
       if (first === '') first = story;
       if (story !== first) throw new Error(`another boot:\n${story}\nthan at first:\n${first}`);
     },
@@ -86,7 +121,7 @@ export async function openBoot(find: Find, seed: number): Promise<Target> {
     },
     async state() {
       const { addresses, subnets, ...rest } = (await siteState(site, [victim])) as Record<string, unknown>;
-      return { addresses, subnets, ...rest, waiting: site.clock.nextWake() };
+      return { addresses, subnets, ...rest, waiting: site.clock.nextWake(), images: frozen.files() };
     },
     async close() {
       wires.hangUp();
@@ -98,12 +133,11 @@ export async function openBoot(find: Find, seed: number): Promise<Target> {
 }
 
 const RENEW_EVERY = 120;
+// In a hundred.
+const FROZEN = 12;
 
-async function serve(site: Site, log: ReturnType<typeof countingLog>) {
+async function serve(site: Site, log: ReturnType<typeof countingLog>, frozen: FuzzedImage) {
   const { directory, ids, clock, director, store, events, tokenKey } = site;
-  const path = join(directory, 'image');
-  const nothing = async () => undefined;
-  writeFileSync(path, IMAGE.content);
   const certificate = await openBootCertificate({ directory, addresses: [SERVER], ids });
   const server = new BootHttp({
     listen: { address: SERVER, httpPort: 8080, httpsPort: 8443 },
@@ -115,10 +149,10 @@ async function serve(site: Site, log: ReturnType<typeof countingLog>) {
     ramdisk: {
       kernel: { bytes: Buffer.from('kernel'), sha256: 'k' },
       initrd: { bytes: Buffer.from('initrd'), sha256: 'i' },
+      version: '0123456789abcdef',
     },
-    images: async (sha256) => (sha256 === IMAGE.sha256 ? { path, bytes: IMAGE.content.length } : undefined),
     timeline: { seen: () => undefined },
-    frozen: { map: nothing, image: nothing, chunk: nothing },
+    frozen: frozen.source,
     turnstile: new Turnstile(4, 4),
     imageTurns: new Turnstile(4, 4),
     clock,
@@ -141,6 +175,8 @@ interface Wires {
   of(way: Way, secure: boolean): HttpWire;
   /** Of the machine that boots well, apart from all others. */
   good(way: Way): { clear: HttpWire; secure: HttpWire };
+  /** For frozen images alone: nothing that came before has left half a request on it. */
+  frozen(way: Way): HttpWire;
   hangUp(): void;
 }
 
@@ -160,12 +196,13 @@ async function openWires({ ports: { http, https }, ca }: Awaited<ReturnType<type
     direct: kinds.map((tls) => new HttpWire(inMemory(tls ? secure! : clear!, tls))),
     socket: kinds.map((tls) => new HttpWire(overNetwork(tls, from))),
   });
-  const [hostile, good] = [pair(address), pair(() => '10.77.0.10')];
+  const [hostile, good, frozen] = [pair(address), pair(() => '10.77.0.10'), pair(address)];
   return {
     of: (way, tls) => hostile[way][tls ? 1 : 0]!,
     good: (way) => ({ clear: good[way][0]!, secure: good[way][1]! }),
+    frozen: (way) => frozen[way][0]!,
     hangUp() {
-      for (const wires of [hostile, good]) for (const wire of [...wires.direct, ...wires.socket]) wire.hangUp();
+      for (const wires of [hostile, good, frozen]) for (const wire of [...wires.direct, ...wires.socket]) wire.hangUp();
     },
   };
 }

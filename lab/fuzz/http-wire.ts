@@ -14,6 +14,12 @@ export interface HttpAnswer {
   readonly body: string;
 }
 
+export interface WholeRequest {
+  readonly bytes: Buffer;
+  /** Whether it is a HEAD, whose answer has no body. */
+  readonly head: boolean;
+}
+
 /** A connection that asks one thing after another, and is made anew when the server has closed it. */
 export class HttpWire {
   readonly #open: () => Duplex;
@@ -27,16 +33,27 @@ export class HttpWire {
 
   /** The answer to one whole request; undefined when the server hung up instead. `onWait` is asked now and then meanwhile. */
   async ask(request: Buffer, head: boolean, onWait: () => Promise<void>): Promise<HttpAnswer | undefined> {
-    const deadline = performance.now() + LONGEST_WAIT;
     this.#connected().write(request);
-    for (let waited = 1; ; waited++) {
-      const answer = this.#take(head);
-      if (answer !== undefined) return answer;
-      if (this.#closed) return undefined;
-      if (performance.now() > deadline) throw new Error(`no answer to ${request.subarray(0, 200).toString('latin1')}`);
-      await turns(1);
-      if (waited % 40 === 0) await onWait();
+    return this.#answer(request, head, onWait);
+  }
+
+  /** The answers to requests that are sent all at once, in their order; fewer when the server hung up. */
+  async askAll(requests: readonly WholeRequest[], onWait: () => Promise<void>): Promise<HttpAnswer[]> {
+    this.#connected().write(Buffer.concat(requests.map(({ bytes }) => bytes)));
+    const answers: HttpAnswer[] = [];
+    for (const { bytes, head } of requests) {
+      const answer = await this.#answer(bytes, head, onWait);
+      if (answer === undefined) break;
+      answers.push(answer);
     }
+    return answers;
+  }
+
+  /** Asks, and hangs up when something came of the answer, or nothing for a while. */
+  async abandon(request: Buffer): Promise<void> {
+    this.#connected().write(request);
+    for (let turn = 0; turn < 6 && this.#received.length === 0 && !this.#closed; turn++) await turns(1);
+    this.hangUp();
   }
 
   /** Sends what may be no request on a connection of its own, hangs up, and gives back all that came. */
@@ -60,6 +77,18 @@ export class HttpWire {
   hangUp(): void {
     this.#closed = true;
     this.#stream?.destroy();
+  }
+
+  async #answer(request: Buffer, head: boolean, onWait: () => Promise<void>): Promise<HttpAnswer | undefined> {
+    const deadline = performance.now() + LONGEST_WAIT;
+    for (let waited = 1; ; waited++) {
+      const answer = this.#take(head);
+      if (answer !== undefined) return answer;
+      if (this.#closed) return undefined;
+      if (performance.now() > deadline) throw new Error(`no answer to ${request.subarray(0, 200).toString('latin1')}`);
+      await turns(1);
+      if (waited % 40 === 0) await onWait();
+    }
   }
 
   #connected(): Duplex {

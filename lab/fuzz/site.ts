@@ -17,6 +17,7 @@ import { StoreBootDirector } from '../../appliance/machines/boot-director.ts';
 import { placeOrder } from '../../appliance/machines/boot-order.ts';
 import type { PlacedOrder } from '../../appliance/machines/boot-order.ts';
 import { enrolMachine } from '../../appliance/machines/enrol.ts';
+import { MachineBell } from '../../appliance/machines/machine-bell.ts';
 import { watched } from '../../appliance/machines/watched-director.ts';
 import { openStore } from '../../appliance/store/open.ts';
 import type { Store } from '../../appliance/store/store.ts';
@@ -63,8 +64,9 @@ export async function openSite(machineCount: number): Promise<Site> {
   const store = await openStore({ url: `sqlite:${join(directory, 'rackstart.db')}`, clock, log: silentLog });
   const events = createEventLog({ store, clock, ids, sequencer: new Sequencer({ store, clock, log: silentLog }) });
   const tokenKey = createSecretKey(Buffer.alloc(32, 7));
-  const imagesUrl = `http://${SERVER}:8080/images`;
-  const director = watched(new StoreBootDirector({ store, events, tokenKey, clock, imagesUrl }), {
+  const bell = new MachineBell(events);
+  const imagesUrl = `http://${SERVER}:8080`;
+  const director = watched(new StoreBootDirector({ store, events, bell, tokenKey, clock, ids, imagesUrl }), {
     store,
     events,
     clock,

@@ -1,5 +1,5 @@
-import type { ImageBytes } from '../../images/ingest/image-bytes.ts';
-import { boundedBytes } from '../../images/ingest/image-bytes.ts';
+import type { DiskBytes } from '../../images/ingest/disk-bytes.ts';
+import { boundedBytes } from '../../images/ingest/disk-bytes.ts';
 
 /** What is not zero in a disk image, in the order of its places. */
 export interface Piece {
@@ -32,7 +32,7 @@ export class SparseImage {
   }
 
   /** As the readers get it; `told` hears of every read. */
-  opened(told: (offset: number, length: number) => void): ImageBytes {
+  opened(told: (offset: number, length: number) => void): DiskBytes {
     return boundedBytes(this.size, (offset, length) => {
       told(offset, length);
       return Promise.resolve(this.read(offset, length));

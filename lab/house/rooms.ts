@@ -11,6 +11,7 @@ export const floors: readonly (readonly string[])[] = [
   ['appliance/saga', 'images', 'appliance/tenants', 'appliance/network'],
   ['pxe'],
   ['appliance/machines'],
+  ['appliance/pool'],
   ['appliance/providers'],
   ['appliance/requests'],
   // The settings of a daemon, read by who starts one; rooms below are given what they need of them.
@@ -53,7 +54,7 @@ export function complaint(from: string, to: string): string | undefined {
 export function isTest(file: string): boolean {
   if (file.startsWith('lab/test/')) return false;
   return (
-    /(\.test|\.fixture|\.e2e|\.fuzz|\.storm|-proof)\.ts$|\/test-[^/]+\.ts$/.test(file) ||
+    /(\.test|\.fixture|\.e2e|\.fuzz|\.storm|\.campaign|-proof)\.ts$|\/test-[^/]+\.ts$/.test(file) ||
     /^lab\/(undo-proof|fuzz)\//.test(file)
   );
 }

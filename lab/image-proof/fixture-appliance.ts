@@ -5,6 +5,8 @@ import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 
+import type { ChunkDirectory } from '../../images/chunk-directory.ts';
+
 /** What came in, in the order it came: the form of a report or of the agent, or the text of an inspection or log. */
 export interface Received {
   path: string;
@@ -27,12 +29,12 @@ export interface FixtureAppliance {
 }
 
 /**
- * The appliance's side of the boot protocol with no appliance behind it: it gives out the orders it is given, serves one image
- * and one tar, and remembers what it is told. It checks nothing but the bearer and the credential.
+ * The appliance's side of the boot protocol with no appliance behind it: it gives out the orders it is given, serves what is
+ * frozen and one tar, and remembers what it is told. It checks nothing but the bearer and the credential.
  */
 export async function startFixtureAppliance(options: {
   certificate: { key: string; certificate: string };
-  imagePath: string;
+  frozen: ChunkDirectory;
   files: () => Promise<Buffer>;
   credential: string;
 }): Promise<FixtureAppliance> {
@@ -73,7 +75,11 @@ export async function startFixtureAppliance(options: {
 
   const { key, certificate } = options.certificate;
   const https = createServer({ key, cert: certificate }, handler(answer));
-  const http = createHttpServer((_request, response) => createReadStream(options.imagePath).pipe(response));
+  const http = createHttpServer(({ url = '' }, response) => {
+    const digest = /[0-9a-f]{64}/.exec(url)?.[0] ?? '';
+    const file = url.endsWith('/map') ? options.frozen.mapFile(digest) : options.frozen.chunkFile(digest);
+    createReadStream(file).pipe(response);
+  });
   return {
     httpsPort: await listen(https),
     httpPort: await listen(http),

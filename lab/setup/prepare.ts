@@ -37,12 +37,13 @@ async function prepare(): Promise<void> {
   const stamp = existsSync(stampFile) ? (JSON.parse(readFileSync(stampFile, 'utf8')) as Stamp) : undefined;
   if (stamp?.inputs === inputs && stamp.files.every((file) => existsSync(file))) return;
 
-  const [ramdisk, image] = await Promise.all([
+  const [ramdisk, image, cloudImage] = await Promise.all([
     buildRamdisk({ cacheDirectory, progress }),
     buildOsImage({ cacheDirectory, name: 'debian-12', progress }),
+    buildOsImage({ cacheDirectory, name: 'debian-12-cloud', cloudInit: true, progress }),
   ]);
   const host = await buildRootImage(cacheDirectory, progress);
-  const done: Stamp = { inputs, files: [ramdisk.kernel, ramdisk.initrd, image.path, host.disk] };
+  const done: Stamp = { inputs, files: [ramdisk.kernel, ramdisk.initrd, image.path, cloudImage.path, host.disk] };
   writeFileSync(stampFile, JSON.stringify(done));
 }
 

@@ -3,6 +3,7 @@ import type { SecureContext } from 'node:tls';
 
 import type { Millis } from '../../appliance/kernel/clock.ts';
 import { SECOND } from '../../appliance/kernel/clock.ts';
+import { draw } from '../../appliance/kernel/seeded.ts';
 import type { Answer, Question } from './ask.ts';
 import { ask } from './ask.ts';
 import type { Boot } from './boot.ts';
@@ -30,8 +31,8 @@ export class StageFailure extends Error {
 const TRIES = 24;
 const ASK_AGAIN = 3 * SECOND;
 const TELL_AGAIN = 5 * SECOND;
-const NEXT_AGAIN = 2 * SECOND;
-const LONG_POLL = 180 * SECOND;
+const NEXT_AGAIN = 8 * SECOND;
+const LONG_POLL = 60 * SECOND;
 
 /** The boot protocol, version 1, from the ramdisk's side (`images/ramdisk/protocol.sh`). */
 export class ApplianceLink {
@@ -42,6 +43,7 @@ export class ApplianceLink {
   readonly #trust: SecureContext | undefined;
   #bearer: string | undefined;
   #generation = '';
+  #pauses = 0;
   /** Reports that wait for the next `tell`. */
   #untold: URLSearchParams[] = [];
 
@@ -59,9 +61,7 @@ export class ApplianceLink {
     if (answer?.status !== 200) {
       throw new StageFailure('boot.stage-failed', `the claim was answered with ${answer?.status ?? 'silence'}`);
     }
-    const { bearer, ...order } = lines(answer);
-    this.#bearer = bearer;
-    return this.#obey(order);
+    return this.#obey(lines(answer));
   }
 
   /** Keeps a report until the next `tell`: a TLS connection costs more than what it carries. */
@@ -93,9 +93,12 @@ export class ApplianceLink {
       if (answer?.status === 200) {
         const order = lines(answer);
         // Only a newer generation is an order: nothing is ever done twice.
-        if (Number(order['generation']) > Number(this.#generation)) return this.#obey(order);
+        if (Number(order['generation']) > Number(this.#generation)) {
+          this.#boot.deps.notes.count('order taken');
+          return this.#obey(order);
+        }
       }
-      if (answer?.status !== 204) await this.#pause(NEXT_AGAIN);
+      if (answer?.status !== 204) await this.#pause(this.#jitter());
     }
   }
 
@@ -111,9 +114,15 @@ export class ApplianceLink {
     return undefined;
   }
 
-  #obey(order: Order): Order {
+  #obey({ bearer, ...order }: Order): Order {
+    this.#bearer = bearer;
     this.#generation = order['generation'] ?? '';
     return order;
+  }
+
+  #jitter(): Millis {
+    const { seed, machine, number } = this.#boot.deps;
+    return NEXT_AGAIN * draw(seed, 'jitter', machine.name, number, String(this.#pauses++));
   }
 
   async #tellOnce(): Promise<boolean> {

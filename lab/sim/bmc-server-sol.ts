@@ -20,6 +20,10 @@ export class SerialPort implements SerialLine {
     };
   }
 
+  get listened(): boolean {
+    return this.#listener !== undefined;
+  }
+
   type(bytes: Buffer): void {
     this.typed.push(Buffer.from(bytes));
   }

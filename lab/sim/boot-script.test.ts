@@ -2,7 +2,7 @@ import { test } from 'tap';
 
 import { concatenateArchives, newcArchive } from '../../pxe/http/newc.ts';
 import { loadBootScripts } from '../../templates/boot-scripts.ts';
-import { pinnedCa, readBootScript } from './boot-script.ts';
+import { pinnedIn, readBootScript } from './boot-script.ts';
 
 test('the script that starts the ramdisk is understood as the appliance writes it', async (t) => {
   const script = loadBootScripts().ramdisk({
@@ -26,14 +26,15 @@ test('the script that leads to the disk starts no ramdisk', async (t) => {
   t.equal(readBootScript(loadBootScripts().localDisk({})), undefined);
 });
 
-test('the CA is found in the last archive of an initrd, whatever the first is', async (t) => {
+test('CA and version are found in the last archive of an initrd, whatever the first is', async (t) => {
   const pinned = (text: string) =>
     newcArchive([
       { path: 'etc', mode: 0o755 },
       { path: 'etc/rackstart/ca.pem', mode: 0o644, content: Buffer.from(text) },
+      { path: 'etc/rackstart/version', mode: 0o644, content: Buffer.from('0123456789abcdef\n') },
       { path: 'etc/later', mode: 0o644, content: Buffer.from('later') },
     ]);
   const initrd = concatenateArchives([Buffer.from('compressed'), pinned('an older CA'), pinned('our CA')]);
-  t.equal(pinnedCa(initrd), 'our CA');
-  t.throws(() => pinnedCa(Buffer.from('compressed')), { message: 'the initrd holds no CA certificate' });
+  t.strictSame(pinnedIn(initrd), { ca: 'our CA', version: '0123456789abcdef' });
+  t.throws(() => pinnedIn(Buffer.from('compressed')), { message: 'the initrd holds no ca.pem' });
 });

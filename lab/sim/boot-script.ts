@@ -19,15 +19,26 @@ export function readBootScript(script: string): RamdiskBoot | undefined {
   return { kernelUrl, initrdUrl, url, claimToken };
 }
 
+/** What the appliance puts into every ramdisk that it serves. */
+export interface Pinned {
+  /** PEM. */
+  readonly ca: string;
+  readonly version: string;
+}
+
 /**
- * The CA certificate in an initrd, from the last cpio archive that holds one (kernel Documentation/driver-api/early-userspace/
+ * What is pinned in an initrd, from the last cpio archive that holds it (kernel Documentation/driver-api/early-userspace/
  * buffer-format.rst: a header of 110 bytes with its fields in hexadecimal, name and content each padded to 4 bytes).
  */
-export function pinnedCa(initrd: Buffer): string {
-  const name = Buffer.from('etc/rackstart/ca.pem\0');
+export function pinnedIn(initrd: Buffer): Pinned {
+  return { ca: fileIn(initrd, 'ca.pem'), version: fileIn(initrd, 'version').trim() };
+}
+
+function fileIn(initrd: Buffer, file: string): string {
+  const name = Buffer.from(`etc/rackstart/${file}\0`);
   const nameAt = initrd.lastIndexOf(name);
   const header = initrd.toString('latin1', Math.max(0, nameAt - HEADER), Math.max(0, nameAt));
-  if (!header.startsWith('070701')) throw new Error('the initrd holds no CA certificate');
+  if (!header.startsWith('070701')) throw new Error(`the initrd holds no ${file}`);
   const size = Number.parseInt(header.slice(SIZE_AT, SIZE_AT + 8), 16);
   const from = Math.ceil((nameAt + name.length) / 4) * 4;
   return initrd.toString('utf8', from, from + size);

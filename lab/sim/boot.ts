@@ -6,7 +6,8 @@ import { draw, triangular } from '../../appliance/kernel/seeded.ts';
 import type { Triangle } from '../../appliance/kernel/seeded.ts';
 import { stageDelays } from './delays.ts';
 import type { DhcpPort } from './dhcp-port.ts';
-import type { BootFaults, FaultStage } from './faults.ts';
+import type { BootFaults, FaultStage, Mishap } from './faults.ts';
+import type { ForeignDhcp } from './foreign-dhcp.ts';
 import type { MachineSpec } from './machine-spec.ts';
 import type { SshDoor } from './ssh-door.ts';
 import type { Notebook } from './statistics.ts';
@@ -26,14 +27,27 @@ export interface Surroundings {
   readonly trust: (caPem: string) => SecureContext;
 }
 
+/** What is on the network and should not be, where some machine is to meet it. */
+export interface Strays {
+  readonly foreignDhcp: ForeignDhcp;
+  /** By a relay that the appliance has not been told of. */
+  readonly strangeRelay: DhcpPort;
+}
+
 export interface BootDeps extends Surroundings {
   readonly machine: MachineSpec;
   /** Counts the power-ons of this machine. */
   readonly number: number;
   readonly faults: BootFaults;
+  readonly mishap: Mishap | undefined;
+  readonly strays: Strays | undefined;
   readonly port: DhcpPort;
   readonly wire: Wire;
   readonly say: (line: string) => void;
+  /** On the serial port alone. */
+  readonly print: (line: string) => void;
+  /** Resolves when somebody listens to the serial port, or after some seconds in which nobody did. */
+  readonly listened: () => Promise<void>;
   /** Switches the machine off from inside. */
   readonly powerOff: () => void;
   /** Aborts when the power goes. */

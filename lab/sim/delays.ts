@@ -3,7 +3,18 @@ import type { Triangle } from '../../appliance/kernel/seeded.ts';
 
 /** What a machine does by itself, and takes its time for. `post` is the model's own: see `models.ts`. */
 export type Delayed =
-  'retry' | 'ipxe' | 'ramdisk' | 'disk' | 'image' | 'grow' | 'inject' | 'kexec' | 'system' | 'inspect' | 'wipe';
+  | 'retry'
+  | 'ipxe'
+  | 'ramdisk'
+  | 'disk'
+  | 'image'
+  | 'grow'
+  | 'inject'
+  | 'kexec'
+  | 'system'
+  | 'inspect'
+  | 'check'
+  | 'wipe';
 
 /**
  * How long real servers take, network and appliance not counted: kernel and ramdisk 0.8 s to load and some seconds of drivers, a
@@ -26,6 +37,8 @@ export const stageDelays: Readonly<Record<Delayed, Triangle>> = {
   /** The installed system, from its kernel to its agent. */
   system: seconds(4, 7, 12),
   inspect: seconds(0.2, 0.5, 5),
+  /** A sample of the memory, a few places of each disk. */
+  check: seconds(1, 3, 7),
   wipe: seconds(1, 3, 15),
 };
 

@@ -16,7 +16,12 @@ export interface DhcpPort {
    * Sends a message until an answer of one of these types is here. Rejects after the last retransmission. These keep real time,
    * however compressed the machines' own is: the server's is real, too.
    */
-  ask(request: DhcpPacket, types: readonly MessageType[], wire: Wire, signal: AbortSignal): Promise<DhcpPacket>;
+  ask(
+    request: DhcpPacket,
+    types: readonly MessageType[],
+    wire: Pick<Wire, 'carry'>,
+    signal: AbortSignal,
+  ): Promise<DhcpPacket>;
 }
 
 export interface DhcpDeps {
@@ -65,7 +70,7 @@ const PATIENCE: readonly Millis[] = [1, 2, 4, 8].map((seconds) => seconds * SECO
 
 interface Sending {
   readonly send: () => void;
-  readonly wire: Wire;
+  readonly wire: Pick<Wire, 'carry'>;
   readonly signal: AbortSignal;
 }
 

@@ -4,6 +4,8 @@ import { addresses, messageType, option, readAddress, readMessageType, readText 
 import type { DhcpPacket } from '../../pxe/dhcp/packet.ts';
 import { BOOT_REQUEST, BROADCAST_FLAG, NO_ADDRESS } from '../../pxe/dhcp/packet.ts';
 import type { DhcpPort } from './dhcp-port.ts';
+import type { ForeignDhcp } from './foreign-dhcp.ts';
+import { OFFERED } from './foreign-dhcp.ts';
 import type { MachineSpec } from './machine-spec.ts';
 import type { Wire } from './wire.ts';
 
@@ -20,7 +22,7 @@ export interface Lease {
 
 export interface Network {
   readonly port: DhcpPort;
-  readonly wire: Wire;
+  readonly wire: Pick<Wire, 'carry'>;
   readonly ids: Ids;
 }
 
@@ -46,22 +48,56 @@ export async function leaseAddress(
   return { address, nextServer, ...(bootFile === undefined ? {} : { bootFile }) };
 }
 
+/** Found by ARP that somebody has the address already: says so, and takes it not (RFC 2131 §4.4.1). */
+export function declineAddress(machine: MachineSpec, { address, nextServer }: Lease, network: Network): void {
+  const xid = network.ids.random(4).readUInt32BE();
+  const decline = clientMessage('decline', 'rom', machine, xid, [
+    [option.requestedAddress, addresses(address)],
+    [option.serverId, addresses(nextServer)],
+  ]);
+  // Nobody answers it.
+  network.port.ask(decline, [], network.wire, AbortSignal.timeout(50)).catch(() => undefined);
+}
+
+/** As `leaseAddress` where another server's offer is here first: the appliance hears whose it takes. */
+export async function leaseFromForeign(
+  machine: MachineSpec,
+  { port, wire, ids }: Network,
+  foreign: ForeignDhcp,
+  signal: AbortSignal,
+): Promise<Lease> {
+  const xid = ids.random(4).readUInt32BE();
+  const discover = clientMessage('discover', 'rom', machine, xid, []);
+  const offered = port.ask(discover, ['offer'], wire, signal).catch(() => undefined);
+  foreign.answer(discover, 'offer');
+  await offered;
+  const request = clientMessage('request', 'rom', machine, xid, [
+    [option.requestedAddress, addresses(OFFERED)],
+    [option.serverId, addresses(foreign.address)],
+  ]);
+  port.ask(request, [], wire, AbortSignal.any([signal, AbortSignal.timeout(50)])).catch(() => undefined);
+  foreign.answer(request, 'ack');
+  return { address: OFFERED, nextServer: foreign.address };
+}
+
 // As SeaBIOS with an UNDI ROM, EDK2 and iPXE were seen to send them.
 function clientMessage(
   type: MessageType,
   stage: Stage,
-  { mac, uuid, hardware: { firmware } }: MachineSpec,
+  { mac, uuid, hardware: { firmware }, architecture = firmware === 'uefi' ? 7 : 0 }: MachineSpec,
   xid: number,
   more: readonly [number, Uint8Array][],
 ): DhcpPacket {
   const chaddr = Buffer.from(mac.replaceAll(':', ''), 'hex');
-  const architecture = firmware === 'uefi' ? 7 : 0;
   const options = new Map<number, Uint8Array>([
     [option.messageType, messageType(type)],
     ...more,
     [option.maxMessageSize, Uint8Array.of(0x05, 0xc0)],
     [option.architecture, Uint8Array.of(0, architecture)],
-    [option.vendorClass, Buffer.from(`PXEClient:Arch:0000${architecture}:UNDI:00${firmware === 'uefi' ? 3 : 2}001`)],
+    [
+      option.vendorClass,
+      Buffer.from(`PXEClient:Arch:${String(architecture).padStart(5, '0')}:UNDI:00${firmware === 'uefi' ? 3 : 2}001`),
+    ],
     ...(stage === 'ipxe' ? ([[option.userClass, Buffer.from('iPXE')]] as const) : []),
     [option.parameterList, Uint8Array.of(1, 3, 6, 12, 15, 43, 60, 66, 67)],
     [option.machineId, Buffer.concat([Uint8Array.of(0), smbiosOrder(uuid)])],

@@ -4,6 +4,7 @@ import { Agent } from 'node:http';
 import { SECOND } from '../../appliance/kernel/clock.ts';
 import type { ApplianceLink, Facts, Order } from './appliance-link.ts';
 import { StageFailure } from './appliance-link.ts';
+import type { Download } from './ask.ts';
 import { demand, download } from './ask.ts';
 import type { Boot } from './boot.ts';
 import type { InstalledDisk } from './installed-system.ts';
@@ -25,9 +26,15 @@ export async function install(order: Order, { boot, link, stage, onErased }: Wor
   const bytes = hardware.diskGib * 1024 ** 3;
   await stage('disk', async () => {
     await boot.enter('disk');
-    const fits = bytes >= Number(order['disk_min_bytes'] ?? 0) && bytes <= Number(order['disk_max_bytes'] ?? bytes);
-    if (fits) return {};
-    throw new StageFailure('boot.disk-rule', `no disk fits the rule: sda ${bytes} bytes`);
+    const { disk_min_bytes: least = '0', disk_max_bytes: most } = order;
+    const disks = boot.deps.mishap === 'two-disks' ? ['sda', 'sdb'] : ['sda'];
+    const fitting = bytes >= Number(least) && bytes <= Number(most ?? bytes) ? disks.length : 0;
+    if (fitting === 1) return {};
+    // As disk.sh has it.
+    const rule = `size ${least}..${most ?? 'any'}, type any, serial any`;
+    const found = disks.map((disk) => `${disk} (${bytes} bytes, ssd, serial ${boot.deps.machine.name}-0); `).join('');
+    const what = `for root must match 1 disk, and ${fitting} do: ${rule}; found: ${found}`;
+    throw new StageFailure('boot.disk-rule', what);
   });
   await stage('image', () => {
     onErased();
@@ -53,57 +60,59 @@ export async function install(order: Order, { boot, link, stage, onErased }: Wor
   return disk!;
 }
 
-/** The image goes by and its digests are taken; a disk that fails is told as `image.sh` tells it. */
+/** The image goes by and its digests are taken; a disk that fails is told as `write-chunks` tells it. */
 async function writeImage(order: Order, boot: Boot, from: string): Promise<Facts> {
   const { faults, pace } = boot.deps;
   const { image_raw_bytes: raw = '' } = order;
   const began = pace.now();
-  const check =
-    order['image_map_url'] === undefined ? await wholeImage(order, from, boot) : await chunks(order, from, boot);
+  await fetchChunks(order, from, boot);
   await boot.enter('image');
   if (faults.diskWrite) {
     boot.deps.notes.count('fault: disk write');
-    const said = "dd: error writing '/dev/sda': Input/output error";
-    throw new StageFailure('boot.stage-failed', `writing to /dev/sda failed: ${said}`);
+    throw new StageFailure('disk.failed', 'writing to /dev/sda failed: Input/output error');
   }
-  check();
   return { bytes: raw, seconds: ((pace.now() - began) / SECOND).toFixed(2) };
 }
 
-/** Resolves to what throws when it was another. */
-async function wholeImage(order: Order, from: string, boot: Boot): Promise<() => void> {
-  const { image_url: url = '', image_sha256: digest, image_bytes } = order;
-  const image = await arrived(boot, (signal) => download(url, { from, signal }));
-  return () => {
-    if (image.sha256 !== digest) {
-      throw new StageFailure('image.digest', `the image has the SHA-256 ${image.sha256}, ordered was ${digest}`);
-    }
-    if (image.bytes !== Number(image_bytes)) {
-      throw new StageFailure('image.invalid', `the image has ${image.bytes} bytes, not the ${image_bytes} declared`);
-    }
-  };
-}
-
 /** The map, and each chunk that it names, over one connection. */
-async function chunks(order: Order, from: string, boot: Boot): Promise<() => void> {
+async function fetchChunks(order: Order, from: string, boot: Boot): Promise<void> {
   const { image_map_url: url = '', image_map_sha256: digest, chunk_url: chunkUrl = '' } = order;
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   try {
     const map = await arrived(boot, (signal) => demand(url, { from, signal, agent }));
+    if (boot.deps.mishap === 'map-altered') map[0] = 0;
     const found = hash('sha256', map);
     if (found !== digest)
       throw new StageFailure('image.digest', `the map has the SHA-256 ${found}, ordered was ${digest}`);
-    const named = map.toString('latin1').matchAll(/^chunk .* ([0-9a-f]{64})$/gm);
-    for (const [, sha256] of named) {
-      const chunk = await arrived(boot, (signal) => download(`${chunkUrl}/${sha256}`, { from, signal, agent }));
-      if (chunk.sha256 !== sha256) throw new StageFailure('image.digest', `a chunk is not ${sha256}`);
+    const named = map.toString('latin1').matchAll(/^chunk (\d+) .* ([0-9a-f]{64})$/gm);
+    for (const [, offset = '', sha256 = ''] of named) {
+      await fetchChunk(boot, { offset, sha256 }, (signal) =>
+        download(`${chunkUrl}/${sha256}`, { from, signal, agent }),
+      );
     }
   } finally {
     agent.destroy();
   }
-  return () => undefined;
 }
 
+/** One that comes with another content is fetched again, as `write-chunks` does it. */
+async function fetchChunk(
+  boot: Boot,
+  { offset, sha256 }: { offset: string; sha256: string },
+  fetch: (signal: AbortSignal) => Promise<Download>,
+): Promise<void> {
+  const { faults, notes } = boot.deps;
+  for (let time = 1; ; time++) {
+    const chunk = await arrived(boot, fetch);
+    if (chunk.sha256 === sha256 && !faults.altersChunk(sha256, time)) return;
+    notes.count('fault: chunk altered');
+    if (time < WRONG_TRIES) continue;
+    const what = `the image's chunk at byte ${offset} came ${time} times with another content than its digest says`;
+    throw new StageFailure('image.altered', what);
+  }
+}
+
+const WRONG_TRIES = 3;
 const TRIES = 8;
 const PAUSE = 2 * SECOND;
 
@@ -115,7 +124,7 @@ async function arrived<Thing>(boot: Boot, fetch: (signal: AbortSignal) => Promis
       return await notes.timed('image', () => fetch(signal));
     } catch (error) {
       signal.throwIfAborted();
-      if (tried === TRIES) throw new StageFailure('boot.stage-failed', `the image did not arrive: ${String(error)}`);
+      if (tried === TRIES) throw new StageFailure('image.unreachable', `the image did not arrive: ${String(error)}`);
       await clock.sleepUntil(clock.now() + PAUSE, signal);
     }
   }

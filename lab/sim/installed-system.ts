@@ -10,6 +10,7 @@ import type { Ids } from '../../appliance/kernel/ids.ts';
 import type { Question } from './ask.ts';
 import { ask } from './ask.ts';
 import type { Boot } from './boot.ts';
+import { printAndStop } from './mishaps.ts';
 
 /** What an install has left on a machine's disk, as far as it shows on the network. */
 export interface InstalledDisk {
@@ -74,9 +75,11 @@ const HEARTBEAT = 30 * SECOND;
 
 /** The system as it runs, until the power goes, which rejects: SSH, and the agent (`images/agent/rackstart-agent`). */
 export async function runSystem(disk: InstalledDisk, boot: Boot): Promise<never> {
-  const { door, clock, notes, say, signal } = boot.deps;
+  const { door, mishap, clock, notes, say, signal } = boot.deps;
+  if (mishap === 'kexec-hang') return boot.idle();
   await boot.enter('system');
-  door.open(disk, signal);
+  if (mishap === 'system-network') return printAndStop(boot, mishap);
+  if (mishap !== 'sshd-off') door.open(mishap === 'host-key' ? { ...disk, hostKey: makeHostKey() } : disk, signal);
   const agent = new Agent(disk, boot);
   if (!(await agent.phoneHome())) {
     say('the appliance refused the agent');

@@ -37,11 +37,12 @@ const MACHINES_PER_RACK = 40;
 /** The API's own limit for a tenant's servers. */
 const SERVERS_PER_TENANT = 100;
 
-/** Regions, racks, subnets, a flavor for each number of cores, tenants, the image: by the public API. */
+/** Regions, racks, subnets, a flavor for each number of cores, tenants, `disk` as the image: by the public API. */
 export async function describeSite(
   { machines, relays }: SimulatedRack,
   operator: ApiClient,
   directory: string,
+  disk: Buffer,
 ): Promise<Inventory> {
   const racks = new Map<MachineSpec, string>();
   for (const relay of [undefined, ...relays.map(({ address }) => address)]) {
@@ -61,7 +62,7 @@ export async function describeSite(
     const { id: tenant } = await insist(() => operator.post<{ id: string }>('/tenants', { name }));
     tenantKeys.push((await insist(() => operator.post<{ key: string }>('/api-keys', { name, tenant }))).key);
   }
-  await insist(() => addImage(operator, join(directory, 'image.zst')));
+  await insist(() => addImage(operator, join(directory, 'image.zst'), disk));
   const sshKeyFile = join(directory, 'tenant-key');
   execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'tenant', '-f', sshKeyFile]);
   const sshKey = (await readFile(`${sshKeyFile}.pub`, 'utf8')).trim();
@@ -101,10 +102,10 @@ function flavorsFor(machines: readonly MachineSpec[]) {
   }));
 }
 
-async function addImage(operator: ApiClient, file: string): Promise<void> {
-  const image = zstdCompressSync(Buffer.alloc(1024 ** 2));
+async function addImage(operator: ApiClient, file: string, disk: Buffer): Promise<void> {
+  const image = zstdCompressSync(disk);
   await writeFile(file, image);
   const sha256 = createHash('sha256').update(image).digest('hex');
-  const query = new URLSearchParams({ name: IMAGE, version: '1', sha256, rootPartition: '3', kernelArgs: 'quiet' });
+  const query = new URLSearchParams({ name: IMAGE, version: '1', sha256, kernelArgs: 'quiet' });
   await operator.upload(`/images?${query.toString()}`, file, 'application/zstd');
 }

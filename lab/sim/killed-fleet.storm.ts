@@ -98,7 +98,7 @@ async function deployUnderFire(t: Test, site: SimulatedSite, seed: string, say: 
   t.match(await site.doctor(), /invariants hold/);
 }
 
-const reasons = ['boot.stage-failed', 'boot.stage-late'];
+const reasons = ['disk.failed', 'boot.stage-late'];
 const isUnderWay = (state: string) => !['completed', 'rolled-back'].includes(state);
 const atRest = ['available', 'quarantined'];
 
@@ -146,7 +146,8 @@ async function releaseAll(
     const { quarantineReason } = await operator.get<{ quarantineReason: string | null }>(`/machines/${id}`);
     t.ok(quarantineReason, `${id} is quarantined: ${quarantineReason ?? 'and nobody knows why'}`);
   }
-  t.ok(quarantined.length <= MACHINES * 0.05, `${quarantined.length} machines are quarantined`);
+  // Of 200 installs 4.6 meet a disk that fails, which sets its machine aside: more than 16 of them do once in 100,000 runs.
+  t.ok(quarantined.length <= MACHINES * 0.08, `${quarantined.length} machines are quarantined`);
   t.ok((await simulation.statistics()).on <= quarantined.length, 'what is free is off');
   t.match(await site.doctor(), /invariants hold/);
 }

@@ -1,5 +1,5 @@
 import type { BmcFaultRates } from './bmc-server-faults.ts';
-import type { FaultRates } from './faults.ts';
+import type { FaultRates, Mishap } from './faults.ts';
 import type { HardwareModel } from './models.ts';
 import type { RelaySpec } from './relay.ts';
 
@@ -21,6 +21,11 @@ export interface MachineSpec {
   readonly relay?: { readonly address: string; readonly circuitId: string };
   /** Its BMC's own; those of the whole fleet unless told. */
   readonly bmcFaults?: BmcFaultRates;
+  /** Everything else that may go wrong with it; as in the whole fleet unless told. */
+  readonly faults?: FaultRates;
+  readonly mishap?: Mishap;
+  /** Client system architecture (RFC 4578), where it is not what the firmware says. */
+  readonly architecture?: number;
 }
 
 /** What the program `main.ts` is given. */

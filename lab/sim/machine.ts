@@ -1,10 +1,11 @@
+import { SECOND } from '../../appliance/kernel/clock.ts';
 import { draw } from '../../appliance/kernel/seeded.ts';
 import type { BmcServer } from './bmc-server.ts';
 import { startBmcServer } from './bmc-server.ts';
 import type { SimulatedChassis } from './bmc-server-commands.ts';
 import { seededBmcFaults } from './bmc-server-faults.ts';
 import { SerialPort } from './bmc-server-sol.ts';
-import type { Surroundings } from './boot.ts';
+import type { Strays, Surroundings } from './boot.ts';
 import { Boot } from './boot.ts';
 import type { DhcpPort } from './dhcp-port.ts';
 import type { FaultRates } from './faults.ts';
@@ -13,6 +14,7 @@ import type { InstalledDisk } from './installed-system.ts';
 import { runSystem } from './installed-system.ts';
 import type { MachineSpec } from './machine-spec.ts';
 import type { Mains } from './mains.ts';
+import { bmcFaultsOf, mishapOf, printAndStop, withMishap, withRates } from './mishaps.ts';
 import { bootFromNetwork } from './network-boot.ts';
 import type { RamdiskEnd } from './ramdisk.ts';
 import { runRamdisk } from './ramdisk.ts';
@@ -22,6 +24,7 @@ export interface MachineDeps extends Surroundings {
   readonly port: DhcpPort;
   readonly rates: FaultRates;
   readonly mains: Mains;
+  readonly strays?: Strays;
   readonly say: (line: string) => void;
 }
 
@@ -48,10 +51,12 @@ export class Machine implements SimulatedChassis {
 
   /** Plugs it in: from here on its BMC listens. */
   async plugIn(): Promise<void> {
-    const { name, bmc, bmcFaults = this.#deps.rates.bmc } = this.#spec;
+    const { name, bmc, mishap, bmcFaults = this.#rates.bmc } = this.#spec;
     const { seed, clock } = this.#deps;
-    const faults = bmcFaults && seededBmcFaults((...names) => draw(seed, name, ...names), bmcFaults, clock);
-    this.#bmc = await startBmcServer({ ...bmc, chassis: this, ...(faults && { faults }) });
+    const seeded = bmcFaults && seededBmcFaults((...names) => draw(seed, name, ...names), bmcFaults, clock);
+    const faults = bmcFaultsOf(this.#spec) ?? seeded;
+    const password = mishap === 'bmc-password' ? 'changed by hand' : bmc.password;
+    this.#bmc = await startBmcServer({ ...bmc, password, chassis: this, ...(faults && { faults }) });
   }
 
   async unplug(): Promise<void> {
@@ -59,12 +64,16 @@ export class Machine implements SimulatedChassis {
     await this.#bmc?.stop();
   }
 
+  get #rates(): FaultRates {
+    return this.#spec.faults ?? this.#deps.rates;
+  }
+
   power(): boolean {
     return this.#power !== undefined;
   }
 
   setPower(on: boolean): void {
-    if (on === this.power()) return;
+    if (on === this.power() || this.#spec.mishap === 'power-dead') return;
     if (on) this.#start();
     else this.#cut();
   }
@@ -110,6 +119,8 @@ export class Machine implements SimulatedChassis {
     await this.#deps.mains.wait(signal);
     say(`power on, boots from ${fromNetwork ? 'the network' : 'its disk'}`);
     await boot.enter('post');
+    const { mishap } = boot.deps;
+    if (mishap === 'boots-disk' || mishap === 'no-link') return printAndStop(boot, mishap);
     let end = fromNetwork ? await this.#fromNetwork(boot) : undefined;
     while (end === undefined) {
       if (this.#disk !== undefined) return runSystem(this.#disk, boot);
@@ -140,13 +151,16 @@ export class Machine implements SimulatedChassis {
   }
 
   #boot(power: AbortController): Boot {
-    const { seed, clock, notes, rates, say } = this.#deps;
+    const { seed, clock, notes, port, strays, say } = this.#deps;
     const { name } = this.#spec;
     const number = ++this.#boots;
+    const mishap = mishapOf(this.#spec, number);
+    const rates = withRates(this.#rates, mishap);
+    const print = (line: string) => this.serial.print(`${line}\r\n`);
     return new Boot({
       ...this.#deps,
-      machine: this.#spec,
-      number,
+      ...{ machine: withMishap(this.#spec, mishap), number, mishap, strays, print },
+      port: mishap === 'strange-relay' && strays !== undefined ? strays.strangeRelay : port,
       faults: bootFaults(seed, rates, name, number),
       wire: new Wire(`${name}/${number}`, {
         ...{ seed, clock, rates: rates.packets ?? {} },
@@ -154,7 +168,11 @@ export class Machine implements SimulatedChassis {
       }),
       say: (line) => {
         say(`${name}: ${line}`);
-        this.serial.print(`${line}\r\n`);
+        print(line);
+      },
+      listened: async () => {
+        const until = clock.now() + 8 * SECOND;
+        while (!this.serial.listened && clock.now() < until) await clock.sleepUntil(clock.now() + 100, power.signal);
       },
       powerOff: () => {
         if (this.#power === power) this.#cut();

@@ -12,6 +12,7 @@ import { systemClock } from '../../appliance/kernel/clock.ts';
 import { createIds } from '../../appliance/kernel/ids.ts';
 import { openControl } from './control.ts';
 import { openBroadcastPort } from './dhcp-port.ts';
+import { ForeignDhcp } from './foreign-dhcp.ts';
 import type { MachineSpec, SimulationSpec } from './machine-spec.ts';
 import { Machine } from './machine.ts';
 import { Mains } from './mains.ts';
@@ -44,7 +45,16 @@ const trust = (ca: string) => {
   return context;
 };
 
+const strange = spec.machines.some(({ mishap }) => mishap !== undefined)
+  ? await openRelayAgent({ address: '10.80.250.1', remoteId: 'strange' }, spec.appliance, { clock, notes })
+  : undefined;
+const strays = strange && {
+  foreignDhcp: new ForeignDhcp(spec.device, '10.77.255.252'),
+  strangeRelay: strange.port('port-1'),
+};
+
 const deps = {
+  ...(strays && { strays }),
   ...{ seed: spec.seed, rates: spec.faults, clock, pace: scaledClock(clock, spec.speed), ids: createIds(clock) },
   ...{ notes, mains, door, trust, say: (line: string) => console.log(line) },
 };
@@ -60,4 +70,6 @@ console.log(`${machines.length} machines are plugged in`);
 await once(process, 'SIGTERM');
 await control.close();
 await Promise.all(machines.map((machine) => machine.unplug()));
-await Promise.all([broadcast, door, ...relays.map(([, relay]) => relay)].map((each) => each.close()));
+strays?.foreignDhcp.close();
+const relayAgents = [...relays.map(([, relay]) => relay), ...(strange === undefined ? [] : [strange])];
+await Promise.all([broadcast, door, ...relayAgents].map((each) => each.close()));

@@ -33,6 +33,8 @@ export interface SimulatedRackOptions {
   readonly hardware?: (machine: number) => HardwareModel;
   /** Of the nth machine's BMC, in place of those of the whole fleet. */
   readonly bmcFaults?: (machine: number) => BmcFaultRates | undefined;
+  /** What more there is to say of the nth machine: what is wrong with it. */
+  readonly more?: (machine: number) => Pick<MachineSpec, 'mishap' | 'faults'>;
   /** How many relays machines hang behind, in equal parts beside those that broadcast; none unless told. */
   readonly relays?: number;
 }
@@ -65,7 +67,7 @@ export interface SimulatedRack {
 
 /** Rejects with nothing left behind. Needs root. */
 export async function openSimulatedRack(options: SimulatedRackOptions): Promise<SimulatedRack> {
-  const { name, directory, machines: count, seed = name, speed = 1, faults = {}, hardware, bmcFaults } = options;
+  const { name, directory, machines: count, seed = name, speed = 1, faults = {}, hardware, bmcFaults, more } = options;
   const relays = describeRelays(options.relays ?? 0);
   const machines = Array.from({ length: count }, (_, index) => {
     const machine = describeMachine(seed, index + 1, relays);
@@ -74,6 +76,7 @@ export async function openSimulatedRack(options: SimulatedRackOptions): Promise<
       ...machine,
       hardware: hardware?.(index + 1) ?? machine.hardware,
       ...(faulty === undefined ? {} : { bmcFaults: faulty }),
+      ...more?.(index + 1),
     };
   });
   const rack = await openRack({ name, directory, machines: [] });

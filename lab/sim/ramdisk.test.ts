@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer as createPlainServer } from 'node:http';
@@ -26,19 +26,57 @@ import { SshDoor } from './ssh-door.ts';
 import { Notebook } from './statistics.ts';
 import { Wire } from './wire.ts';
 
-test('a machine that is told to wait asks on until there is an order, obeys it, and ends when it is told so', async (t) => {
+test('a machine that is told to wait is inspected, asks on until there is an order, obeys it, and ends when it is told so', async (t) => {
   const next = [reply(204), reply(204), order('inspect', 8), reply(409)];
   const { boot, start, asked, reports } = await play(t, { claim: order('wait', 7), next });
   t.strictSame(await runRamdisk(start, boot, () => undefined), { kind: 'cut off' });
   t.strictSame(asked(), [
     'claim',
-    ...['report', 'report', 'report', 'report', 'next 7', 'next 7', 'next 7'],
-    ...['report', 'inspection', 'report', 'next 8'],
+    ...['report', 'report', 'report', 'report', 'report', 'inspection', 'report', 'report', 'check', 'report'],
+    ...['next 7', 'next 7', 'next 7'],
+    ...['report', 'inspection', 'report', 'report', 'check', 'report', 'next 8'],
   ]);
   t.strictSame(reports(), [
     ...['7 network started', '7 network done', '7 claim started', '7 claim done'],
-    ...['8 inspect started', '8 inspect done'],
+    ...['7 inspect started', '7 inspect done', '7 check started', '7 check done'],
+    ...['8 inspect started', '8 inspect done', '8 check started', '8 check done'],
   ]);
+});
+
+test('each fault of health is told in a check, and what is missing in the inspection before it', async (t) => {
+  for (const [fault, told, also] of [
+    ['memory', /^memory_wrong_bytes=3$/m],
+    ['disk-unreadable', /^disk=sda\|\d+\|sim-1-0\|1048576\|ok$/m],
+    ['disk-smart', /^disk=sda\|\d+\|sim-1-0\|ok\|failing$/m],
+    ['disk-missing', /^clock_offset=0\nnic=/m, /^firmware=\w+\nnic=/m],
+    ['nic-slow', /^nic=eth0\|[0-9a-f:]+\|up\|100$/m, /\|up\|100$/m],
+    ['clock', /^clock_offset=-86400$/m],
+    ['cpu-missing', /^cores=2$/m, /^cores=2$/m],
+    ['memory-missing', /^memory_kib=4194304$/m, /^memory_kib=4194304$/m],
+  ] as const) {
+    const script = { claim: order('inspect', 7), next: [reply(409)] };
+    for (const rate of [0, 1]) {
+      const { boot, start, bodies } = await play(t, script, { health: { [fault]: rate } });
+      await runRamdisk(start, boot, () => undefined);
+      t.equal(told.test(bodies('check')[0] ?? ''), rate === 1, `${fault} ${rate}: ${bodies('check')[0]}`);
+      if (also !== undefined) t.equal(also.test(bodies('inspection')[0] ?? ''), rate === 1);
+    }
+  }
+});
+
+test('a wipe leaves a certificate, also one that fails, and then the disk is as it was', async (t) => {
+  for (const [rate, result, end] of [
+    [0, /^digest=b69dae56[0-9a-f]{56}\nresult=passed$/m, '7 wipe done'],
+    [1, /^result=failed\nreason=it still holds data/m, '7 wipe failed'],
+  ] as const) {
+    const script = { claim: order('wipe', 7), next: [reply(409)] };
+    const { boot, start, bodies, reports } = await play(t, script, { wipe: rate });
+    const erased: string[] = [];
+    await runRamdisk(start, boot, () => erased.push('erased'));
+    t.match(bodies('wiped')[0], result);
+    t.equal(reports().at(-1), end);
+    t.equal(erased.length, 1 - rate);
+  }
 });
 
 test('an order of the same generation is not obeyed again', async (t) => {
@@ -49,23 +87,35 @@ test('an order of the same generation is not obeyed again', async (t) => {
 });
 
 test('a disk that fails is told as the ramdisk tells it, and leaves nothing that could boot', async (t) => {
-  const image = Buffer.from('image');
-  const sha256 = createHash('sha256').update(image).digest('hex');
-  const facts = { image_sha256: sha256, image_bytes: image.length, image_raw_bytes: 9_000_000 };
-  const images = createPlainServer((_request, response) => response.end(image)).listen(0, '127.0.0.1');
-  await once(images, 'listening');
-  t.teardown(() => images.close());
-  const url = `http://127.0.0.1:${(images.address() as AddressInfo).port}/image`;
-  const claim = order('install', 7, { ...facts, image_url: url });
+  const facts = await serveImage(t, (chunk) => chunk);
+  const claim = order('install', 7, facts);
   const { boot, start, reports, forms } = await play(t, { claim, next: [reply(409)] }, { diskWrite: 1 });
   const erased: string[] = [];
   t.strictSame(await runRamdisk(start, boot, () => erased.push('erased')), { kind: 'cut off' });
   t.strictSame(reports().slice(-2), ['7 image started', '7 image failed']);
   t.match(forms('report').at(-1), {
-    code: 'boot.stage-failed',
-    reason: /^writing to \/dev\/sda failed: dd: .*Input\/output error$/,
+    code: 'disk.failed',
+    reason: 'writing to /dev/sda failed: Input/output error',
   });
   t.strictSame(erased, ['erased']);
+});
+
+test('a chunk that comes altered is fetched again, three times in all, and then fails the attempt with that reason', async (t) => {
+  for (const [alteredTimes, last] of [
+    [2, '7 grow done'],
+    [3, '7 image failed'],
+  ] as const) {
+    let sent = 0;
+    const facts = await serveImage(t, (chunk) => (sent++ < alteredTimes ? 'other' : chunk));
+    const claim = order('install', 7, facts);
+    const { boot, start, reports, forms } = await play(t, { claim, next: [reply(409)], files: reply(403) });
+    t.strictSame(await runRamdisk(start, boot, () => undefined), { kind: 'cut off' });
+    t.ok(reports().includes(last), `${alteredTimes} times: ${reports().join(', ')}`);
+    t.equal(sent, 3);
+    if (alteredTimes < 3) continue;
+    const reason = "the image's chunk at byte 0 came 3 times with another content than its digest says";
+    t.match(forms('report').at(-1), { code: 'image.altered', reason });
+  }
 });
 
 test('a report that is refused ends the boot, and no next stage is begun', async (t) => {
@@ -102,6 +152,21 @@ test('a ramdisk that does not trust the appliance tells it nothing', async (t) =
   t.strictSame(asked(), []);
 });
 
+/** An image of one chunk, sent as `answer` says, and what an order says of it. */
+async function serveImage(t: Test, answer: (chunk: string) => string) {
+  const chunk = 'chunk';
+  const sha256 = hash('sha256', chunk);
+  const map = `rackstart-chunk-map 1 512 ${sha256} 99\nchunk 0 512 0 ${chunk.length} ${sha256}\n`;
+  const images = createPlainServer(({ url }, response) => {
+    response.end(url === '/map' ? map : answer(chunk));
+  }).listen(0, '127.0.0.1');
+  await once(images, 'listening');
+  t.teardown(() => images.close());
+  const base = `http://127.0.0.1:${(images.address() as AddressInfo).port}`;
+  const named = { image_map_url: `${base}/map`, image_map_sha256: hash('sha256', map), image_map_bytes: map.length };
+  return { ...named, chunk_url: `${base}/chunk`, image_raw_bytes: 512 };
+}
+
 interface Reply {
   readonly status: number;
   readonly body: string;
@@ -112,7 +177,7 @@ function reply(status: number, body = ''): Reply {
 }
 
 function order(verb: string, generation: number, facts: Record<string, string | number> = {}): Reply {
-  const lines = Object.entries({ protocol: 1, bearer: 'bearer-of-a-boot', verb, generation, ...facts });
+  const lines = Object.entries({ protocol: 1, bearer: `bearer-of-boot-${generation}`, verb, generation, ...facts });
   return reply(200, lines.map(([key, value]) => `${key}=${value}\n`).join(''));
 }
 
@@ -121,6 +186,7 @@ interface Script {
   /** One after the other. */
   readonly next: readonly Reply[];
   readonly report?: Reply;
+  readonly files?: Reply;
 }
 
 /** A ramdisk about to start, and an appliance that says what it is told to say. */
@@ -135,6 +201,7 @@ async function play(t: Test, script: Script, rates: FaultRates = {}) {
       const answers: Record<string, Reply> = {
         claim: script.claim,
         report: script.report ?? reply(204),
+        files: script.files ?? reply(204),
       };
       const { status, body: said } = answers[what] ?? (what.startsWith('next') ? waiting.shift()! : reply(204));
       response.writeHead(status).end(said);
@@ -145,11 +212,13 @@ async function play(t: Test, script: Script, rates: FaultRates = {}) {
   t.teardown(() => server.close());
   const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const power = new AbortController();
-  const start = { url, claimToken: 'claim-token-of-this-boot', address: '127.0.0.1', ca: cert };
+  const pinned = { ca: cert, version: '0123456789abcdef' };
+  const start = { url, claimToken: 'claim-token-of-this-boot', address: '127.0.0.1', ...pinned };
   const forms = (what: string) =>
     heard.filter((each) => each.what === what).map(({ body }) => Object.fromEntries(new URLSearchParams(body)));
   return {
     ...{ boot: bootOf(rates, power.signal), start, power, forms },
+    bodies: (what: string) => heard.filter((each) => each.what === what).map(({ body }) => body),
     asked: () => heard.map(({ what }) => what),
     reports: () => forms('report').map(({ generation, stage, status }) => `${generation} ${stage} ${status}`),
   };
@@ -164,6 +233,7 @@ function bootOf(rates: FaultRates, signal: AbortSignal): Boot {
     faults: bootFaults('seed', rates, machine.name, 1),
     port: { ask: () => Promise.reject(new Error('no DHCP here')) },
     wire: new Wire(machine.name, { seed: 'seed', rates: {}, clock, onFault: () => undefined }),
+    ...{ mishap: undefined, strays: undefined, print: () => undefined, listened: () => Promise.resolve() },
     ...{ say: () => undefined, powerOff: () => undefined, signal },
   });
 }

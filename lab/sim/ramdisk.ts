@@ -1,11 +1,21 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+import { SECOND } from '../../appliance/kernel/clock.ts';
 import { draw } from '../../appliance/kernel/seeded.ts';
 import type { Facts, Order } from './appliance-link.ts';
 import { ApplianceLink, CutOff, StageFailure } from './appliance-link.ts';
 import type { Boot } from './boot.ts';
+import type { BootFaults } from './faults.ts';
+import { DISK, STILL_DATA, certificateText, healthText, inspectionText } from './hardware-report.ts';
 import type { Work } from './install.ts';
 import { install } from './install.ts';
 import type { InstalledDisk } from './installed-system.ts';
 import type { MachineSpec } from './machine-spec.ts';
+import { printAndStop } from './mishaps.ts';
 import type { RamdiskStart } from './network-boot.ts';
 
 /** What a ramdisk leaves behind. */
@@ -20,12 +30,16 @@ export type RamdiskEnd =
  * nothing until the power goes, which rejects.
  */
 export async function runRamdisk(
-  { url, claimToken, address, ca }: RamdiskStart,
+  { url, claimToken, address, ca, version }: RamdiskStart,
   boot: Boot,
   onErased: () => void,
 ): Promise<RamdiskEnd> {
-  const { trust, faults, notes, say } = boot.deps;
+  const { trust, faults, mishap, listened, notes, say } = boot.deps;
+  if (mishap === 'panic') return printAndStop(boot, mishap);
+  // Consoles are logged into in real time: what a compressed boot prints would be gone by then.
+  if (mishap === 'kexec-hang' || mishap === 'system-network') await listened();
   await boot.enter('ramdisk');
+  if (mishap === 'clock-1970' || mishap === 'other-ca') return distrust({ url, address, ca }, boot);
   const distrusts = faults.falseClaim === 'ca';
   const link = new ApplianceLink(boot, { url, address, trust: distrusts ? undefined : trust(ca) });
   const stage = async (name: string, work: () => Promise<Facts>) => {
@@ -37,9 +51,9 @@ export async function runRamdisk(
       if (!(error instanceof StageFailure)) throw error;
       notes.count(`failed: ${name}, ${error.code}`);
       say(`${name} failed: ${error.message}`);
+      await link.log(`${name} failed: ${error.message}\n`);
       link.note(name, 'failed', { code: error.code, reason: error.message });
       await link.tell();
-      await link.log(`${name} failed: ${error.message}\n`);
       throw error;
     }
   };
@@ -48,8 +62,11 @@ export async function runRamdisk(
   link.note('network', 'done');
   link.note('claim', 'started');
   await boot.enter('claim');
-  let order = await claim(link, claimToken, boot);
+  const claimant = { token: claimToken, ramdisk: version };
+  let order = await claim(link, claimant, boot);
   link.note('claim', 'done');
+  if (mishap === 'claimed-twice')
+    await claim(new ApplianceLink(boot, { url, address, trust: trust(ca) }), claimant, boot);
   try {
     for (;;) {
       const disk = await obey(order, { boot, link, stage, onErased }).catch((error: unknown) => {
@@ -65,7 +82,11 @@ export async function runRamdisk(
   }
 }
 
-async function claim(link: ApplianceLink, token: string, boot: Boot): Promise<Order> {
+async function claim(
+  link: ApplianceLink,
+  { token, ramdisk }: { token: string; ramdisk: string },
+  boot: Boot,
+): Promise<Order> {
   const { machine, faults, ids, notes, seed, say } = boot.deps;
   if (faults.falseClaim !== undefined) notes.count(`fault: false claim, ${faults.falseClaim}`);
   const other = uuidFrom(draw(seed, 'other-uuid', machine.name));
@@ -75,61 +96,88 @@ async function claim(link: ApplianceLink, token: string, boot: Boot): Promise<Or
       nonce: ids.random(16).toString('hex'),
       mac: machine.mac.replaceAll(':', '-'),
       uuid: faults.falseClaim === 'uuid' ? other : machine.uuid,
+      ramdisk,
     });
     say(`claimed: ${order['verb']}, generation ${order['generation']}`);
     return order;
   } catch (error) {
     if (!(error instanceof StageFailure)) throw error;
     say(error.message);
+    if (boot.deps.mishap === 'claimed-twice') return {};
     return boot.idle();
+  }
+}
+
+/**
+ * Asks as curl does at midnight of 1 January 1970, where a dead battery leaves a clock, or without our CA: by OpenSSL, which may be told
+ * the time, and breaks off by an alert, as Node does not.
+ */
+async function distrust(
+  { url, address, ca }: Pick<RamdiskStart, 'url' | 'address' | 'ca'>,
+  boot: Boot,
+): Promise<never> {
+  const { clock, signal } = boot.deps;
+  const { host } = new URL(url);
+  const directory = await mkdtemp(join(tmpdir(), 'rs-ca-'));
+  try {
+    const file = join(directory, 'ca.pem');
+    await writeFile(file, ca);
+    const belief = boot.deps.mishap === 'other-ca' ? [] : ['-CAfile', file, '-attime', '0'];
+    const client = ['s_client', '-connect', host, '-bind', address, '-verify_return_error', ...belief];
+    for (;;) {
+      await promisify(execFile)('openssl', client, { signal }).catch(() => undefined);
+      await clock.sleepUntil(clock.now() + 3 * SECOND, signal);
+    }
+  } finally {
+    await rm(directory, { recursive: true });
   }
 }
 
 /** Resolves to a disk when the machine is to leave for the system on it. */
 async function obey(order: Order, work: Work): Promise<InstalledDisk | undefined> {
-  const { boot, link, stage, onErased } = work;
-  const { machine } = boot.deps;
+  const { stage } = work;
   switch (order['verb']) {
     case 'install':
       return install(order, work);
     case 'inspect':
-      await stage('inspect', async () => {
-        await boot.enter('inspect');
-        const answer = await link.insist('inspection', '/boot/v1/inspection', {
-          method: 'POST',
-          body: inspection(machine),
-        });
-        if (answer?.status === 204) return {};
-        throw new StageFailure('boot.stage-failed', `the inspection was not taken: status ${answer?.status}`);
-      });
+    case 'wait': // what follows it is the waiting
+      await stage('inspect', () => tell('inspection', inspectionText, work));
+      await stage('check', () => tell('check', healthText, work));
       return undefined;
     case 'wipe':
-      await stage('wipe', async () => {
-        await boot.enter('wipe');
-        onErased();
-        return { method: 'discard', disks: `${DISK}:discard` };
-      });
+      await stage('wipe', () => wipe(work));
       return undefined;
     default:
-      return undefined; // `wait`: the next order will come
+      return undefined;
   }
 }
 
-const DISK = 'sda';
+async function wipe({ boot, link, onErased }: Work): Promise<Facts> {
+  const { machine, faults, notes } = boot.deps;
+  await boot.enter('wipe');
+  if (faults.wipe) notes.count('fault: wipe');
+  else onErased();
+  const body = certificateText(machine, faults);
+  const answer = await link.insist('wiped', '/boot/v1/wiped', { method: 'POST', body });
+  if (answer?.status !== 204) {
+    throw new StageFailure('boot.stage-failed', `the certificate of ${DISK} was not taken: status ${answer?.status}`);
+  }
+  if (faults.wipe) throw new StageFailure('boot.stage-failed', `${DISK}: ${STILL_DATA}`);
+  return { method: 'discard', disks: `${DISK}:discard` };
+}
 
-function inspection({ name, mac, uuid, hardware }: MachineSpec): string {
-  return [
-    `cores=${hardware.cores}`,
-    `memory_kib=${hardware.memoryMib * 1024}`,
-    `uuid=${uuid}`,
-    `vendor=${hardware.vendor}`,
-    `model=${hardware.name}`,
-    `serial=${name}`,
-    `firmware=${hardware.firmware}`,
-    `disk=${DISK}|${hardware.diskGib * 1024 ** 3}|ssd|${name}-0|Simulated`,
-    `nic=eth0|${mac}|up|10000`,
-    '',
-  ].join('\n');
+/** What an inspection or a check has found. */
+async function tell(
+  what: 'inspection' | 'check',
+  found: (machine: MachineSpec, faults: BootFaults) => string,
+  { boot, link }: Work,
+): Promise<Facts> {
+  const { machine, faults, notes } = boot.deps;
+  await boot.enter(what === 'inspection' ? 'inspect' : 'check');
+  if (what === 'check') for (const fault of faults.health) notes.count(`fault: health, ${fault}`);
+  const answer = await link.insist(what, `/boot/v1/${what}`, { method: 'POST', body: found(machine, faults) });
+  if (answer?.status === 204) return {};
+  throw new StageFailure('boot.stage-failed', `the ${what} was not taken: status ${answer?.status}`);
 }
 
 function uuidFrom(u: number): string {

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { tinyDisk } from '../disk/tiny-disk.ts';
 import { run } from '../process/run.ts';
 import type { ApiClient } from '../site/api-client.ts';
 import type { Daemon } from '../site/daemon.ts';
@@ -41,11 +42,13 @@ export interface SimulatedSite {
 export interface SimulatedSiteOptions extends SimulatedRackOptions {
   /** Lines behind the daemon's configuration, which ends with its provisioning network. */
   readonly settings?: readonly string[];
+  /** What its one image has; a few kilobytes unless told. */
+  readonly disk?: Buffer;
 }
 
-/** Nothing of what machines are sent is ever run: kernel, initrd and image are a few bytes. Rejects with nothing left behind. */
+/** Nothing of what machines are sent is ever run: kernel and initrd are a few bytes. Rejects with nothing left behind. */
 export async function openSimulatedSite(options: SimulatedSiteOptions): Promise<SimulatedSite> {
-  const { directory, settings = [] } = options;
+  const { directory, settings = [], disk = tinyDisk() } = options;
   await mkdir(directory, { recursive: true });
   const simulation = await openSimulatedRack(options);
   let daemon: Daemon | undefined;
@@ -56,7 +59,7 @@ export async function openSimulatedSite(options: SimulatedSiteOptions): Promise<
     const listed = simulation.relays.map(({ address }) => `{ address: ${address} }`).join(', ');
     const configuration = [`    relays: [${listed}]`, ...WORKED_ON_AT_ONCE, ...settings];
     daemon = await startDaemon(simulation.rack, join(directory, 'appliance'), kernel, configuration);
-    const inventory = await describeSite(simulation, daemon.api, directory);
+    const inventory = await describeSite(simulation, daemon.api, directory, disk);
     return new OpenSite({ simulation, daemon, ...inventory });
   } catch (error) {
     await daemon?.stop();
@@ -100,8 +103,9 @@ class OpenSite implements SimulatedSite {
   }
 
   async register(machine: MachineSpec): Promise<string> {
-    const { name, mac, bmc } = machine;
-    const body = { name, rack: this.#parts.racks.get(machine), bmc, nics: [{ mac, role: 'both' }] };
+    const { name, mac, bmc, hardware } = machine;
+    const disk = { minBytes: hardware.diskGib * 2 ** 29 };
+    const body = { name, rack: this.#parts.racks.get(machine), bmc, disk, nics: [{ mac, role: 'both' }] };
     return (await insist(() => this.operator.post<{ id: string }>('/machines', body))).id;
   }
 

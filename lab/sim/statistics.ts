@@ -15,6 +15,8 @@ export type Asked =
   | 'files'
   | 'image'
   | 'inspection'
+  | 'check'
+  | 'wiped'
   | 'phone-home'
   | 'heartbeat';
 

@@ -15,7 +15,7 @@ export interface TftpQuestion {
   /** Asked for; the server may grant less (RFC 2348). */
   readonly blockSize: number;
   readonly clock: Clock;
-  readonly wire: Wire;
+  readonly wire: Pick<Wire, 'carry'>;
   readonly signal: AbortSignal;
 }
 

@@ -26,6 +26,17 @@ export interface SiteOptions {
   readonly progress: (line: string) => void;
   /** Lines behind the daemon's configuration, which ends with its provisioning network. */
   readonly settings?: readonly string[];
+  /** Also has a Debian with cloud-init, as `debian-cloud`. */
+  readonly cloudImage?: boolean;
+  /** What kexec tells the images' kernels beside their usual arguments; the boot loader on the disk knows nothing of it. */
+  readonly kexecArgs?: string;
+}
+
+/** What an order says beside its hostname: the lab's flavor and `debian`, without user data, unless told. */
+export interface OrderDetails {
+  readonly image?: 'debian' | 'debian-cloud';
+  readonly flavor?: string;
+  readonly userData?: string;
 }
 
 /** A rack, the appliance on it with its inventory filled in, and a tenant who orders. */
@@ -37,13 +48,18 @@ export interface Site {
   readonly tenant: ApiClient;
   /** The tenant's SSH key: the private part's file. */
   readonly sshKeyFile: string;
-  readonly image: OsImage;
   /** Enrols a machine, which begins its inspection. Returns its id. */
   add(name: string): Promise<string>;
-  /** The same, and waits until its inspection has ended; rejects when it is set aside. */
+  /** Waits until its inspection has ended; rejects when it is set aside. */
+  inspected(id: string): Promise<void>;
+  /** Both. Returns its id. */
   enrol(name: string): Promise<string>;
+  /** Has a machine wait in the ramdisk for its order; rejects when it does not come there. */
+  warm(id: string): Promise<void>;
+  /** Has a machine expected, and presses its button: it boots from the network unknown, and gets available by itself. Returns its id. */
+  discover(name: string): Promise<string>;
   /** Orders a server as the tenant. */
-  order(hostname: string, image?: string): Promise<Server>;
+  order(hostname: string, details?: OrderDetails): Promise<Server>;
   /** Polls a server until it rests; `onChange` sees it and its timeline on the way. */
   settle(
     id: string,
@@ -53,31 +69,45 @@ export interface Site {
   /** Runs a command on a server as the tenant, trusting nothing but the host key that the API told. */
   ssh(server: Server, command: string): Promise<string>;
   /** A machine's state as the operator sees it. */
-  machine(id: string): Promise<{ state: string; diskState: string; quarantineReason: string | null }>;
+  machine(id: string): Promise<MachineView>;
   /** What `rackstart doctor` says; rejects when an invariant is broken. */
   doctor(): Promise<string>;
   close(): Promise<void>;
   readonly directory: string;
 }
 
+/** What the API says of a machine, as far as the lab looks at it. */
+export interface MachineView {
+  readonly name: string;
+  readonly state: string;
+  readonly diskState: string;
+  readonly quarantineReason: string | null;
+}
+
+/** What several machines may take to be inspected and checked side by side, on two busy cores. */
+const BOOT_MS = 8 * 60_000;
+
 const FLAVOR = 'lab';
 const REGION = 'lab';
 
 /** Opens a rack, starts the appliance on it and describes it by the public API. Ends what it started when it rejects. */
-export async function openSite({ name, directory, machines, progress, settings }: SiteOptions): Promise<Site> {
+export async function openSite(options: SiteOptions): Promise<Site> {
+  const { name, directory, machines, progress, settings, cloudImage = false, kexecArgs = '' } = options;
   await mkdir(directory, { recursive: true });
   const cacheDirectory = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'rackstart');
   const ramdisk = await buildRamdisk({ cacheDirectory, progress });
-  const image = await buildOsImage({ cacheDirectory, name: 'debian-12', progress });
+  const build = (file: string, cloudInit = false) => buildOsImage({ cacheDirectory, name: file, cloudInit, progress });
+  const images = new Map([['debian', await build('debian-12')]]);
+  if (cloudImage) images.set('debian-cloud', await build('debian-12-cloud', true));
   const rack = await openRack({ name, directory: join(directory, 'rack'), machines });
   try {
     progress(`rack: ${machines.map((machine) => `${machine.name} (${machine.firmware})`).join(', ')}, all off`);
     const daemon = await startDaemon(rack, join(directory, 'appliance'), ramdisk.kernel, settings);
     progress('appliance: ready');
-    const inventory = await describe(daemon.api, image);
-    progress('inventory: region, rack, flavor, subnet, tenant and image are in');
+    const inventory = await describe(daemon.api, images, kexecArgs);
+    progress('inventory: region, rack, flavor, subnet, tenant and images are in');
     const sshKeyFile = makeSshKey(directory);
-    return new OpenSite({ rack, daemon, image, sshKeyFile, directory, ...inventory });
+    return new OpenSite({ rack, daemon, sshKeyFile, directory, ...inventory });
   } catch (error) {
     await rack.close();
     throw error;
@@ -87,7 +117,6 @@ export async function openSite({ name, directory, machines, progress, settings }
 interface Parts {
   rack: Rack;
   daemon: Daemon;
-  image: OsImage;
   sshKeyFile: string;
   directory: string;
   rackId: string;
@@ -100,17 +129,15 @@ class OpenSite implements Site {
   readonly operator: ApiClient;
   readonly tenant: ApiClient;
   readonly sshKeyFile: string;
-  readonly image: OsImage;
   readonly directory: string;
   readonly #rackId: string;
 
-  constructor({ rack, daemon, image, sshKeyFile, directory, rackId, tenantKey }: Parts) {
+  constructor({ rack, daemon, sshKeyFile, directory, rackId, tenantKey }: Parts) {
     this.rack = rack;
     this.daemon = daemon;
     this.operator = daemon.api;
     this.tenant = daemon.api.as(tenantKey);
     this.sshKeyFile = sshKeyFile;
-    this.image = image;
     this.directory = directory;
     this.#rackId = rackId;
   }
@@ -127,20 +154,57 @@ class OpenSite implements Site {
     return id;
   }
 
+  async inspected(id: string): Promise<void> {
+    await this.#rests(id, 'available');
+  }
+
   async enrol(name: string): Promise<string> {
     const id = await this.add(name);
-    await until(`the inspection of ${name}`, 180_000, async () => {
-      const machine = await this.machine(id);
-      if (machine.state === 'quarantined')
-        throw new Error(`${name} was quarantined: ${machine.quarantineReason ?? ''}`);
-      return machine.state === 'available';
-    });
+    await this.inspected(id);
     return id;
   }
 
-  order(hostname: string, image = 'debian'): Promise<Server> {
+  async discover(name: string): Promise<string> {
+    const { serial, bmc } = this.rack.machine(name);
+    const place = { serial, name, region: REGION, rack: 'rack-1', unit: 1, bmc_address: bmc.address };
+    const login = { bmc_port: bmc.port, bmc_user: bmc.username, bmc_password: bmc.password, cipher_suite: 3 };
+    const row = { ...place, ...login };
+    const text = `${Object.keys(row).join()}\n${Object.values(row).join()}\n`;
+    await this.operator.post('/manifest', { format: 'csv', text });
+    // As a person at the rack: the appliance has never talked to this BMC.
+    const peer = ['-I', 'lanplus', '-C', '3', '-H', bmc.address, '-p', String(bmc.port), '-U', bmc.username, '-E'];
+    for (const command of [
+      ['bootdev', 'pxe'],
+      ['power', 'on'],
+    ]) {
+      const env = { IPMI_PASSWORD: bmc.password };
+      await run(this.rack.exec(['ipmitool', ...peer, 'chassis', ...command]), { env });
+    }
+    const id = await until(`${name} to be taken in`, BOOT_MS, async () => {
+      const { machines } = await this.operator.get<{ machines: { id: string; name: string }[] }>('/machines');
+      return machines.find((machine) => machine.name === name)?.id ?? false;
+    });
+    await this.inspected(id);
+    return id;
+  }
+
+  async warm(id: string): Promise<void> {
+    await this.operator.post(`/machines/${id}/warm`, {});
+    await this.#rests(id, 'ready');
+  }
+
+  async #rests(id: string, wanted: 'available' | 'ready'): Promise<void> {
+    await until(`machine ${id} to be ${wanted}`, BOOT_MS, async () => {
+      const { name, state, quarantineReason } = await this.machine(id);
+      if (state === 'quarantined') throw new Error(`${name} was quarantined: ${quarantineReason ?? ''}`);
+      if (wanted === 'ready' && state === 'available') throw new Error(`${name} did not get warm`);
+      return state === wanted;
+    });
+  }
+
+  order(hostname: string, { image = 'debian', flavor = FLAVOR, ...more }: OrderDetails = {}): Promise<Server> {
     const sshKeys = [readFileSync(`${this.sshKeyFile}.pub`, 'utf8').trim()];
-    return this.tenant.post('/servers', { hostname, region: REGION, flavor: FLAVOR, image, sshKeys });
+    return this.tenant.post('/servers', { hostname, region: REGION, flavor, image, sshKeys, ...more });
   }
 
   async settle(
@@ -172,7 +236,7 @@ class OpenSite implements Site {
     );
   }
 
-  machine(id: string): Promise<{ state: string; diskState: string; quarantineReason: string | null }> {
+  machine(id: string): Promise<MachineView> {
     return this.operator.get(`/machines/${id}`);
   }
 
@@ -187,7 +251,11 @@ class OpenSite implements Site {
   }
 }
 
-async function describe(api: ApiClient, image: OsImage): Promise<{ rackId: string; tenantKey: string }> {
+async function describe(
+  api: ApiClient,
+  images: ReadonlyMap<string, OsImage>,
+  kexecArgs: string,
+): Promise<{ rackId: string; tenantKey: string }> {
   const region = await api.post<{ id: string }>('/regions', { name: REGION });
   const rack = await api.post<{ id: string }>('/racks', { region: region.id, name: 'rack-1' });
   await api.post('/flavors', { name: FLAVOR, cores: 1, memoryMib: 512, diskGib: 3, nics: 'same' });
@@ -209,18 +277,17 @@ async function describe(api: ApiClient, image: OsImage): Promise<{ rackId: strin
   });
   const tenant = await api.post<{ id: string }>('/tenants', { name: 'demo' });
   const { key } = await api.post<{ key: string }>('/api-keys', { name: 'demo', tenant: tenant.id });
-  await addImage(api, image, 'debian', image.sha256);
+  for (const [image, file] of images) await addImage(api, file, image, kexecArgs);
   return { rackId: rack.id, tenantKey: key };
 }
 
-/** Registers the lab's OS image under a name. */
-export async function addImage(api: ApiClient, image: OsImage, name: string, sha256: string): Promise<void> {
+async function addImage(api: ApiClient, image: OsImage, name: string, kexecArgs: string): Promise<void> {
   const query = new URLSearchParams({
     name,
     version: '12',
-    sha256,
+    sha256: image.sha256,
     rootPartition: String(image.rootPartition),
-    kernelArgs: image.kernelArgs,
+    kernelArgs: `${image.kernelArgs} ${kexecArgs}`.trim(),
   });
   await api.upload(`/images?${query.toString()}`, image.path, 'application/zstd');
 }

@@ -46,5 +46,6 @@ function isShell(path: string): boolean {
   const file = openSync(path, 'r');
   readSync(file, start);
   closeSync(file);
-  return /^#! ?\/(usr\/)?bin\/(env )?(sh|bash|dash)\b/.test(start.toString('latin1'));
+  // By its first line: what runs it, or, where it is sourced, what checks it.
+  return /^(#! ?\/(usr\/)?bin\/(env )?(sh|bash|dash)\b|# shellcheck shell=)/.test(start.toString('latin1'));
 }

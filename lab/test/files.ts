@@ -13,6 +13,11 @@ export function fuzzFiles(root: string): string[] {
   return walk(root).filter((file) => file.startsWith('lab/fuzz/') && file.endsWith('.fuzz.ts'));
 }
 
+/** Campaigns of faults and random histories, which only compute, on a clock of their own. */
+export function faultCampaigns(root: string): string[] {
+  return walk(root).filter((file) => file.startsWith('lab/') && file.endsWith('.campaign.ts'));
+}
+
 /** What simulated fleets and sagas must withstand. */
 export function storms(root: string): string[] {
   return walk(root).filter((file) => file.startsWith('lab/') && file.endsWith('.storm.ts'));

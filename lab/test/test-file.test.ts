@@ -70,6 +70,20 @@ test('a file that stops without a plan, crashes or is ended by a signal has fail
   t.match(killed.failures, [{ title: 'ended by SIGKILL' }]);
 });
 
+test('an error that belongs to no test fails the file', async (t) => {
+  for (const [stray, told] of [
+    [`Promise.reject(new Error('strayed'))`, /strayed/],
+    [`setImmediate(() => { throw new Error('thrown away') })`, /thrown away/],
+  ] as const) {
+    const source = `
+      import { test } from ${JSON.stringify(import.meta.resolve('tap'))};
+      test('fine', async () => { ${stray}; await new Promise((resolve) => setTimeout(resolve, 1_000)); });`;
+    const outcome = await program(t, source);
+    t.not(outcome.failures.length, 0);
+    t.match(outcome.output, told);
+  }
+});
+
 test('a late file is ended with everything it started, even if neither heeds SIGTERM', async (t) => {
   const folder = temporary(t);
   const pids = join(folder, 'pids');
@@ -111,6 +125,21 @@ test('what a file forgets to end does not outlive it', async (t) => {
   const outcome = await runTestFile({ root: folder, file: 'file.mjs', withinMs: 30_000, env: {} });
   t.match(outcome, { passed: 1, failures: [] });
   await until('it is gone', 5_000, () => !isAlive(Number(readFileSync(pid, 'utf8'))));
+});
+
+test('a file in the background gives way to everything else', async (t) => {
+  const folder = temporary(t);
+  const source = `
+    import { existsSync, readFileSync } from 'node:fs';
+    import { getPriority } from 'node:os';
+    const session = '/proc/self/autogroup';
+    const isLast = getPriority() === 19 && (!existsSync(session) || readFileSync(session, 'utf8').endsWith('nice 19\\n'));
+    console.log(isLast ? 'ok 1' : 'not ok 1');
+    console.log('1..1');`;
+  writeFileSync(join(folder, 'file.mjs'), source);
+  const options = { root: folder, file: 'file.mjs', withinMs: 30_000, env: {} };
+  t.match(await runTestFile({ ...options, inBackground: true }), { passed: 1, failures: [] });
+  t.match(await runTestFile(options), { passed: 0, failures: [{}] });
 });
 
 const passing = 'console.log("ok 1 - fine\\n1..1")';

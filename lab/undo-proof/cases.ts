@@ -1,3 +1,4 @@
+import { placeOrder } from '../../appliance/machines/boot-order.ts';
 import { shapeNames } from '../../appliance/providers/simulation/shapes.ts';
 import { enterAccessDetails } from './hand-made.ts';
 import type { Choice, Site } from './site.ts';
@@ -42,11 +43,57 @@ const wipe: SagaCase = {
   },
 };
 
+const warm: SagaCase = {
+  ...{ saga: 'warm', provider: 'bare-metal' },
+  async begin({ store, machineIds }, { pool }) {
+    await store.transaction((tx) => pool.warmMachine(tx, machineIds[0] ?? ''));
+  },
+  giveBack: drainMachine,
+  cancel: drainMachine,
+};
+
+/** Ready, it is drained; still warming, it is turned back. One that was set aside meanwhile is neither, and stays there. */
+async function drainMachine({ store, machineIds: [machineId = ''] }: Site, { pool }: Worker): Promise<void> {
+  await store.transaction(async (tx) => {
+    const { state } = await tx
+      .selectFrom('machines')
+      .select('state')
+      .where('id', '=', machineId)
+      .executeTakeFirstOrThrow();
+    if (state !== 'quarantined') await pool.drainMachine(tx, machineId);
+  });
+}
+
+const drain: SagaCase = {
+  ...{ saga: 'drain', provider: 'bare-metal', undoesNothing: true },
+  // On, and parked: how it came there is the row above. Somebody else has told its BMC to boot it from the network once more.
+  async begin({ store, ids, clock, rack, machineIds: [machineId = ''] }, { pool }) {
+    await rack.bmc(1).setPower('on');
+    await rack.bmc(1).bootOnce('pxe');
+    await store.transaction(async (tx) => {
+      const at = clock.now();
+      const { orderId, sessionId } = await placeOrder(tx, ids, { machineId, verb: 'wait' }, { at, windowUntil: at });
+      const claimed = { claimed_at: at };
+      await tx
+        .updateTable('boot_orders')
+        .set({ ...claimed, state: 'claimed' })
+        .where('id', '=', orderId)
+        .execute();
+      const parked = { ...claimed, state: 'parked', powered_at: at } as const;
+      await tx.updateTable('boot_sessions').set(parked).where('id', '=', sessionId).execute();
+      await tx.updateTable('machines').set({ state: 'ready' }).where('id', '=', machineId).execute();
+      await pool.drainMachine(tx, machineId);
+    });
+  },
+};
+
 /** The rows of the matrix; one more is a line. */
 export const cases: readonly SagaCase[] = [
   provision('bare-metal'),
   inspect,
   wipe,
+  warm,
+  drain,
   provision('manual'),
   ...shapeNames.map((shape) => provision('simulation', shape)),
 ];

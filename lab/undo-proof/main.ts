@@ -1,11 +1,16 @@
 /**
- * `node lab/undo-proof/main.ts [--whole] [--row PART] [--column PART] [--seed 1]`: each saga on each provider under every kind
- * of fault, as `npm test` does it with some cases of each kind; `--whole` runs all there are: among them a real process that
- * is killed by SIGKILL at each write and effect, 200 seeded pairs of such kills, and every pair without a process.
+ * `node lab/undo-proof/main.ts [--whole] [--row PART] [--column PART] [--seed 1] [--at-once 1]`: each saga on each provider under
+ * every kind of fault, as `npm test` does it with some cases of each kind; `--whole` runs all there are: among them a real process
+ * that is killed by SIGKILL at each write and effect, 200 seeded pairs of such kills, and every pair without a process. That takes
+ * an hour on one processor: `--row 'provision manual' --column SIGKILL` is a part of it, `--at-once 2` has two rows at a time, each
+ * in a process of its own.
  *
  * `--schedules 1-2000` runs random histories instead, by their seeds; one alone, `--schedules 17`, is told step by step.
  * `--json` is for programs. The exit code is 1 when something was found.
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 
 import { cases, choices } from './cases.ts';
@@ -14,6 +19,7 @@ import type { Row } from './matrix.ts';
 import { caughtText, matrixText } from './matrix-text.ts';
 import { runSchedule } from './schedule.ts';
 import { siteTemplate } from './site.ts';
+import type { SagaCase } from './trial.ts';
 
 process.exitCode = await main(process.argv.slice(2));
 
@@ -26,6 +32,7 @@ async function main(args: string[]): Promise<number> {
       row: { type: 'string', default: '' },
       column: { type: 'string', default: '' },
       seed: { type: 'string', default: '1' },
+      'at-once': { type: 'string', default: '1' },
       schedules: { type: 'string' },
     },
   });
@@ -38,20 +45,14 @@ interface MatrixArguments {
   readonly row: string;
   readonly column: string;
   readonly seed: string;
+  readonly 'at-once': string;
 }
 
-async function matrix({ whole, json, row, column, seed }: MatrixArguments): Promise<number> {
-  const template = await siteTemplate(1);
-  const rows: Row[] = [];
-  try {
-    for (const subject of cases.filter(({ saga, provider }) => `${saga} ${provider}`.includes(row))) {
-      const most = whole ? wholeOfEach : fewOfEach;
-      rows.push(await proveCase(subject, template, { most, seed, only: (one) => one.includes(column) }));
-      if (!json) console.error(`${subject.saga}, ${subject.provider}: done`);
-    }
-  } finally {
-    template.remove();
-  }
+async function matrix(values: MatrixArguments): Promise<number> {
+  const { json, row } = values;
+  const wanted = cases.filter((subject) => nameOf(subject).includes(row));
+  const atOnce = Number(values['at-once']);
+  const rows = atOnce > 1 ? await sideBySide(wanted, atOnce, values) : await oneByOne(wanted, values);
   if (json) console.log(JSON.stringify(rows));
   else console.log(`${matrixText(rows)}\n\nWhat was caught, and how it ended:\n${caughtText(rows)}`);
   const failures = rows.flatMap(({ saga, provider, failures }) => failures.map((one) => ({ saga, provider, ...one })));
@@ -59,6 +60,46 @@ async function matrix({ whole, json, row, column, seed }: MatrixArguments): Prom
     console.error(`FAILED ${saga}, ${provider}: ${scenario}\n  ${problems.join('\n  ')}`);
   }
   return failures.length === 0 ? 0 : 1;
+}
+
+function nameOf({ saga, provider }: SagaCase): string {
+  return `${saga} ${provider}`;
+}
+
+async function oneByOne(wanted: readonly SagaCase[], { whole, column, seed }: MatrixArguments): Promise<Row[]> {
+  const template = await siteTemplate(1);
+  const rows: Row[] = [];
+  try {
+    for (const subject of wanted) {
+      const options = { most: whole ? wholeOfEach : fewOfEach, seed, only: (one: string) => one.includes(column) };
+      rows.push(await proveCase(subject, template, { ...options, tell: (line) => console.error(line) }));
+    }
+  } finally {
+    template.remove();
+  }
+  return rows;
+}
+
+/** Each row by this same program, so many at a time. */
+async function sideBySide(
+  wanted: readonly SagaCase[],
+  atOnce: number,
+  { whole, column, seed }: MatrixArguments,
+): Promise<Row[]> {
+  const left = [...wanted];
+  const rows = new Map<SagaCase, readonly Row[]>();
+  const oneAfterAnother = async () => {
+    for (let subject = left.shift(); subject !== undefined; subject = left.shift()) {
+      const which = [...(whole ? ['--whole'] : []), '--row', nameOf(subject), '--column', column, '--seed', seed];
+      const child = spawn(process.execPath, [import.meta.filename, ...which, '--json'], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const [told] = await Promise.all([text(child.stdout), once(child, 'exit')]);
+      rows.set(subject, JSON.parse(told) as Row[]);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, oneAfterAnother));
+  return wanted.flatMap((subject) => rows.get(subject) ?? []);
 }
 
 async function schedules(range: string, { json }: { json: boolean }): Promise<number> {

@@ -7,7 +7,7 @@ import { tryOnce } from './trial.ts';
 import type { SagaCase, Verdict } from './trial.ts';
 
 export interface Cell {
-  readonly column: string;
+  readonly column: Column;
   readonly run: number;
   readonly passed: number;
 }
@@ -27,6 +27,8 @@ export interface MatrixOptions {
   readonly most: (column: Column) => number;
   readonly seed: string;
   readonly only?: (column: Column) => boolean;
+  /** Hears how each cell went, as soon as it is done. */
+  readonly tell?: (line: string) => void;
 }
 
 /** As many as `npm test` has time for. */
@@ -44,11 +46,17 @@ export async function proveCase(subject: SagaCase, template: Template, options: 
   }
 }
 
+/** Whether such a fault can come to this saga at all. */
+export function isPossible(column: Column, subject: SagaCase): boolean {
+  if (column.endsWith('cancelled')) return subject.cancel !== undefined;
+  return !column.startsWith('undo fails') || subject.undoesNothing !== true;
+}
+
 async function proveRow(
   subject: SagaCase,
   template: Template,
   killer: Killer,
-  { most, seed, only }: MatrixOptions,
+  { most, seed, only, tell }: MatrixOptions,
 ): Promise<Row> {
   const { saga, provider } = subject;
   const { course } = await tryOnce(subject, template, { name: 'undisturbed' });
@@ -61,11 +69,12 @@ async function proveRow(
   const caught: { scenario: string; by: string }[] = [];
   for (const column of columns) {
     if (only?.(column) === false) continue;
-    if (column.endsWith('cancelled') && subject.cancel === undefined) {
+    if (!isPossible(column, subject)) {
       cells.push({ column, run: 0, passed: 0 });
       continue;
     }
     const verdicts: Verdict[] = [];
+    const began = performance.now();
     for (const scenario of some(scenarios[column], most(column), seed)) {
       const verdict =
         scenario.sigkillAt === undefined
@@ -75,7 +84,10 @@ async function proveRow(
       if (verdict.met || verdict.problems.length > 0) verdicts.push(verdict);
     }
     const bad = verdicts.filter(({ problems }) => problems.length > 0);
-    cells.push({ column, run: verdicts.length, passed: verdicts.length - bad.length });
+    const cell = { column, run: verdicts.length, passed: verdicts.length - bad.length };
+    cells.push(cell);
+    const seconds = ((performance.now() - began) / 1_000).toFixed(0);
+    tell?.(`${saga}, ${provider}: ${column}: ${String(cell.passed)} of ${String(cell.run)} passed, ${seconds} s`);
     failures.push(...bad);
     if (column === 'lies' || column === 'hangs')
       caught.push(

@@ -19,7 +19,7 @@ interface Call {
 interface Answer {
   readonly answer: number;
   readonly value?: unknown;
-  readonly error?: { readonly code: ErrorCode; readonly message: string };
+  readonly error?: { readonly code: ErrorCode; readonly message: string } | 'aborted';
 }
 export type LinkMessage = Call | Answer;
 
@@ -54,8 +54,7 @@ class Link {
       try {
         this.#send({ answer, value: packed(await this.#serve(message.of, message.args.map(unpacked))) });
       } catch (error) {
-        const { code, message: text } = asRackstartError(error);
-        this.#send({ answer, error: { code, message: text } });
+        this.#send({ answer, error: isAbort(error) ? 'aborted' : refusal(error) });
       }
       return;
     }
@@ -63,8 +62,18 @@ class Link {
     this.#open.delete(message.answer);
     const { error } = message;
     if (error === undefined) open?.resolve(unpacked(message.value));
+    else if (error === 'aborted') open?.reject(new DOMException('aborted', 'AbortError'));
     else open?.reject(new RackstartError(error.code, error.message));
   }
+}
+
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError';
+}
+
+function refusal(error: unknown): { code: ErrorCode; message: string } {
+  const { code, message } = asRackstartError(error);
+  return { code, message };
 }
 
 /** The rack's end. A question to a daemon that was killed meanwhile is asked of the next one, as curl's retries do. */
@@ -167,14 +176,21 @@ function planeOf(link: Link): Plane {
   return { director: door('director'), agents: door('agents') } as Plane;
 }
 
-/** Secrets can be printed nowhere but here: a message to a child of one's own is no log. */
+/**
+ * Secrets can be printed nowhere but here: a message to a child of one's own is no log. A signal arrives as it is now: who asks
+ * and is switched off meanwhile hears no answer.
+ */
 function packed(value: unknown): unknown {
+  if (value instanceof AbortSignal) return { aborted: value.aborted };
   if (value instanceof Secret) return { secret: value.reveal() };
   return mapped(value, packed);
 }
 
 function unpacked(value: unknown): unknown {
   if (typeof value === 'object' && value !== null && 'secret' in value) return new Secret(String(value.secret));
+  if (typeof value === 'object' && value !== null && 'aborted' in value) {
+    return value.aborted === true ? AbortSignal.abort() : new AbortController().signal;
+  }
   return mapped(value, unpacked);
 }
 

@@ -81,6 +81,8 @@ export function scenariosOf({ course, turned }: Courses, seed: string): Readonly
       whens.map((when) => ({
         name: `fails until retries are spent ${when} effect ${number}, ${name}`,
         ...one(number, fails(when, passing), 'until the saga turns'),
+        // A BMC that went on failing is set aside with its machine.
+        quarantine: true,
         // One that has happened is found by the next try.
         ...(when === 'before' && isFirst({ name, number }) && { end: 'undone' as const }),
       })),

@@ -219,7 +219,7 @@ async function enrol(
       },
       { actor: 'key_1', at },
     );
-    await recordInspection(tx, id, inspection, at);
+    await recordInspection(tx, { events, ids }, { machineId: id, inspection, at });
     await tx.updateTable('machines').set({ state: 'available' }).where('id', '=', id).execute();
   });
 }

@@ -8,11 +8,12 @@ export function stepsTwice({ definition, ...bound }: BoundSaga): BoundSaga {
   return { ...bound, definition: { ...definition, stages } };
 }
 
-function twice({ run, undo }: AnyStep): AnyStep {
+function twice({ run, undo, ...start }: AnyStep): AnyStep {
   return {
+    ...start,
     run: async (input, ctx) => {
       const first = await run(input, ctx);
-      return first.kind === 'done' ? run(input, ctx) : first;
+      return first.kind === 'done' ? run(input, { ...ctx, first: false }) : first;
     },
     undo:
       typeof undo !== 'function'

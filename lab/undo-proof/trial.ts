@@ -18,6 +18,8 @@ export interface SagaCase {
   giveBack?(site: Site, worker: Worker): Promise<void>;
   /** While it is under way; absent where nobody can. */
   cancel?(site: Site, worker: Worker): Promise<void>;
+  /** No step of it has anything to take back: it is never undone, and no undo fails. */
+  readonly undoesNothing?: true;
   /** What people do meanwhile. Called often. */
   elapse?(site: Site, worker: Worker): Promise<void>;
 }

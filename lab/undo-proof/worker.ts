@@ -12,9 +12,12 @@ import { StoreAgentDesk } from '../../appliance/machines/agent-desk.ts';
 import type { Bmc } from '../../appliance/machines/bmc/bmc.ts';
 import { BmcFleet } from '../../appliance/machines/bmc-fleet.ts';
 import { StoreBootDirector } from '../../appliance/machines/boot-director.ts';
+import { BootDeadlines } from '../../appliance/machines/boot-deadlines.ts';
 import type { BootDriveDeps } from '../../appliance/machines/boot-drive.ts';
+import { MachineBell } from '../../appliance/machines/machine-bell.ts';
 import { MachineCare } from '../../appliance/machines/machine-care.ts';
 import type { Plane, Probed } from '../../appliance/machines/rack.fixture.ts';
+import { ReadyPool } from '../../appliance/pool/ready-pool.ts';
 import { bareMetal } from '../../appliance/providers/bare-metal/bare-metal.ts';
 import { guarded } from '../../appliance/providers/guarded.ts';
 import { manual } from '../../appliance/providers/manual/manual.ts';
@@ -63,6 +66,7 @@ export interface Worker extends Plane {
   readonly owner: string;
   readonly process: TestProcess;
   readonly care: MachineCare;
+  readonly pool: ReadyPool;
   readonly provision: ProvisionSaga;
   readonly providers: Providers;
   readonly dispatcher: Dispatcher;
@@ -73,7 +77,7 @@ export interface Worker extends Plane {
 export function startWorker(options: WorkerOptions): Worker {
   const { store, clock, ids, rack, effects, everyStepTwice, ...process } = options;
   const retry = exponentialRetry(3);
-  const made: { worker?: Pick<Worker, 'care' | 'provision' | 'providers'> } = {};
+  const made: { worker?: Pick<Worker, 'care' | 'pool' | 'provision' | 'providers'> } = {};
   const guards = new Guards(clock);
   const self = new TestProcess({
     ...{ store, clock, ids, retry, ...process, mayHang: () => !store.writing },
@@ -86,8 +90,12 @@ export function startWorker(options: WorkerOptions): Worker {
         await self.point(`after ${name}`);
         return result;
       };
+      const deadlines = new BootDeadlines(
+        { read: store.read, clock, attendance: { since: clock.now() } },
+        { ceiling: 10 * MINUTE, floor: MINUTE, factor: 3, verify: MINUTE },
+      );
       const drive: BootDriveDeps = {
-        ...{ events, ids, bootWindow: 15 * MINUTE, stageDeadline: 10 * MINUTE },
+        ...{ events, ids, bootWindow: 15 * MINUTE, deadlines, takeDeadline: 10 * SECOND },
         fleet: new BmcFleet({
           ...{ read: store.read, guards },
           unseal: () => new Secret('secret'),
@@ -96,8 +104,10 @@ export function startWorker(options: WorkerOptions): Worker {
         }),
       };
       const care = new MachineCare({ events, clock, sagas, drive: { ...drive, retry } });
+      const pool = new ReadyPool({ events, clock, sagas, drive: { ...drive, retry } });
       const verify = {
-        ...{ events, deadline: MINUTE },
+        ...drive,
+        deadline: MINUTE,
         probe: (target: Probed, _within: number, signal: AbortSignal) =>
           effect('probe SSH', () => probe(rack, target), { signal }),
       };
@@ -108,10 +118,11 @@ export function startWorker(options: WorkerOptions): Worker {
         guarded(withEffects(simulation({ store, clock: self.clock }, simulatedClusters), effect), guards),
       );
       const provision = provisionSaga(providers);
-      made.worker = { care, provision, providers };
+      made.worker = { care, pool, provision, providers };
       const bound = [
-        bindSaga(provision, undefined, new ProvisionListener({ events, sagas, providers, clock })),
+        bindSaga(provision, undefined, new ProvisionListener({ events, sagas, provision, providers, clock, ids })),
         ...care.definitions.map((definition) => bindSaga(definition, undefined, care.listener)),
+        ...pool.definitions.map((definition) => bindSaga(definition, undefined, pool.listener)),
       ];
       return everyStepTwice ? bound.map(stepsTwice) : bound;
     },
@@ -125,14 +136,14 @@ export function startWorker(options: WorkerOptions): Worker {
   const death = new AbortController();
   void died.promise.then(() => death.abort());
   void dispatcher.run(death.signal);
-  const plane = { store: own, events, tokenKey: createSecretKey(Buffer.alloc(32, 7)), clock };
+  const plane = { store: own, events, tokenKey: createSecretKey(Buffer.alloc(32, 7)), clock, ids };
   self.run();
   return {
     ...worker,
     ...{ owner: options.owner, process: self },
     dispatcher,
     stalled: new StalledRequests(service, 30 * MINUTE),
-    director: new StoreBootDirector({ ...plane, imagesUrl: 'http://10.77.0.1:8080/images' }),
+    director: new StoreBootDirector({ ...plane, bell: new MachineBell(events), imagesUrl: 'http://10.77.0.1:8080' }),
     agents: new StoreAgentDesk(plane),
     died,
   };
@@ -165,7 +176,7 @@ function bmcOf(machine: RackBmc, effect: Effect): Bmc {
     bootOnceAndReset: (device, signal) =>
       effect(`boot ${device} once and reset`, () => machine.bootOnceAndReset(device), { signal, lie: nothing }),
     clearBootOverride: (signal) =>
-      effect('clear boot override', () => machine.clearBootOverride(), { signal, lie: nothing }),
+      effect('clear boot override', () => machine.clearBootOverride(), { signal, lie: found }),
     identity: () => machine.identity(),
     close: () => machine.close(),
   };

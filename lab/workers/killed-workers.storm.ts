@@ -7,6 +7,7 @@ import { zstdCompressSync } from 'node:zlib';
 import pg from 'pg';
 import { t as file, test } from 'tap';
 
+import { tinyDisk } from '../disk/tiny-disk.ts';
 import { draw } from '../../appliance/kernel/seeded.ts';
 import { until } from '../process/until.ts';
 import { postgresMissing, startPostgres } from '../test/postgres.ts';
@@ -118,9 +119,9 @@ async function describe(workers: Workers): Promise<string[]> {
   const post = <T>(path: string, body: object) => ask<T>(workers, 0, { method: 'POST', path, key: workers.key, body });
   await post('/regions', { name: 'home' });
   await post('/flavors', { name: 'small', cores: 2, memoryMib: 2048, diskGib: 20, nics: 'same' });
-  const image = zstdCompressSync(Buffer.alloc(1024 ** 2));
+  const image = zstdCompressSync(tinyDisk());
   const sha256 = createHash('sha256').update(image).digest('hex');
-  const query = new URLSearchParams({ name: 'empty', version: '1', sha256, rootPartition: '3', kernelArgs: 'quiet' });
+  const query = new URLSearchParams({ name: 'empty', version: '1', sha256, kernelArgs: 'quiet' });
   await post(`/images?${query.toString()}`, image);
   const keys: string[] = [];
   for (let number = 0; number < TENANTS; number += 1) {

@@ -60,6 +60,7 @@ export class DhcpPort {
   readonly #perMac: RateLimit;
   readonly #dropped: Sparingly;
   readonly #refusedRelay: Sparingly;
+  readonly #refusedTold: RateLimit;
   readonly #failed: Sparingly;
   readonly #poolEmpty: Sparingly;
 
@@ -72,6 +73,7 @@ export class DhcpPort {
     this.#perMac = new RateLimit(clock, SECOND, MOST_A_SECOND);
     this.#dropped = new Sparingly(clock, SECOND);
     this.#refusedRelay = new Sparingly(clock, MINUTE);
+    this.#refusedTold = new RateLimit(clock, SECOND, MOST_A_SECOND);
     this.#failed = new Sparingly(clock, SECOND);
     this.#poolEmpty = new Sparingly(clock, MINUTE);
   }
@@ -135,10 +137,17 @@ export class DhcpPort {
     const isHere = giaddr === NO_ADDRESS || network.contains(giaddr);
     if (origin === undefined && isHere) return { network, port: undefined };
     const reason = origin ?? 'it is not listed in the configuration';
+    this.#tellRefused(request, { relay: giaddr, from: from.address, reason });
     this.#refusedRelay.say((more) => {
       this.#log.warn({ relay: giaddr, from: from.address, reason, more }, 'a relay was refused');
     });
     return undefined;
+  }
+
+  // Whose request it was is not known here; a flood by strangers must not push out what waits to be written.
+  #tellRefused({ client: { mac }, packet: { giaddr } }: Request, detail: Facts): void {
+    if (!this.#refusedTold.allows(giaddr)) return;
+    this.#timeline.seen(mac, { at: this.#clock.now(), source: 'dhcp', name: 'relay-refused', detail });
   }
 
   async #reply({ reply }: Answer, socket: Socket): Promise<Sent> {
@@ -197,7 +206,8 @@ export class DhcpPort {
 
 // Far above what a healthy rack keeps in flight; beyond it, answers would come after their clients had stopped waiting.
 const MOST_IN_FLIGHT = 512;
-// Of one MAC. A whole boot is ten packets or so; a spoofer shall not fill the timeline of the machine it plays.
+// Of one MAC, or of one relay that is refused. A whole boot is ten packets or so; a spoofer shall not fill the timeline of the
+// machine it plays.
 const MOST_A_SECOND = 20;
 
 function isLocal({ packet: { giaddr, ciaddr } }: Request, network: ServedNetwork): boolean {

@@ -10,7 +10,7 @@ import { test } from 'tap';
 import type { Question } from './ask.fixture.ts';
 import { ask, curl, form, plain } from './ask.fixture.ts';
 import type { Rig } from './server.fixture.ts';
-import { BEARER, CLAIM_TOKEN, CREDENTIAL, MAC, startRig } from './server.fixture.ts';
+import { BEARER, CLAIM_TOKEN, CREDENTIAL, MAC, NEXT_BEARER, startRig } from './server.fixture.ts';
 
 const claim = {
   protocol: '1',
@@ -262,7 +262,7 @@ test('a waiting machine gets its next order, or word that there is none yet', as
   rig.director.nextOrder = { verb: 'wipe', generation: '8' };
   const { status, text } = await say(rig, '/boot/v1/next?generation=7', {}, BEARER);
   t.equal(status, 200);
-  t.equal(text, 'verb=wipe\ngeneration=8\n');
+  t.equal(text, `protocol=1\nbearer=${NEXT_BEARER}\nverb=wipe\ngeneration=8\n`);
   t.equal((await say(rig, '/boot/v1/next', {}, BEARER)).status, 400);
   await rig.seen('next-refused');
   t.same(rig.names(), ['next', 'next-refused'], 'that there is none yet fills no timeline');

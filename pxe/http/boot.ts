@@ -6,9 +6,11 @@ import { Secret } from '../../appliance/kernel/secret.ts';
 import { parseMac } from '../boot-client.ts';
 import type { BootDirector } from '../boot-plan.ts';
 import { bearerOf, requireProtocol } from './credentials.ts';
+import { parseHealthCheck } from './health-check.ts';
 import { parseInspection } from './inspection.ts';
 import { PROTOCOL, asReport, claimForm, nextQuery, orderText, printable, reportForm } from './messages.ts';
 import { systemTar } from './system-tar.ts';
+import { parseWipedDisk } from './wiped-disk.ts';
 import type { Witness } from './witness.ts';
 
 export interface BootDeps {
@@ -26,7 +28,7 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
     '/boot/v1/claim',
     { preValidation: requireProtocol, schema: { body: claimForm }, config: { seen: 'claim' } },
     async (request, reply) => {
-      const { token, nonce, uuid, mac: macText } = request.body;
+      const { token, nonce, uuid, ramdisk, mac: macText } = request.body;
       const mac = parseMac(macText);
       if (mac === undefined) throw new RackstartError('boot.token-refused', 'There is no such machine.');
       witness.remark(request, { mac });
@@ -37,6 +39,7 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
         nonce,
         mac,
         uuid,
+        ...(ramdisk === undefined ? {} : { ramdisk }),
         from,
       });
       reply.type('text/plain; charset=utf-8');
@@ -72,6 +75,16 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
     return reply.code(204).send();
   });
 
+  app.post<{ Body: string }>('/boot/v1/check', { config: { seen: 'check' } }, async (request, reply) => {
+    await director.check(bearerOf(request), parseHealthCheck(text(request)));
+    return reply.code(204).send();
+  });
+
+  app.post<{ Body: string }>('/boot/v1/wiped', { config: { seen: 'wiped' } }, async (request, reply) => {
+    await director.wiped(bearerOf(request), parseWipedDisk(text(request)));
+    return reply.code(204).send();
+  });
+
   app.get('/boot/v1/files', { config: { seen: 'files' } }, async (request, reply) => {
     const files = await director.files(bearerOf(request));
     return reply.type('application/x-tar').send(await systemTar(files, now()));
@@ -84,14 +97,15 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
       const signal = AbortSignal.any([gone.signal, closing]);
-      const order = await orUndefined(
+      const next = await orUndefined(
         director.next(bearerOf(request), Number(request.query.generation), signal),
         signal,
       );
       // A machine that waits for days asks every half a minute.
-      if (order === undefined) witness.remark(request, { untold: true });
-      if (order === undefined) return reply.code(204).send();
-      return reply.type('text/plain; charset=utf-8').send(orderText(order));
+      if (next === undefined) witness.remark(request, { untold: true });
+      if (next === undefined) return reply.code(204).send();
+      const lines = { protocol: PROTOCOL, bearer: next.bearer.reveal(), ...next.order };
+      return reply.type('text/plain; charset=utf-8').send(orderText(lines));
     },
   );
 }

@@ -65,6 +65,13 @@ test('map, chunk and whole file of an image are served for ever, by digest', asy
   );
 });
 
+test('a chunk has the same head, whichever way its answer takes', async (t) => {
+  const { chunk } = await start(t);
+  const [first, other] = [await ask(chunk), await ask(chunk, { headers: { range: 'a range of another unit' } })];
+  t.same({ ...other.headers, date: '' }, { ...first.headers, date: '' });
+  t.ok(other.bytes.equals(first.bytes));
+});
+
 test('curl goes on with a chunk where it was cut', async (t) => {
   const { chunk } = await start(t);
   const rest = await curl('--continue-at', '700000', chunk);
@@ -90,10 +97,12 @@ test('what is not stored, and what is no digest, is not there', async (t) => {
 });
 
 test('a chunk that the disk has spoiled is refused, and an image with it is cut instead of wrong', async (t) => {
-  const { http, digest, chunk, paths, whole, logged } = await start(t);
+  const { http, digest, chunk, paths, whole, logged, frozen } = await start(t);
   const image = `${http}/image/${digest}/image.zst`;
+  // More in front of it than is given to the kernel at once.
+  const longer = addImage(chunksIn(frozen), [large, large, large, small]);
   truncateSync(paths[1]!, 10);
-  await t.rejects(ask(image), { code: 'ECONNRESET' });
+  await t.rejects(ask(`${http}/image/${longer.digest}/image.zst`), { code: 'ECONNRESET' });
   t.equal(logged.filter((line) => line.includes('cannot be sent')).length, 1);
   truncateSync(paths[0]!, 1000);
   for (const url of [chunk, image]) {

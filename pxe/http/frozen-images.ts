@@ -1,13 +1,13 @@
-import { Readable } from 'node:stream';
+import type { OutgoingHttpHeaders } from 'node:http';
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import type { Log } from '../../appliance/kernel/log.ts';
-import type { Turnstile } from '../../appliance/kernel/turnstile.ts';
 import type { FrozenSource, Stored } from '../../images/frozen-images.ts';
 import { FOREVER, beginImmutable } from './immutable.ts';
+import type { PieceSender } from './piece-sender.ts';
 import type { Witness } from './witness.ts';
 
 declare module 'fastify' {
@@ -19,8 +19,7 @@ declare module 'fastify' {
 
 export interface FrozenImageDeps {
   readonly frozen: FrozenSource;
-  /** Each piece of a body passes it: clients take turns, and none of them the event loop. */
-  readonly turns: Turnstile;
+  readonly sender: PieceSender;
   readonly witness: Witness;
   readonly log: Log;
 }
@@ -29,7 +28,7 @@ export interface FrozenImageDeps {
  * Maps, chunks and whole files of frozen images: public, named by what they hold, and the same for ever, so that any cache may
  * stand in front. A machine asks for hundreds of chunks, which its ramdisk tells of: the timeline has its map alone.
  */
-export function registerFrozenImages(app: FastifyInstance, { frozen, turns, witness, log }: FrozenImageDeps): void {
+export function registerFrozenImages(app: FastifyInstance, { frozen, sender, witness, log }: FrozenImageDeps): void {
   const route = (url: string, type: string, find: (digest: string) => Promise<Stored | undefined>, seen?: string) =>
     app.route<{ Params: { digest: string } }>({
       method: ['GET', 'HEAD'],
@@ -45,38 +44,37 @@ export function registerFrozenImages(app: FastifyInstance, { frozen, turns, witn
     });
   route('/image/:digest/map', 'text/plain; charset=us-ascii', (digest) => frozen.map(digest), 'image-map');
   route('/image/:digest/image.zst', 'application/zstd', (digest) => frozen.image(digest), 'image');
-  route('/chunk/:digest', 'application/zstd', (sha256) => frozen.chunk(sha256));
+  route('/chunk/:digest', CHUNK_TYPE, (sha256) => frozen.chunk(sha256));
 
-  function send(
+  async function send(
     request: FastifyRequest,
     reply: FastifyReply,
     { stored, digest, type }: { stored: Stored; digest: string; type: string },
-  ): FastifyReply {
+  ): Promise<FastifyReply> {
     const range = beginImmutable(request, reply, { bytes: stored.bytes, sha256: digest, type });
     reply.headers(FOREVER);
     if (range === undefined) return reply.send();
     const { start, end, partial } = range;
     if (partial) witness.remark(request, { facts: { range: `${start}-${end}` } });
-    // One piece waits beside the one that the socket has: a client that stalls keeps no more in memory.
-    return reply.send(Readable.from(inTurn(stored.read(start, end)), { objectMode: false, highWaterMark: 1 }));
-  }
-
-  async function* inTurn(pieces: AsyncIterable<Buffer> | Iterable<Buffer>): AsyncGenerator<Buffer> {
-    try {
-      for await (const piece of pieces) {
-        await turns.pass();
-        yield piece;
-      }
-    } catch (error) {
-      tellOperators(error);
-    }
+    const begin = (): void => {
+      reply.hijack();
+      reply.raw.writeHead(reply.statusCode, reply.getHeaders() as OutgoingHttpHeaders);
+    };
+    await sender.send(reply.raw, begin, stored.read(start, end)).catch(tellOperators);
+    return reply;
   }
 
   /** A ramdisk can only ask again: what the disk of the image store has spoiled is for those who can mend it. */
   function tellOperators(error: unknown): never {
-    log.error({ err: error }, 'a stored image cannot be sent');
+    cannotBeSent(log, error);
     throw error;
   }
+}
+
+export const CHUNK_TYPE = 'application/zstd';
+
+export function cannotBeSent(log: Log, error: unknown): void {
+  log.error({ err: error }, 'a stored image cannot be sent');
 }
 
 const params = Type.Object({ digest: Type.String({ pattern: '^[0-9a-f]{64}$' }) });

@@ -1,63 +1,57 @@
-import type { FieldError } from '../../appliance/kernel/errors.ts';
-import { RackstartError } from '../../appliance/kernel/errors.ts';
 import { parseMac } from '../boot-client.ts';
 import type { Inspection } from '../boot-plan.ts';
+import type { FactList } from './fact-lines.ts';
+import { readFactLines } from './fact-lines.ts';
 
 /**
  * Reads what the ramdisk found, `key=value` lines with `disk=` and `nic=` repeated. NICs without an Ethernet address of
  * their own (InfiniBand, bridges) are left out. Error: `request.invalid`, one complaint a line.
  */
 export function parseInspection(text: string): Inspection {
-  const lines = text.split('\n').filter((line) => line.trim() !== '');
-  if (lines.length > MAX_LINES) throw new RackstartError('request.invalid', 'An inspection has at most 512 lines.');
-  const complaints: FieldError[] = [];
-  const fields = new Map<string, string>();
   const disks: Inspection['disks'][number][] = [];
   const nics: Inspection['nics'][number][] = [];
-  for (const [index, line] of lines.entries()) {
-    const [, key = '', value = ''] = /^([a-z_]{1,32})=([^\p{Cc}]{0,512})\r?$/u.exec(line) ?? [];
-    const complain = (message: string) => complaints.push({ field: `/lines/${index}`, message });
-    if (key === 'disk') {
-      const disk = parseDisk(value);
-      if (disk === undefined) complain('must be disk=name|bytes|nvme, ssd or hdd|serial|model');
-      else disks.push(disk);
-    } else if (key === 'nic') {
-      const nic = parseNic(value);
-      if (nic === undefined) complain('must be nic=name|mac|up or down|Mbit/s or nothing');
-      else if (nic !== 'no ethernet') nics.push(nic);
-    } else if (!(key in forms) || fields.has(key)) {
-      complain('must be a known key, given once');
-    } else {
-      fields.set(key, value.trim());
-    }
-  }
-  const read = (key: keyof typeof forms): string => {
-    const value = fields.get(key) ?? '';
-    if (!forms[key].test(value)) complaints.push({ field: `/${key}`, message: `must match ${forms[key].source}` });
-    return value;
-  };
-  const inspection: Inspection = {
-    cores: Number(read('cores')),
-    memoryMib: Math.floor(Number(read('memory_kib')) / 1024),
-    uuid: read('uuid').toLowerCase(),
-    vendor: read('vendor'),
-    model: read('model'),
-    serial: read('serial'),
-    firmware: read('firmware') === 'uefi' ? 'uefi' : 'bios',
+  const { cores, memory_kib, uuid, firmware, ...labels } = readFactLines('An inspection', text, forms, {
+    disk: { form: 'name|bytes|nvme, ssd or hdd|serial|model', take: (value) => took(disks, parseDisk(value)) },
+    nic: nicList(nics),
+  });
+  return {
+    cores: Number(cores),
+    memoryMib: Math.floor(Number(memory_kib) / 1024),
+    uuid: uuid.toLowerCase(),
+    ...labels,
+    firmware: firmware === 'uefi' ? 'uefi' : 'bios',
     disks,
     nics,
   };
-  if (complaints.length === 0) return inspection;
-  throw new RackstartError('request.invalid', 'The inspection is not well-formed.', {
-    fields: complaints.slice(0, 32),
-  });
 }
 
-const MAX_LINES = 512;
+/** `nic=` lines, as inspections and checks have them. */
+export function nicList(nics: Inspection['nics'][number][]): FactList {
+  return {
+    form: 'name|mac|up or down|Mbit/s or nothing',
+    take(value) {
+      const nic = parseNic(value);
+      return nic === 'no ethernet' || took(nics, nic);
+    },
+  };
+}
+
+/** Whether there was something to take. */
+export function took<Item>(items: Item[], item: Item | undefined): boolean {
+  if (item === undefined) return false;
+  items.push(item);
+  return true;
+}
+
+/** As the kernel names devices. */
+export const DEVICE_NAME = /^[A-Za-z0-9._!-]{1,32}$/;
+
+export const CORES = /^[1-9][0-9]{0,4}$/;
+export const KIB = /^[1-9][0-9]{0,12}$/;
 
 const forms = {
-  cores: /^[1-9][0-9]{0,4}$/,
-  memory_kib: /^[1-9][0-9]{0,12}$/,
+  cores: CORES,
+  memory_kib: KIB,
   uuid: /^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?$/i,
   vendor: /^.{0,128}$/u,
   model: /^.{0,128}$/u,
@@ -80,5 +74,3 @@ function parseNic(value: string): Inspection['nics'][number] | 'no ethernet' | u
   if (mac === undefined) return 'no ethernet';
   return { name, mac, up: link === 'up', ...(speed === '' ? {} : { speedMbps: Number(speed) }) };
 }
-
-const DEVICE_NAME = /^[A-Za-z0-9._!-]{1,32}$/;

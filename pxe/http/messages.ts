@@ -27,6 +27,7 @@ export const claimForm = Type.Object(
     mac: macText,
     // Firmware that knows no UUID sends none; whether that is acceptable is for the director to say.
     uuid: Type.String({ pattern: `^(${UUID})?$` }),
+    ramdisk: Type.Optional(Type.String({ pattern: '^[0-9a-f]{16}$' })),
   },
   closed,
 );
@@ -78,7 +79,6 @@ export const heartbeatForm = Type.Object(
 export const nextQuery = Type.Object({ generation: Type.String({ pattern: '^[0-9]{1,9}$' }) }, closed);
 export const scriptQuery = Type.Object({ token: Type.Optional(Type.String({ maxLength: 256 })) });
 export const scriptParams = Type.Object({ mac: macText });
-export const imageParams = Type.Object({ sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }) });
 
 export function asReport({ generation, stage, status, uptime, ...facts }: Static<typeof reportForm>): Report {
   return { generation: Number(generation), stage, status, uptime: Number(uptime), facts };

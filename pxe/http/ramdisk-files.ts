@@ -15,22 +15,26 @@ export interface ResidentFile {
 export interface RamdiskFiles {
   readonly kernel: ResidentFile;
   readonly initrd: ResidentFile;
+  /** Of kernel and initrd as they were built, 16 hex digits: the same wherever the same build is served. */
+  readonly version: string;
 }
 
 /**
- * Reads `vmlinuz` and `initrd` from `directory` and appends this appliance's CA certificate to the initrd as
- * /etc/rackstart/ca.pem, so that one built ramdisk serves any appliance.
+ * Reads `vmlinuz` and `initrd` from `directory` and appends to the initrd, below /etc/rackstart, this appliance's CA certificate
+ * as `ca.pem`, so that one built ramdisk serves any appliance, and the ramdisk's version as `version`.
  *
  * Error: `host.missing` when the ramdisk has not been built.
  */
 export async function loadRamdisk(directory: string, caPem: string): Promise<RamdiskFiles> {
   const [kernel, initrd] = await Promise.all([read(join(directory, 'vmlinuz')), read(join(directory, 'initrd'))]);
+  const version = createHash('sha256').update(kernel).update(initrd).digest('hex').slice(0, 16);
   const pinned = newcArchive([
     { path: 'etc', mode: 0o755 },
     { path: 'etc/rackstart', mode: 0o755 },
     { path: 'etc/rackstart/ca.pem', mode: 0o644, content: Buffer.from(caPem) },
+    { path: 'etc/rackstart/version', mode: 0o644, content: Buffer.from(`${version}\n`) },
   ]);
-  return { kernel: resident(kernel), initrd: resident(concatenateArchives([initrd, pinned])) };
+  return { kernel: resident(kernel), initrd: resident(concatenateArchives([initrd, pinned])), version };
 }
 
 async function read(path: string): Promise<Buffer> {

@@ -1,19 +1,18 @@
 import { hash, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 
-import { test } from 'tap';
-
 import { createIds } from '../../appliance/kernel/ids.ts';
 import { ManualClock } from '../../appliance/kernel/manual-clock.ts';
 import { freeze } from '../../images/freeze.ts';
 import { fakeRamdisk } from '../../images/ramdisk/deploy.fixture.ts';
+import { writerHere, writerTest as test } from '../../images/ramdisk/writer.fixture.ts';
 import { startRig } from './server.fixture.ts';
 
 const MIB = 1024 * 1024;
 
 test('what was frozen is served and written by the ramdisk, bit by bit, on a dirty disk', async (t) => {
   const rig = await startRig(t);
-  const ramdisk = fakeRamdisk(t, { realProc: true });
+  const ramdisk = fakeRamdisk(t, { realProc: true, programs: await writerHere() });
   const data = Array.from({ length: 5 }, (_, at) => Buffer.alloc(4 * MIB, randomBytes(300_000 + at)));
   const raw = Buffer.concat([...data.slice(0, 2), Buffer.alloc(9 * MIB), ...data.slice(2), randomBytes(5 * 512)]);
   writeFileSync(ramdisk.path('raw'), raw);

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -22,13 +22,16 @@ import type {
   BootDirector,
   Claim,
   ClaimGrant,
+  HealthCheck,
   Heartbeat,
   Inspection,
+  NextOrder,
   OrderLines,
   PhoneHome,
   RamdiskBoot,
   Report,
   SystemFile,
+  WipedDisk,
 } from '../boot-plan.ts';
 import type { TimelineEntry, TimelineOwner } from '../timeline.ts';
 import { openBootCertificate } from './certificate.ts';
@@ -39,6 +42,7 @@ export const MAC = parseMac('52:54:00:77:00:01') as Mac;
 export const SCRIPT_TOKEN = 'script-token';
 export const CLAIM_TOKEN = 'claim-token';
 export const BEARER = 'boot_1.bearer';
+export const NEXT_BEARER = 'boot_2.bearer';
 export const CREDENTIAL = 'att_1.credential';
 
 /** Knows one machine with one order, and keeps what it is told. */
@@ -85,6 +89,16 @@ export class TestDirector implements BootDirector, AgentDesk {
     this.told.push(inspection);
   }
 
+  async check(bearer: Secret, check: HealthCheck): Promise<void> {
+    known(bearer);
+    this.told.push(check);
+  }
+
+  async wiped(bearer: Secret, disk: WipedDisk): Promise<void> {
+    known(bearer);
+    this.told.push(disk);
+  }
+
   async files(bearer: Secret): Promise<readonly SystemFile[]> {
     known(bearer);
     return [
@@ -95,9 +109,9 @@ export class TestDirector implements BootDirector, AgentDesk {
     ];
   }
 
-  async next(bearer: Secret, _generation: number, signal: AbortSignal): Promise<OrderLines | undefined> {
+  async next(bearer: Secret, _generation: number, signal: AbortSignal): Promise<NextOrder | undefined> {
     known(bearer);
-    if (!this.waits) return this.nextOrder;
+    if (!this.waits) return this.nextOrder && { bearer: new Secret(NEXT_BEARER), order: this.nextOrder };
     this.waiting.resolve(signal);
     return new Promise((_, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
@@ -128,7 +142,8 @@ export interface Rig {
   /** A file that holds `ca`, for curl. */
   readonly caFile: string;
   readonly director: TestDirector;
-  readonly image: { sha256: string; content: Buffer };
+  /** Large enough to be cut, and gone on with. */
+  readonly initrd: { sha256: string; content: Buffer };
   /** Where frozen images are; empty. */
   readonly frozen: ChunkDirectory;
   readonly logged: string[];
@@ -139,17 +154,15 @@ export interface Rig {
   readonly stop: () => Promise<void>;
 }
 
-/** Both servers on loopback, with a small ramdisk and one image; gone when the test ends. */
+/** Both servers on loopback; gone when the test ends. */
 export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promise<Rig> {
   const directory = mkdtempSync(join(tmpdir(), 'rs-http-'));
   const clock = new ManualClock();
   const certificate = await openBootCertificate({ directory, addresses: ['127.0.0.1'], ids: createIds(clock) });
   const caFile = join(directory, 'boot-ca.pem');
-  const content = Buffer.alloc(3_000_000, 'an image ');
+  const content = Buffer.alloc(3_000_000, 'initrd ');
   const sha256 = createHash('sha256').update(content).digest('hex');
-  const path = join(directory, 'image');
   const frozen = new ChunkDirectory(join(directory, 'frozen'));
-  writeFileSync(path, content);
   const director = new TestDirector();
   const entries: Seen[] = [];
   const watchers = new Set<() => void>();
@@ -166,9 +179,9 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
     ]),
     ramdisk: {
       kernel: { bytes: Buffer.from('kernel'), sha256: 'k' },
-      initrd: { bytes: Buffer.from('initrd'), sha256: 'i' },
+      initrd: { bytes: content, sha256 },
+      version: '0123456789abcdef',
     },
-    images: async (digest) => (digest === sha256 ? { path, bytes: content.length } : undefined),
     timeline: {
       seen(owner, entry) {
         entries.push({ owner, entry });
@@ -200,7 +213,7 @@ export async function startRig(t: Test, limits: Partial<HttpLimits> = {}): Promi
     ca: certificate.ca,
     caFile,
     director,
-    image: { sha256, content },
+    initrd: { sha256, content },
     frozen,
     logged,
     stop,

@@ -1,5 +1,5 @@
 import { createServer as createHttpServer } from 'node:http';
-import type { Server as HttpServer, ServerOptions } from 'node:http';
+import type { Server as HttpServer, RequestListener, ServerOptions } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo, Server } from 'node:net';
 
@@ -21,11 +21,12 @@ import { openAcceptor } from './acceptor.ts';
 import { registerAgent } from './agent.ts';
 import { registerBoot } from './boot.ts';
 import type { BootCertificate } from './certificate.ts';
+import { chunksFirst } from './chunks-first.ts';
 import { clientErrorHandler, errorHandler, notFound } from './errors.ts';
-import type { ImageSource } from './files.ts';
 import { registerFiles } from './files.ts';
 import { registerFrozenImages } from './frozen-images.ts';
 import { readForm } from './messages.ts';
+import { PieceSender } from './piece-sender.ts';
 import type { RamdiskFiles } from './ramdisk-files.ts';
 import { registerScript } from './script.ts';
 import { Witness } from './witness.ts';
@@ -40,7 +41,6 @@ export interface BootHttpOptions {
   /** Boot loaders by name. */
   readonly loaders: ReadonlyMap<string, Buffer>;
   readonly ramdisk: RamdiskFiles;
-  readonly images: ImageSource;
   readonly frozen: FrozenSource;
   readonly timeline: Timeline;
   /** What comes by TLS passes it: ramdisks and agents ask again for minutes, firmware gives up after seconds. */
@@ -80,19 +80,19 @@ export class BootHttp implements Service {
 
   async run(signal: AbortSignal): Promise<void> {
     const { listen, director, agents, certificate, scripts, timeline, clock, log } = this.#options;
-    const { loaders, ramdisk, images, frozen, turnstile, imageTurns } = this.#options;
+    const { loaders, ramdisk, frozen, turnstile, imageTurns } = this.#options;
     const witness = new Witness(timeline, clock);
-    const clear = this.#server(createHttpServer(this.#timeouts()), witness);
-    const secure = this.#server(
-      createHttpsServer({
-        ...this.#timeouts(),
-        cert: certificate.certificate,
-        key: certificate.key.reveal(),
-        minVersion: 'TLSv1.2',
-        handshakeTimeout: this.#limits.request,
-      }),
-      witness,
-    );
+    const images = { frozen, sender: new PieceSender(imageTurns), log };
+    const clear = this.#server(createHttpServer(this.#timeouts()), witness, (fastify) => chunksFirst(images, fastify));
+    const tlsServer = createHttpsServer({
+      ...this.#timeouts(),
+      cert: certificate.certificate,
+      key: certificate.key.reveal(),
+      minVersion: 'TLSv1.2',
+      handshakeTimeout: this.#limits.request,
+    });
+    witness.watchHandshakes(tlsServer);
+    const secure = this.#server(tlsServer, witness);
     registerScript(clear, {
       director,
       scripts,
@@ -100,8 +100,8 @@ export class BootHttp implements Service {
       httpPort: () => portOf(clear),
       httpsPort: () => portOf(secure),
     });
-    registerFiles(clear, { loaders, ramdisk, images, witness });
-    registerFrozenImages(clear, { frozen, turns: imageTurns, witness, log });
+    registerFiles(clear, { loaders, ramdisk, witness });
+    registerFrozenImages(clear, { ...images, witness });
     clear.addHook('onRequest', async ({ routeOptions }) => {
       if (routeOptions.config.bulk === true) return;
       turnstile.hold();
@@ -141,7 +141,12 @@ export class BootHttp implements Service {
     };
   }
 
-  #server(server: HttpServer, witness: Witness): FastifyInstance {
+  /** `listener` is given Fastify's, and may answer before it. */
+  #server(
+    server: HttpServer,
+    witness: Witness,
+    listener: (fastify: RequestListener) => RequestListener = (fastify) => fastify,
+  ): FastifyInstance {
     const { log } = this.#options;
     const app = fastify({
       bodyLimit: 64 * 1024,
@@ -152,7 +157,7 @@ export class BootHttp implements Service {
       clientErrorHandler,
       frameworkErrors: errorHandler(log),
       ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: true } },
-      serverFactory: (handler) => server.on('request', handler),
+      serverFactory: (handler) => server.on('request', listener(handler)),
     });
     capConnections(server, this.#limits);
     witness.watch(app);

@@ -54,13 +54,13 @@ test('a thousand idle connections of one address leave room for others', async (
   }
 });
 
-test('a reader that stalls in the middle of an image is cut off; another gets it whole meanwhile', async (t) => {
+test('a reader that stalls in the middle of a file is cut off; another gets it whole meanwhile', async (t) => {
   const rig = await startRig(t, { idle: SECOND });
-  const { sha256, content } = rig.image;
+  const { content } = rig.initrd;
   // More than any socket buffers, asked for at once.
-  const stalled = open(t, rig.ports.http, `GET /images/${sha256} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(10)).pause();
-  t.ok((await ask(`${rig.http}/images/${sha256}`)).bytes.equals(content));
-  t.match(await rig.seen('image', ({ cut }) => cut === true), { entry: { detail: { cut: true } } });
+  const stalled = open(t, rig.ports.http, 'GET /ramdisk/initrd HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(10)).pause();
+  t.ok((await ask(`${rig.http}/ramdisk/initrd`)).bytes.equals(content));
+  t.match(await rig.seen('initrd', ({ cut }) => cut === true), { entry: { detail: { cut: true } } });
   let bytes = 0;
   stalled.on('data', (chunk: Buffer) => (bytes += chunk.length)).resume();
   await once(stalled, 'close');

@@ -1,8 +1,13 @@
+import type { Server as HttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import type { Clock, Millis } from '../../appliance/kernel/clock.ts';
+import { SECOND } from '../../appliance/kernel/clock.ts';
+import { asRackstartError } from '../../appliance/kernel/errors.ts';
+import { RateLimit } from '../rate-limit.ts';
 import type { Mac } from '../boot-client.ts';
 import type { Timeline, TimelineOwner } from '../timeline.ts';
 
@@ -43,10 +48,28 @@ export class Witness {
   readonly #clock: Clock;
   readonly #remarks = new WeakMap<FastifyRequest, Remark>();
   readonly #peers = new WeakMap<FastifyRequest, string>();
+  readonly #distrusted: RateLimit;
 
   constructor(timeline: Timeline, clock: Clock) {
     this.#timeline = timeline;
     this.#clock = clock;
+    this.#distrusted = new RateLimit(clock, SECOND, MOST_A_SECOND);
+  }
+
+  /**
+   * Tells of handshakes that a client breaks off by an alert (RFC 8446 §6.2): a ramdisk that does not believe our certificate never
+   * comes to say so.
+   */
+  watchHandshakes(server: HttpsServer): void {
+    const callers = new WeakMap<Socket, string>();
+    server.on('connection', (socket: Socket) => callers.set(socket, plainAddress(socket.remoteAddress ?? '')));
+    server.on('tlsClientError', ({ reason }: Error & { reason?: string }, socket: WrappedSocket) => {
+      const [, alert] = /\balert ([a-z ]+)$/.exec(reason ?? '') ?? [];
+      const from = socket._parent && callers.get(socket._parent);
+      if (alert === undefined || from === undefined || !this.#distrusted.allows(from)) return;
+      const detail = { from, alert };
+      this.#timeline.seen({ address: from }, { at: this.#clock.now(), source: 'http', name: 'tls-refused', detail });
+    });
   }
 
   watch(app: FastifyInstance): void {
@@ -60,6 +83,11 @@ export class Witness {
       reply.raw.once('close', () => {
         this.#tell(request, reply, socket, begun);
       });
+      done();
+    });
+    app.addHook('onError', (request, _reply, error, done) => {
+      const { facts } = this.#remarks.get(request) ?? {};
+      this.remark(request, { facts: { ...facts, code: asRackstartError(error).code } });
       done();
     });
   }
@@ -102,6 +130,12 @@ export class Witness {
     });
   }
 }
+
+/** Node keeps the TCP socket here; by the time of the alert TLS itself may have forgotten its peer. */
+type WrappedSocket = TLSSocket & { readonly _parent?: Socket };
+
+// Of one address. A ramdisk asks every 3 s.
+const MOST_A_SECOND = 5;
 
 /** An IPv4 address as itself where a dual-stack socket shows it mapped (RFC 4291 §2.5.5.2). */
 export function plainAddress(address: string): string {

@@ -68,6 +68,8 @@ export interface BmcCommandRecord {
   completionCode?: number;
   /** An error code of ours; absent on success. */
   error?: string;
+  /** What followed the completion code, in hex: what a BMC reads back is what it has, whatever it accepted. */
+  answer?: string;
   elapsedMs: Millis;
 }
 export type BmcCommandListener = (record: BmcCommandRecord) => void;

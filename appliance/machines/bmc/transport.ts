@@ -1,6 +1,6 @@
 import type { Clock } from '../../kernel/clock.ts';
 import { asRackstartError } from '../../kernel/errors.ts';
-import type { BmcCommandListener, BmcEndpoint } from './bmc.ts';
+import type { BmcCommandListener, BmcCommandRecord, BmcEndpoint } from './bmc.ts';
 import { bmcName } from './bmc-error.ts';
 import type { IpmiRequest } from './ipmi/message.ts';
 
@@ -24,7 +24,7 @@ export async function recorded<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   const at = clock.now();
-  const tell = (outcome: { completionCode?: number; error?: string }) =>
+  const tell = (outcome: Pick<BmcCommandRecord, 'completionCode' | 'error' | 'answer'>) =>
     onCommand({ at, bmc: bmcName(endpoint), command: name, netFn, cmd, ...outcome, elapsedMs: clock.now() - at });
   let result: T;
   try {
@@ -35,6 +35,7 @@ export async function recorded<T>(
     tell({ error: code, ...(typeof completionCode === 'number' ? { completionCode } : {}) });
     throw error;
   }
-  tell({ completionCode: 0 });
+  const answer = Buffer.isBuffer(result) && result.length > 0 ? { answer: result.toString('hex') } : {};
+  tell({ completionCode: 0, ...answer });
   return result;
 }

@@ -1,4 +1,7 @@
+import { whyNotMirrored } from '../../../scheduler/mirrored-image.ts';
 import type { BmcFleet } from '../../machines/bmc-fleet.ts';
+import { layoutOf, rootImageOf } from '../../machines/disk-layout.ts';
+import { openBoot } from '../../machines/boot-records.ts';
 import { RackstartError } from '../../kernel/errors.ts';
 import type { Resource } from '../../saga/resource-plan.ts';
 import { planned, resourcePlan } from '../../saga/resource-plan.ts';
@@ -34,6 +37,11 @@ export function bareMetal(deps: BareMetalDeps): Provider {
     type: 'bare-metal',
     capabilities: { provesSsh: true, listsHoldings: true, waitsForPeople: false },
     clusters: [],
+
+    complaints({ flavor, image }) {
+      const message = layoutOf(flavor).root?.mirror === undefined ? undefined : whyNotMirrored(rootImageOf(image));
+      return message === undefined ? [] : [{ field: '/image', message }];
+    },
 
     plan: (spec) => ({
       allocate: resourcePlan(planned('holding', resources.holding, spec)),
@@ -79,11 +87,13 @@ export function bareMetal(deps: BareMetalDeps): Provider {
 
 /**
  * Opens the session to the machine's BMC and reads its power while the plan is being rendered: a dead BMC is known before
- * anything was touched, and the reset finds a warm session. Holds nothing.
+ * anything was touched, and the reset finds a warm session. A parked machine is not asked for: it is on, and BMCs take their
+ * time. Holds nothing.
  */
 function answeringBmc(fleet: BmcFleet): Resource<Holding, { power: 'on' | 'off' }, undefined> {
   return {
     async create(_key, { machineId }, ctx) {
+      if ((await openBoot(ctx.read, machineId))?.state === 'parked') return done({ power: 'on' });
       const power = await (await fleet.of(machineId)).power(ctx.signal);
       if (power !== 'unknown') return done({ power });
       throw new RackstartError('bmc.power-unknown', `The power state of machine ${machineId} can't be read.`);

@@ -1,10 +1,13 @@
+import type { PlacementReasons } from '../../../scheduler/placement.ts';
 import { parseCidr } from '../../network/address-range.ts';
 import { holdAddress, releaseAddresses, setAddressesAside } from '../../network/ipam.ts';
 import type { EventLog } from '../../events/event-log.ts';
 import { RackstartError } from '../../kernel/errors.ts';
 import type { StageTimes } from '../../kernel/stage-times.ts';
 import { untimed } from '../../kernel/stage-times.ts';
+import { openBoot } from '../../machines/boot-records.ts';
 import { moveMachine } from '../../machines/machine-states.ts';
+import { quarantineMachine } from '../../machines/quarantine.ts';
 import type { MachineCare } from '../../machines/machine-care.ts';
 import type { Resource } from '../../saga/resource-plan.ts';
 import { done } from '../../saga/step.ts';
@@ -41,22 +44,21 @@ type Ctx = StepContext<undefined>;
 
 /**
  * The choice is made outside, on what is free now; claiming machine and addresses is one transaction, which may refuse the
- * choice. Given back, a machine whose disk was written goes through a wipe before anyone else gets it; one that could not be
- * proven off keeps its addresses and is set aside.
+ * choice. Given back, a machine whose disk was written goes through a wipe before anyone else gets it; one whose own fault it was
+ * that the attempt failed is set aside; one that could not be proven off as well, and keeps its addresses; one that still waits in
+ * the ramdisk is ready again.
  *
  * Errors: `placement.none` with the reason for one machine of each kind, `address.pool-empty`.
  */
 export function holding({ events, care, times = untimed }: HoldingDeps): Resource<ServerSpec, Holding, undefined> {
-  const desk = new PlacementDesk();
+  const desk = new PlacementDesk(times);
   return {
     async create(_key, spec, ctx) {
       const earlier = await findHolding(ctx.read, ctx.subject);
       if (earlier !== undefined) return done(earlier);
       for (let round = 0; round < PLACEMENTS; round += 1) {
-        const machineId = await times.timed('placement', () => desk.choose(ctx, spec));
-        const held = await ctx.transaction((tx) => claim(tx, machineId, spec, ctx));
+        const held = await desk.choosing(ctx, spec, (chosen) => ctx.transaction((tx) => claim(tx, chosen, spec, ctx)));
         if (held !== undefined) return done(held);
-        desk.refused(spec.regionId);
       }
       throw new RackstartError('placement.none', 'Every machine that fits was taken by somebody else; try again.');
     },
@@ -69,7 +71,8 @@ export function holding({ events, care, times = untimed }: HoldingDeps): Resourc
     },
   };
 
-  async function claim(tx: Tx, machineId: string, spec: ServerSpec, ctx: Ctx): Promise<Holding | undefined> {
+  async function claim(tx: Tx, chosen: PlacementReasons, spec: ServerSpec, ctx: Ctx): Promise<Holding | undefined> {
+    const { machineId } = chosen;
     const at = ctx.clock.now();
     const machine = await tx.selectFrom('machines').select('disk_state').where('id', '=', machineId).executeTakeFirst();
     if (machine?.disk_state !== 'clean') return undefined;
@@ -79,7 +82,8 @@ export function holding({ events, care, times = untimed }: HoldingDeps): Resourc
       .insertInto('allocations')
       .values({ machine_id: machineId, attempt_id: attemptId, tenant_id: tenantId, claimed_at: at })
       .execute();
-    await tx.updateTable('attempts').set({ machine_id: machineId }).where('id', '=', attemptId).execute();
+    const placement = JSON.stringify(chosen);
+    await tx.updateTable('attempts').set({ machine_id: machineId, placement }).where('id', '=', attemptId).execute();
     const addresses: HeldAddress[] = [];
     for (const subnet of await serverSubnets(tx, spec)) {
       const holder = { kind: 'attempt', id: attemptId, tenantId } as const;
@@ -94,16 +98,24 @@ export function holding({ events, care, times = untimed }: HoldingDeps): Resourc
     const allocation = await tx
       .selectFrom('allocations')
       .innerJoin('machines', 'machines.id', 'allocations.machine_id')
-      .select(['machines.id', 'machines.state', 'machines.disk_state'])
+      .innerJoin('attempts', 'attempts.id', 'allocations.attempt_id')
+      .select(['machines.id', 'machines.state', 'machines.disk_state', 'attempts.blame', 'attempts.blame_reason'])
       .where('allocations.attempt_id', '=', attemptId)
       .executeTakeFirst();
     if (allocation === undefined) return;
-    const { id: machineId, state, disk_state } = allocation;
+    const { id: machineId, state, disk_state, blame, blame_reason } = allocation;
     await tx.deleteFrom('allocations').where('attempt_id', '=', attemptId).execute();
     if (state === 'quarantined') return setAddressesAside(tx, attemptId, machineId);
     await releaseAddresses(tx, { kind: 'attempt', id: attemptId });
-    if (disk_state === 'dirty') await care.startWipe(tx, machineId);
-    else await moveMachine(tx, events, { machineId, to: 'available', actor: 'saga', at });
+    if (blame === 'machine') {
+      const reason = blame_reason ?? 'It failed a deploy.';
+      await quarantineMachine(tx, events, { machineId, reason, actor: 'saga', at });
+    } else if (disk_state === 'dirty') await care.startWipe(tx, machineId);
+    else {
+      // Nothing was ordered of one that still waits: it goes on waiting, for somebody else.
+      const isParked = (await openBoot(tx, machineId))?.state === 'parked';
+      await moveMachine(tx, events, { machineId, to: isParked ? 'ready' : 'available', actor: 'saga', at });
+    }
   }
 }
 

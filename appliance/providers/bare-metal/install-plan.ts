@@ -3,8 +3,9 @@ import { agentFiles } from '../../../images/agent/files.ts';
 import type { SystemFile } from '../../../pxe/boot-plan.ts';
 import type { SystemInterface } from '../../../templates/context.ts';
 import type { SystemFiles } from '../../../templates/system-files.ts';
+import type { DiskRule } from '../../../scheduler/disk-plan.ts';
 import { RackstartError } from '../../kernel/errors.ts';
-import type { DiskRule } from '../../machines/enrol.ts';
+import { diskPlanOf, layoutOf, requirePlan } from '../../machines/disk-layout.ts';
 import type { InstallPlan } from '../../machines/install-plan.ts';
 import { freezePlan } from '../../machines/install-plan.ts';
 import type { Resource } from '../../saga/resource-plan.ts';
@@ -25,7 +26,7 @@ export interface FrozenPlan {
   readonly digest: string;
 }
 
-/** Rendered once, from the one function that a dry run shows too. It stays: the record of what was installed. */
+/** Rendered once, on what inspection saw; `boot.disk-rule` when the machine's disks do not suit the order. It stays: the record of what was installed. */
 export function frozenPlan(
   deps: InstallPlanDeps,
 ): Resource<{ spec: ServerSpec; holding: Holding }, FrozenPlan, undefined> {
@@ -48,7 +49,9 @@ export async function renderPlan(
 ): Promise<InstallPlan> {
   const { machineId } = holding;
   const machine = await read.selectFrom('machines').selectAll().where('id', '=', machineId).executeTakeFirstOrThrow();
-  const { image, requestId, hostname } = spec;
+  const { image, flavor, requestId, hostname } = spec;
+  const layout = layoutOf(flavor);
+  requirePlan(machine.name, await diskPlanOf(read, machine, flavor, { imageBytes: image.raw_bytes }));
   const rendered = systemFiles({
     hostname,
     instanceId: spec.attemptId,
@@ -61,14 +64,14 @@ export async function renderPlan(
   return {
     image: {
       sha256: image.sha256,
-      bytes: image.bytes,
-      ...(image.map_bytes === null ? {} : { mapBytes: image.map_bytes }),
+      mapBytes: image.map_bytes,
       rawBytes: image.raw_bytes,
       rootPartition: image.root_partition,
       rootFs: image.root_fs,
       kernelArgs: image.kernel_args,
     },
     disk: JSON.parse(machine.disk_rule) as DiskRule,
+    ...(flavor.layout == null ? {} : { layout }),
     files: [...rendered, ...agentFiles().map(asText)],
   };
 }

@@ -1,24 +1,28 @@
-import type { EventType } from '../../events/catalogue.ts';
 import type { EventLog } from '../../events/event-log.ts';
 import type { Millis } from '../../kernel/clock.ts';
 import { RackstartError } from '../../kernel/errors.ts';
+import type { Ids } from '../../kernel/ids.ts';
+import { hardwareOf } from '../../machines/boot-deadlines.ts';
 import { failureOf } from '../../machines/boot-drive.ts';
 import { concludeBoot, lastBootOf } from '../../machines/boot-records.ts';
+import { noteProof } from '../../machines/handoffs.ts';
+import { giveUp } from '../../machines/lateness.ts';
 import { moveMachine } from '../../machines/machine-states.ts';
+import type { ProofDeps } from '../../machines/proof.ts';
+import { proofDue, startFromDisk, unproven } from '../../machines/proof.ts';
 import type { Resource } from '../../saga/resource-plan.ts';
 import { done, wait } from '../../saga/step.ts';
 import type { StepContext } from '../../saga/step.ts';
-import type { AgentRow } from '../../store/schema.ts';
+import type { AgentRow, BootSessionRow } from '../../store/schema.ts';
 import type { probeSsh } from '../ssh-probe.ts';
 import type { ServerSpec } from '../provider.ts';
 import type { SshProof } from '../proven-ssh.ts';
 import { proveSsh } from '../proven-ssh.ts';
 import type { Holding } from './holding.ts';
 
-export interface VerifyDeps {
+export interface VerifyDeps extends ProofDeps {
   readonly events: EventLog;
-  /** From the handoff to the last proof. */
-  readonly deadline: Millis;
+  readonly ids: Ids;
   readonly probe: typeof probeSsh;
 }
 
@@ -28,39 +32,68 @@ const nothingHeld = {
   delete: () => Promise.resolve(done()),
 };
 
-/** The installed system's agent has said that it runs, with the host key that the ramdisk reported. */
+/**
+ * The installed system's agent has said that it runs, with the host key that the ramdisk reported. One that does not by its
+ * deadline is started from its disk, once: a kexec may hang where a start by the firmware does not.
+ */
 export function phonedHome(deps: VerifyDeps): Resource<ServerSpec, { at: Millis }, undefined> {
-  return awaitAgent(deps, 'agent.phoned-home', (agent) => agent.phoned_home_at, 'phoned home');
+  return {
+    ...nothingHeld,
+    async create(_key, { attemptId }, ctx) {
+      const since = await deps.events.position();
+      const agent = await agentOf(ctx, attemptId);
+      const boot = await bootOf(ctx, attemptId);
+      const at = agent.phoned_home_at;
+      if (at !== null) {
+        if (boot.proof_due !== null) await ctx.transaction((tx) => noteProof(tx, deps, boot, at));
+        return done({ at });
+      }
+      // A kexec that came back is told by the ramdisk; no agent will come.
+      if (boot.state === 'failed') throw failureOf(boot);
+      const until = (due: Millis) => {
+        const failed = { type: 'boot.stage', key: agent.machine_id, since } as const;
+        return wait(due, { type: 'agent.phoned-home', key: attemptId, since }, failed);
+      };
+      const due = await proofDue(boot, ctx.startedAt, deps, ctx);
+      if (ctx.clock.now() < due) return until(due);
+      if (boot.rescued_at === null) {
+        await startFromDisk(boot, deps, ctx);
+        return until(await proofDue(await bootOf(ctx, attemptId), ctx.startedAt, deps, ctx));
+      }
+      const late = await unproven(boot, deps, ctx);
+      await ctx.transaction((tx) => giveUp(tx, boot, late));
+      throw late.error;
+    },
+  };
 }
 
 export function heartbeatSeen(deps: VerifyDeps): Resource<ServerSpec, { at: Millis }, undefined> {
-  return awaitAgent(deps, 'agent.heartbeat-received', (agent) => agent.heartbeat_at, 'sent a heartbeat');
-}
-
-function awaitAgent(
-  { events, deadline }: VerifyDeps,
-  type: EventType,
-  seen: (agent: AgentRow) => Millis | null,
-  what: string,
-): Resource<ServerSpec, { at: Millis }, undefined> {
   return {
     ...nothingHeld,
     async create(_key, { attemptId, hostname }, ctx) {
-      const since = await events.position();
-      const agent = await agentOf(ctx, attemptId);
-      const at = seen(agent);
+      const since = await deps.events.position();
+      const { heartbeat_at: at, phoned_home_at: home } = await agentOf(ctx, attemptId);
       if (at !== null) return done({ at });
-      // A kexec that came back is told by the ramdisk; no agent will come.
-      const boot = await lastBootOf(ctx.read, attemptId);
-      if (boot?.state === 'failed') throw failureOf(boot);
-      const late = ctx.startedAt + deadline;
-      const failed = { type: 'boot.stage', key: agent.machine_id, since } as const;
-      if (ctx.clock.now() < late) return wait(late, { type, key: attemptId, since }, failed);
-      throw new RackstartError('boot.stage-late', `The agent on ${hostname} has not ${what}.`, {
-        details: { attemptId, waitedMs: ctx.clock.now() - ctx.startedAt },
+      const late = await provenBy(home, attemptId, deps, ctx);
+      const beat = { type: 'agent.heartbeat-received', key: attemptId, since } as const;
+      if (ctx.clock.now() < late) return wait(late, beat);
+      throw new RackstartError('boot.stage-late', `The agent on ${hostname} has not sent a heartbeat.`, {
+        details: { attemptId, stage: 'ssh', silentForMs: ctx.clock.now() - (home ?? ctx.startedAt) },
       });
     },
   };
+}
+
+/** Until when what comes with the phone-home has to be there; while that is awaited, it is what fails. */
+async function provenBy(
+  home: Millis | null,
+  attemptId: string,
+  { deadlines }: VerifyDeps,
+  ctx: StepContext<undefined>,
+): Promise<Millis> {
+  const { machine_id } = await bootOf(ctx, attemptId);
+  const { milliseconds } = await deadlines.of(await hardwareOf(ctx.read, machine_id), 'ssh');
+  return (home === null ? ctx.clock.now() : deadlines.heardSince(home)) + milliseconds;
 }
 
 /** SSH answers at the server's first address with the host key that our own ramdisk reported, and would let the tenant in. */
@@ -68,14 +101,15 @@ export function sshAccepted(deps: VerifyDeps): Resource<{ spec: ServerSpec; hold
   return {
     ...nothingHeld,
     async create(_key, { spec, holding }, ctx) {
-      const { host_key: hostKey } = await agentOf(ctx, spec.attemptId);
+      const { host_key: hostKey, phoned_home_at: home } = await agentOf(ctx, spec.attemptId);
       const [first] = holding.addresses;
       const [publicKey] = spec.sshKeys;
       if (hostKey === null || first === undefined || publicKey === undefined) {
         throw new RackstartError('internal', 'Verification began before host key, address and SSH key were known.');
       }
       const target = { host: first.address, port: 22, username: 'root', hostKey, publicKey };
-      return proveSsh(target, deps, ctx);
+      const until = await provenBy(home, spec.attemptId, deps, ctx);
+      return proveSsh(target, { probe: deps.probe, until }, ctx);
     },
   };
 }
@@ -98,6 +132,12 @@ export function handedOver({ events }: VerifyDeps): Resource<Holding, { machineI
       return done({ machineId });
     },
   };
+}
+
+async function bootOf(ctx: StepContext<undefined>, attemptId: string): Promise<BootSessionRow> {
+  const boot = await lastBootOf(ctx.read, attemptId);
+  if (boot === undefined) throw new RackstartError('internal', `Attempt ${attemptId} has booted nothing.`);
+  return boot;
 }
 
 async function agentOf(ctx: StepContext<undefined>, attemptId: string): Promise<AgentRow> {

@@ -111,7 +111,12 @@ function verified(
       if (host === undefined || hostKey === null || publicKey === undefined) {
         throw new RackstartError('internal', 'Access details were entered without what SSH needs.');
       }
-      return proveSsh({ host, port: 22, username, hostKey, publicKey }, deps, ctx);
+      const { probe, deadline } = deps;
+      return proveSsh(
+        { host, port: 22, username, hostKey, publicKey },
+        { probe, until: ctx.startedAt + deadline },
+        ctx,
+      );
     },
     find: () => Promise.resolve(undefined),
     delete: () => Promise.resolve(done()),

@@ -1,3 +1,5 @@
+import type { Compilable } from 'kysely';
+
 import type { Clock, Millis } from '../../kernel/clock.ts';
 import { RackstartError } from '../../kernel/errors.ts';
 import { draw, triangular } from '../../kernel/seeded.ts';
@@ -72,16 +74,14 @@ export class SimulatedCluster {
 
   /** One more under the same kind and name is the one that is there. */
   async create(call: Call, { id, tenantId, details, starts }: NewResource): Promise<void> {
-    await this.#answer('create', call, async () => {
-      const now = this.#clock.now();
+    await this.#answer('create', call, async (answerAt) => {
       const row = { cluster: this.settings.name, kind: call.kind, name: call.name, id, tenant_id: tenantId };
-      const readyAt = now + (starts ? this.#delay('start', call) : 0);
+      const readyAt = answerAt + (starts ? this.#delay('start', call) : 0);
       await this.#send(call, (tx) =>
         tx
           .insertInto('simulated_resources')
-          .values({ ...row, details: JSON.stringify(details), created_at: now, ready_at: readyAt })
-          .onConflict((conflict) => conflict.doNothing())
-          .execute(),
+          .values({ ...row, details: JSON.stringify(details), created_at: answerAt, ready_at: readyAt })
+          .onConflict((conflict) => conflict.doNothing()),
       );
     });
   }
@@ -101,8 +101,7 @@ export class SimulatedCluster {
           .deleteFrom('simulated_resources')
           .where('cluster', '=', this.settings.name)
           .where('kind', '=', call.kind)
-          .where('name', '=', call.name)
-          .execute(),
+          .where('name', '=', call.name),
       );
     });
   }
@@ -117,33 +116,43 @@ export class SimulatedCluster {
     return this.#rows().where('kind', '=', kind).where('name', '=', name).executeTakeFirst();
   }
 
-  seeAll(names?: readonly string[]): Promise<SimulatedResourceRow[]> {
-    return this.#rows()
-      .$if(names !== undefined, (query) => query.where('name', 'in', names ?? []))
-      .execute();
+  /** All, or those of these kinds and names: both are in the key, and by names alone a cluster's every row would be read. */
+  seeAll(among?: readonly Pick<Call, 'kind' | 'name'>[]): Promise<SimulatedResourceRow[]> {
+    const rows = this.#rows();
+    if (among === undefined) return rows.execute();
+    const [kinds, names] = [among.map(({ kind }) => kind), among.map(({ name }) => name)];
+    return rows.where('kind', 'in', kinds).where('name', 'in', names).execute();
   }
 
   #rows() {
     return this.#store.read.selectFrom('simulated_resources').selectAll().where('cluster', '=', this.settings.name);
   }
 
-  async #answer(operation: Exclude<Operation, 'start'>, call: Call, effect: () => Promise<void>): Promise<void> {
+  async #answer(
+    operation: Exclude<Operation, 'start'>,
+    call: Call,
+    effect: (answerAt: Millis) => Promise<void>,
+  ): Promise<void> {
     const { signal } = call;
     const fault = this.#fault(operation, call);
-    await this.#sleep(this.#delay(operation, call), signal);
+    const delay = this.#delay(operation, call);
+    const answerAt = this.#clock.now() + delay;
+    const strikesBefore = this.#draw('before', operation, call) < 0.5;
+    const happens = fault === undefined || ((fault === 'passing' || fault === 'hang') && !strikesBefore);
+    // In the midst of the call: what it takes to keep what the cluster holds is part of the time that the call takes.
+    await this.#sleepUntil(answerAt - Math.floor(delay / 2), signal);
+    if (happens) await effect(answerAt);
+    await this.#sleepUntil(fault === 'hang' ? Infinity : answerAt, signal);
     const what = `${operation} ${call.kind} at ${this.settings.name}`;
     if (fault === 'permanent') throw new RackstartError('provider.refused', `${what}: simulated refusal`);
-    const strikesBefore = this.#draw('before', operation, call) < 0.5;
-    if (fault !== 'lies' && (fault === undefined || !strikesBefore)) await effect();
-    if (fault === 'hang') await this.#sleep(Infinity, signal);
     if (fault === 'passing') throw new RackstartError('provider.unavailable', `${what}: simulated failure`);
   }
 
   /** As a real client: what was told to stop before there is a connection for it is not sent. */
-  async #send({ signal }: Call, effect: (tx: Tx) => Promise<unknown>): Promise<void> {
+  async #send({ signal }: Call, effect: (tx: Tx) => Compilable): Promise<void> {
     await this.#store.transaction(async (tx) => {
       signal.throwIfAborted();
-      await effect(tx);
+      tx.defer(effect(tx));
     });
   }
 
@@ -161,8 +170,8 @@ export class SimulatedCluster {
     return draw(this.settings.seed, this.settings.name, what, operation, kind, name, tries);
   }
 
-  async #sleep(duration: Millis, signal: AbortSignal): Promise<void> {
+  async #sleepUntil(at: Millis, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    if (duration > 0) await this.#clock.sleepUntil(this.#clock.now() + duration, signal);
+    if (at > this.#clock.now()) await this.#clock.sleepUntil(at, signal);
   }
 }

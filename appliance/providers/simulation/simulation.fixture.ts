@@ -37,11 +37,18 @@ export function simulatedSpec(number: number): ServerSpec {
   return {
     ...{ requestId: `srv_${id}`, attemptId: `att_${id}`, tenantId: 't1', provider: 'simulation', cluster: 'c1' },
     ...{ hostname: `web${id}`, regionId: 'reg1', sshKeys: ['ssh-ed25519 AAAA'] },
-    flavor: { id: 'flv1', name: 'small', cores: 4, memory_mib: 8_192, disk_gib: 100, nics: 'same' },
+    flavor: { id: 'flv1', name: 'small', cores: 4, memory_mib: 8_192, disk_gib: 100, nics: 'same', layout: null },
     image: {
       ...{ id: 'img1', name: 'debian', version: '12', sha256: 'ab'.repeat(32), bytes: 1000, raw_bytes: 5000 },
-      ...{ map_bytes: null, source_sha256: null },
-      ...{ format: 'raw+zstd', root_partition: 3, root_fs: 'ext4', kernel_args: 'quiet', created_at: 0 },
+      ...{
+        tenant_id: null,
+        map_bytes: 300,
+        source_sha256: 'cd'.repeat(32),
+        source_format: null,
+        partition_table: null,
+      },
+      ...{ deprecated_at: null, deleted_at: null },
+      ...{ root_partition: 3, root_fs: 'ext4', kernel_args: 'quiet', has_mdadm: null, created_at: 0 },
     },
   };
 }

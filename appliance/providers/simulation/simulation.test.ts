@@ -1,5 +1,6 @@
 import { proveProvider } from '../provider-proof.ts';
 import { sqliteStore } from '../../store/test-stores.ts';
+import { usualDelays, SimulatedCluster } from './simulated-cluster.ts';
 import { shapeNames } from './shapes.ts';
 import { simulatedSite, simulatedSpec, simulatedTenant } from './simulation.fixture.ts';
 
@@ -15,3 +16,29 @@ for (const shape of shapeNames) {
     },
   );
 }
+
+sqliteStore(
+  'a call does its work in the midst of the time that it takes, and what it made counts from its end',
+  async (t, store, c) => {
+    const { clock } = c;
+    await simulatedTenant({ store, clock });
+    const always = (ms: number) => ({ least: ms, usual: ms, most: ms });
+    const delays = { ...usualDelays, create: always(200), start: always(3_000) };
+    const settings = { name: 'c1', shape: 'proxmox', region: undefined, seed: '7', delays, failureRates: {} } as const;
+    const cluster = new SimulatedCluster({ store, clock }, settings);
+    const call = { kind: 'run', name: 'saga_1/run', tries: 1, signal: new AbortController().signal };
+    const answerAt = clock.now() + 200;
+    let answered = false;
+    const creating = cluster
+      .create(call, { id: 'r1', tenantId: 't1', details: {}, starts: true })
+      .then(() => (answered = true));
+    t.equal(await cluster.see(call), undefined);
+    await clock.advance(100);
+    while ((await cluster.see(call)) === undefined) await new Promise((resolve) => setImmediate(resolve));
+    await clock.advance(99);
+    t.equal(answered, false);
+    await clock.advance(1);
+    await creating;
+    t.match(await cluster.see(call), { created_at: answerAt, ready_at: answerAt + 3_000 });
+  },
+);

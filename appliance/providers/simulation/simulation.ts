@@ -99,7 +99,9 @@ function simulated(cluster: SimulatedCluster, of: SimulatedKind): Resource<Serve
   return {
     async create(key, spec, ctx) {
       const asked = call(key, ctx);
-      const seen = (await cluster.see(asked)) ?? (await createSurely(cluster, of, asked, spec));
+      // In the first run nothing was asked for yet.
+      const earlier = ctx.first ? undefined : await cluster.see(asked);
+      const seen = earlier ?? (await createSurely(cluster, of, asked, spec));
       return seen.ready_at > ctx.clock.now() ? wait(seen.ready_at) : done(refOf(seen, of));
     },
 
@@ -146,7 +148,7 @@ function answering(cluster: SimulatedCluster): Resource<readonly SimulatedRef[],
   return {
     async create(key, refs, { clock, signal, tries }) {
       await cluster.probe({ kind: 'endpoint', name: key, tries, signal });
-      const there = await cluster.seeAll(refs.map(({ name }) => name));
+      const there = await cluster.seeAll(refs);
       const missing = refs.find(({ kind, name }) => !there.some((row) => row.kind === kind && row.name === name));
       if (missing !== undefined) throw lied(cluster, missing, 'told of, and is not there');
       return done({ probedAt: clock.now() });

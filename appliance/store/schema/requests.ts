@@ -66,6 +66,12 @@ export interface AttemptRow {
   path: 'cold' | 'warm';
   outcome: 'running' | 'succeeded' | 'failed' | 'cancelled';
   failure: Json | null;
+  failed_at: Millis | null;
+  /** Whose fault it was that it failed, and why that is thought (`machines/blame.ts`). */
+  blame: 'machine' | 'image' | 'network' | 'service' | 'unknown' | null;
+  blame_reason: string | null;
+  /** JSON: `PlacementReasons` of scheduler/placement: why this machine. */
+  placement: Json | null;
   created_at: Millis;
   ended_at: Millis | null;
 }

@@ -1,0 +1,133 @@
+import { HOUR, MINUTE } from '../kernel/clock.ts';
+import type { Millis } from '../kernel/clock.ts';
+import type { Reason } from '../saga/step.ts';
+import { reasonIn } from '../saga/step.ts';
+import type { Reader } from '../store/store.ts';
+import type { Counted, Evidence } from './blame.ts';
+
+/** An attempt that has just failed, on the machine that it held. */
+export interface FailedAttempt {
+  readonly attemptId: string;
+  readonly machineId: string;
+  readonly imageId: string;
+  readonly reason: Reason;
+  readonly at: Millis;
+}
+
+/** For so long what befalls several machines counts as befalling them together. */
+const TOGETHER: Millis = 30 * MINUTE;
+/** How far back a machine's own failures count. */
+const REMEMBERED: Millis = 30 * 24 * HOUR;
+// A log has up to 1 MB: what broke a boot stands at its end.
+const LOG_END = 200_000;
+
+/** What is in the tables about a failure, in the transaction that records it. */
+export async function evidenceOf(read: Reader, failed: FailedAttempt): Promise<Evidence> {
+  const { attemptId, machineId, imageId, reason, at } = failed;
+  const machine = await read
+    .selectFrom('machines')
+    .select('rack_id')
+    .where('id', '=', machineId)
+    .executeTakeFirstOrThrow();
+  const here = { machineId, imageId, rackId: machine.rack_id };
+  const stage = stageOf(reason);
+  const isAlike = (other: FailureRow) => {
+    const their = reasonIn(other.failure);
+    return their?.code === reason.code && stageOf(their) === stage;
+  };
+  const failures = await failuresSince(read, at - TOGETHER);
+  const own = await ownFailures(read, machineId, at - REMEMBERED);
+  return {
+    code: reason.code,
+    stage,
+    lines: [reason.message, ...(await logOf(read, attemptId))],
+    others: {
+      failed: counted(failures.filter(isAlike), here),
+      served: counted(await servedSince(read, at - TOGETHER), here),
+    },
+    repeated: own.filter((other) => other.blame === 'unknown' && isAlike(other)).length,
+  };
+}
+
+/** That failed, or was late; else the step. */
+function stageOf({ details, step }: Reason): string | undefined {
+  const named = details?.['stage'];
+  return typeof named === 'string' ? named : step;
+}
+
+interface Where {
+  readonly machineId: string;
+  readonly imageId: string;
+  readonly rackId: string;
+}
+
+/** Machines, each once, and never the one that it is about. */
+function counted(rows: readonly Where[], here: Where): Counted {
+  const others = rows.filter(({ machineId }) => machineId !== here.machineId);
+  const count = (some: readonly Where[]) => new Set(some.map(({ machineId }) => machineId)).size;
+  return {
+    all: count(others),
+    image: count(others.filter(({ imageId }) => imageId === here.imageId)),
+    rack: count(others.filter(({ rackId }) => rackId === here.rackId)),
+  };
+}
+
+interface FailureRow extends Where {
+  readonly failure: string | null;
+  readonly blame: string | null;
+}
+
+function failuresSince(read: Reader, since: Millis): Promise<FailureRow[]> {
+  return whereabouts(read)
+    .select(['attempts.failure', 'attempts.blame'])
+    .where('attempts.failed_at', '>=', since)
+    .execute();
+}
+
+function servedSince(read: Reader, since: Millis): Promise<Where[]> {
+  return whereabouts(read)
+    .where('attempts.outcome', '=', 'succeeded')
+    .where('requests.completed_at', '>=', since)
+    .execute();
+}
+
+/** Those of one machine since it last served, or since a time. */
+async function ownFailures(read: Reader, machineId: string, since: Millis): Promise<FailureRow[]> {
+  const served = await read
+    .selectFrom('attempts')
+    .innerJoin('requests', 'requests.id', 'attempts.request_id')
+    .select(({ fn }) => fn.max('requests.completed_at').as('at'))
+    .where('attempts.machine_id', '=', machineId)
+    .where('attempts.outcome', '=', 'succeeded')
+    .executeTakeFirst();
+  return whereabouts(read)
+    .select(['attempts.failure', 'attempts.blame'])
+    .where('attempts.machine_id', '=', machineId)
+    .where('attempts.failed_at', '>', Math.max(since, served?.at ?? 0))
+    .execute();
+}
+
+function whereabouts(read: Reader) {
+  return read
+    .selectFrom('attempts')
+    .innerJoin('requests', 'requests.id', 'attempts.request_id')
+    .innerJoin('machines', 'machines.id', 'attempts.machine_id')
+    .select(['machines.id as machineId', 'machines.rack_id as rackId', 'requests.image_id as imageId']);
+}
+
+/** What the ramdisk sent of this attempt's boots. */
+async function logOf(read: Reader, attemptId: string): Promise<string[]> {
+  const logs = await read
+    .selectFrom('timeline')
+    .innerJoin('boot_sessions', 'boot_sessions.id', 'timeline.session_id')
+    .innerJoin('boot_orders', 'boot_orders.id', 'boot_sessions.order_id')
+    .select('timeline.detail')
+    .where('boot_orders.attempt_id', '=', attemptId)
+    .where('timeline.source', '=', 'ramdisk')
+    .where('timeline.name', '=', 'log')
+    .execute();
+  return logs.flatMap(({ detail }) => {
+    const { text } = JSON.parse(detail) as { text?: unknown };
+    return typeof text === 'string' ? text.slice(-LOG_END).split('\n') : [];
+  });
+}

@@ -1,0 +1,91 @@
+import { join } from 'node:path';
+
+import type { Test } from 'tap';
+
+import { run } from '../process/run.ts';
+import { until } from '../process/until.ts';
+import type { Server, Timeline } from '../site/server.ts';
+import type { Site } from '../site/site.ts';
+import { deployed, machineFlow } from './flow.ts';
+
+machineFlow(
+  'a machine that waits in the ramdisk outlives a kill of the daemon, and is installed where it waits',
+  [{ name: 'bios-1', firmware: 'bios' }],
+  async (t, site) => {
+    const id = await site.enrol('bios-1');
+    await site.warm(id);
+    const waited = await parkedOf(site, id);
+
+    await site.daemon.kill();
+    const restarted = Date.now();
+    await site.daemon.start();
+    const asked = await until('the machine to ask again', 60_000, async () => {
+      const parked = await parkedOf(site, id);
+      return Date.parse(parked.seenAt) > restarted && parked;
+    });
+    t.same({ ...asked, seenAt: '' }, { ...waited, seenAt: '' }, 'it waits in the same boot');
+
+    const server = await deployed(site, 'web-1');
+    t.equal((await site.ssh(server, 'hostname')).trim(), 'web-1');
+    await isWarm(t, site, server);
+    const { boots } = await site.operator.get<{ boots: Boot[] }>(`/machines/${id}/boots`);
+    t.match(boots, [{ verb: 'install' }, { verb: 'wait' }, { verb: 'inspect' }]);
+    // Its question is held open for 25 s: one that was begun anew would be seen.
+    t.equal(boots[1]?.seenAt, asked.seenAt, 'the order answers the question that was open when it came');
+    const claimed = Date.parse(boots[1]?.claimedAt ?? '');
+    const asking = await askedForAddresses(site, 'bios-1');
+    t.ok(asking.length > 0 && asking.every((at) => at < claimed), 'once in the ramdisk it asked nobody for an address');
+  },
+);
+
+async function isWarm(t: Test, { operator, tenant }: Site, { id, attempts }: Server): Promise<void> {
+  t.match(attempts, [{ path: 'warm' }]);
+  const { stages, entries } = await tenant.get<Timeline>(`/servers/${id}/timeline`);
+  const names = stages.map(({ name }) => name);
+  t.same(names.slice(0, 3), ['admit', 'order', 'image'], 'no POST, no DHCP, no PXE');
+  t.notOk(
+    entries.some(({ source }) => ['bmc', 'dhcp', 'tftp'].includes(source)),
+    'its BMC was told nothing',
+  );
+
+  const { events } = await operator.get<{ events: { type: string }[] }>('/events?limit=1000');
+  const types = events.map(({ type }) => type);
+  const told = types.slice(types.lastIndexOf('boot.parked')).filter((type) => type.startsWith('boot.'));
+  t.same(told.slice(0, 4), ['boot.parked', 'boot.ordered', 'boot.claimed', 'boot.stage'], 'it had its order at once');
+  const [admit, order] = stages;
+  const ms = Date.parse(order?.endedAt ?? '') - Date.parse(admit?.startedAt ?? '');
+  t.comment(`${String(ms)} ms from the admission of the request until the machine had its order (aim: 300)`);
+  t.comment(
+    stages
+      .map((stage) => `${stage.name} ${String(Date.parse(stage.endedAt ?? '') - Date.parse(stage.startedAt))}`)
+      .join(', '),
+  );
+}
+
+interface Parked {
+  readonly since: string;
+  readonly seenAt: string;
+  readonly ramdisk: string;
+}
+
+async function parkedOf(site: Site, id: string): Promise<Parked> {
+  const { parked } = await site.operator.get<{ parked: Parked | null }>(`/machines/${id}`);
+  if (parked === null) throw new Error('it does not wait');
+  return parked;
+}
+
+interface Boot {
+  readonly verb: string;
+  readonly claimedAt: string | null;
+  readonly seenAt: string;
+}
+
+/** When; the daemon asks, too, to find other servers. */
+async function askedForAddresses({ directory, rack }: Site, name: string): Promise<number[]> {
+  const what = `ether src ${rack.machine(name).mac} and udp dst port 67`;
+  const packets = await run(['tcpdump', '-n', '-tt', '-r', join(directory, 'packets.pcap'), what]);
+  return packets
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => Number(line.split(' ')[0]) * 1000);
+}
