@@ -283,20 +283,18 @@ export class RackMachine implements Bmc {
   async #wait(boot: number, bearer: Secret): Promise<void> {
     const power = this.#power.signal;
     try {
-      for (;;) {
-        const behaviour = await this.atHop('next');
-        if (behaviour === 'silent') return;
+      while ((await this.atHop('next')) !== 'silent') {
         const next = await this.#say(boot, ({ director }) => director.next(bearer, this.generation, power));
         if (next === undefined || this.atAnswer(next.order) === 'lost') continue;
         this.bearer = next.bearer;
         this.generation = Number(next.order['generation']);
-        this.isParked = false;
         this.#track(this.#install(boot, next.bearer, next.order['handoff'] === 'reset'));
         return;
       }
     } catch (error) {
-      this.isParked = false;
       if (error instanceof RackstartError) this.refusals.push(error.code);
+    } finally {
+      if (boot === this.#boots) this.isParked = false;
     }
   }
 

@@ -183,18 +183,19 @@ export class Pipeline {
     }
   }
 
-  /** Whether an order is on its way to a machine that listens. */
+  /** Whether an order is on its way to a machine that listens: it may have been taken, and the answer not have come. */
   async #isOrdered(): Promise<boolean> {
-    const listening = this.machineIds.filter((_, index) => this.rack[index]?.isParked === true);
-    if (listening.length === 0) return false;
-    const ordered = await this.store.read
+    const rack = this.machineIds.map((id, index) => [id, this.rack[index]] as const);
+    const listening = new Map(rack.filter(([, machine]) => machine?.isParked === true));
+    if (listening.size === 0) return false;
+    const sessions = await this.store.read
       .selectFrom('boot_sessions')
-      .select('id')
-      .where('machine_id', 'in', listening)
-      .where('state', '=', 'ordered')
+      .select(['machine_id', 'generation'])
+      .where('machine_id', 'in', [...listening.keys()])
+      .where('state', 'in', ['ordered', 'taken'])
       .where('ended_at', 'is', null)
-      .executeTakeFirst();
-    return ordered !== undefined;
+      .execute();
+    return sessions.some(({ machine_id, generation }) => generation > (listening.get(machine_id)?.generation ?? 0));
   }
 
   /** Lets time pass until the condition holds. */

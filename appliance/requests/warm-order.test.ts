@@ -66,7 +66,6 @@ eachStore(
     machine!.atHop = (hop) => (hop === 'next' ? 'silent' : undefined);
     await parked(pipeline);
     const waited = machine!.bearer!;
-    machine!.isParked = false;
     const { director } = pipeline.daemon;
     const ordered = clock.now();
     let told: number | undefined;
@@ -101,7 +100,6 @@ eachStore(
     const [machine] = pipeline.rack;
     machine!.atHop = (hop) => (hop === 'next' ? 'silent' : undefined);
     await parked(pipeline);
-    machine!.isParked = false;
     const id = await pipeline.order();
     await pipeline.until('the order', async () => {
       return (await openBoot(store.read, pipeline.machineIds[0]!))?.state === 'ordered';
