@@ -9,13 +9,14 @@ import type { Site } from '../site/site.ts';
 import { deployed, machineFlow } from './flow.ts';
 
 machineFlow(
-  'a machine that waits in the ramdisk outlives a kill of the daemon, and is installed where it waits',
-  [{ name: 'bios-1', firmware: 'bios' }],
+  'a machine that nobody enrolled is taken in by the manifest, waits in the ramdisk, and is installed where it waits',
+  [{ name: 'http-1', firmware: 'uefi-http' }],
   async (t, site) => {
-    const id = await site.enrol('bios-1');
+    const id = await site.discover('http-1');
+    await wasBootedByHttp(t, site, id);
+
     await site.warm(id);
     const waited = await parkedOf(site, id);
-
     await site.daemon.kill();
     const restarted = Date.now();
     await site.daemon.start();
@@ -23,20 +24,37 @@ machineFlow(
       const parked = await parkedOf(site, id);
       return Date.parse(parked.seenAt) > restarted && parked;
     });
-    t.same({ ...asked, seenAt: '' }, { ...waited, seenAt: '' }, 'it waits in the same boot');
+    t.same({ ...asked, seenAt: '' }, { ...waited, seenAt: '' }, 'it outlives a kill of the daemon in the same boot');
 
     const server = await deployed(site, 'web-1');
     t.equal((await site.ssh(server, 'hostname')).trim(), 'web-1');
     await isWarm(t, site, server);
-    const { boots } = await site.operator.get<{ boots: Boot[] }>(`/machines/${id}/boots`);
+    const boots = await bootsOf(site, id);
     t.match(boots, [{ verb: 'install' }, { verb: 'wait' }, { verb: 'inspect' }]);
     // Its question is held open for 25 s: one that was begun anew would be seen.
     t.equal(boots[1]?.seenAt, asked.seenAt, 'the order answers the question that was open when it came');
     const claimed = Date.parse(boots[1]?.claimedAt ?? '');
-    const asking = await askedForAddresses(site, 'bios-1');
+    const asking = await packets(site, `ether src ${site.rack.machine('http-1').mac} and udp dst port 67`);
     t.ok(asking.length > 0 && asking.every((at) => at < claimed), 'once in the ramdisk it asked nobody for an address');
+    t.same(await packets(site, 'udp port 69'), [], 'there was no TFTP');
   },
+  { settings: ['discovery: { inspect: true }'] },
 );
+
+/** By UEFI's own HTTP client, from the loader on. */
+async function wasBootedByHttp(t: Test, site: Site, id: string): Promise<void> {
+  const boots = await bootsOf(site, id);
+  t.match(boots, [{ verb: 'inspect' }]);
+  t.equal(boots.length, 1, 'one boot as a machine that is known, at the first try');
+  const { entries, stages } = await site.operator.get<Timeline>(`/boots/${boots[0]?.session ?? ''}`);
+  const hops = entries.filter(({ source }) => source === 'http').map(({ name }) => name);
+  t.same(
+    hops.slice(0, 5),
+    ['loader', 'loader', 'script', 'kernel', 'initrd'],
+    'the loader is asked for its length, then fetched',
+  );
+  t.ok(stages.some(({ name }) => name === 'loader'));
+}
 
 async function isWarm(t: Test, { operator, tenant }: Site, { id, attempts }: Server): Promise<void> {
   t.match(attempts, [{ path: 'warm' }]);
@@ -75,16 +93,21 @@ async function parkedOf(site: Site, id: string): Promise<Parked> {
 }
 
 interface Boot {
+  readonly session: string;
   readonly verb: string;
   readonly claimedAt: string | null;
   readonly seenAt: string;
 }
 
-/** When; the daemon asks, too, to find other servers. */
-async function askedForAddresses({ directory, rack }: Site, name: string): Promise<number[]> {
-  const what = `ether src ${rack.machine(name).mac} and udp dst port 67`;
-  const packets = await run(['tcpdump', '-n', '-tt', '-r', join(directory, 'packets.pcap'), what]);
-  return packets
+/** Newest first. */
+async function bootsOf(site: Site, id: string): Promise<readonly Boot[]> {
+  return (await site.operator.get<{ boots: Boot[] }>(`/machines/${id}/boots`)).boots;
+}
+
+/** When the wire has carried such packets, in Unix milliseconds; the daemon asks for addresses, too, to find other servers. */
+async function packets({ directory }: Site, filter: string): Promise<number[]> {
+  const lines = await run(['tcpdump', '-n', '-tt', '-r', join(directory, 'packets.pcap'), filter]);
+  return lines
     .split('\n')
     .filter(Boolean)
     .map((line) => Number(line.split(' ')[0]) * 1000);
