@@ -84,8 +84,10 @@ export interface Inspection {
   readonly model: string;
   readonly serial: string;
   readonly firmware: 'bios' | 'uefi';
-  /** What the firmware calls its own version. */
+  /** Who made the firmware, what it calls its own version, and of which day it is, `2014-04-01`. */
+  readonly firmwareVendor?: string;
   readonly firmwareVersion?: string;
+  readonly firmwareDate?: string;
   /** Of its BMC on the management network, as the BMC tells it inside; absent where there is no way to ask, or it has none. */
   readonly bmcAddress?: string;
   readonly disks: readonly {
@@ -97,7 +99,7 @@ export interface Inspection {
     /** Percent of the life that the disk gives itself which are used; it may be over 100. Absent where it does not say. */
     wear?: number;
   }[];
-  /** Memory modules that firmware tells of. */
+  /** Memory modules that firmware tells of; absent where it tells of no slots. */
   readonly dimms?: readonly { slot: string; mib: number; serial: string }[];
   readonly nics: readonly {
     name: string;

@@ -13,6 +13,7 @@ import type { DiscoveredMachineRow } from '../store/schema.ts';
 import type { Store, Tx } from '../store/store.ts';
 import { doneBy } from './auth.ts';
 import { BmcAddress, bmcFields } from './bmc-schemas.ts';
+import { Dimms, Wear, firmwareFields, linkFields, presentFirmware } from './hardware-view.ts';
 import { Machine, present } from './machine-view.ts';
 import { Id, IdParams, MaybeTimestamp, Name, Timestamp, iso, maybeIso, problems, strict } from './schemas.ts';
 import type { Api } from './typed-api.ts';
@@ -43,20 +44,19 @@ const Discovered = Type.Object({
     Type.Object(
       {
         ...{ vendor: Type.String(), model: Type.String(), serial: Type.String(), uuid: Type.String() },
-        ...{ firmware: Type.String(), firmwareVersion: MaybeText, bmcAddress: MaybeText },
+        ...{ firmware: Type.String(), ...firmwareFields, bmcAddress: MaybeText },
         ...{ cores: Size, memoryMib: Size },
-        dimms: Type.Array(Type.Object({ slot: Type.String(), mib: Size, serial: Type.String() })),
+        dimms: Dimms,
         disks: Type.Array(
           Type.Object({
             ...{ name: Type.String(), bytes: Size, type: Type.String(), serial: Type.String(), model: Type.String() },
-            wear: Type.Union([Type.Integer(), Type.Null()], { description: 'Percent of its life that are used.' }),
+            wear: Wear,
           }),
         ),
         nics: Type.Array(
           Type.Object({
             ...{ name: Type.String(), mac: Type.String(), up: Type.Boolean() },
-            speedMbps: Type.Union([Type.Integer(), Type.Null()]),
-            neighbour: Type.Union([Type.String(), Type.Null()], { description: 'Switch and port, by LLDP.' }),
+            ...linkFields,
           }),
         ),
       },
@@ -222,7 +222,7 @@ function presentDiscovered(row: DiscoveredMachineRow) {
         ? null
         : {
             ...facts,
-            firmwareVersion: facts.firmwareVersion ?? null,
+            ...presentFirmware(facts),
             bmcAddress: facts.bmcAddress ?? null,
             dimms: [...(facts.dimms ?? [])],
             disks: facts.disks.map((disk) => ({ ...disk, wear: disk.wear ?? null })),

@@ -2,9 +2,11 @@ import { Type } from 'typebox';
 
 import { RackstartError } from '../kernel/errors.ts';
 import { openBoot } from '../machines/boot-records.ts';
+import { seenInventory } from '../machines/inventory-drift.ts';
 import { openIssues } from '../machines/machine-issues.ts';
 import type { MachineRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
+import { Dimms, Wear, firmwareFields, linkFields, presentFirmware } from './hardware-view.ts';
 import { Issue, presentIssue } from './machine-issues.ts';
 import { Id } from './schemas.ts';
 
@@ -17,6 +19,7 @@ export const Machine = Type.Object({
   diskState: Type.String(),
   quarantineReason: Type.Union([Type.String(), Type.Null()]),
   firmware: Type.Union([Type.String(), Type.Null()]),
+  ...firmwareFields,
   vendor: Type.Union([Type.String(), Type.Null()]),
   model: Type.Union([Type.String(), Type.Null()]),
   serial: Type.Union([Type.String(), Type.Null()]),
@@ -39,6 +42,8 @@ export const Machine = Type.Object({
       role: Type.String(),
       address: Type.Union([Type.String(), Type.Null()]),
       switchPort: Type.Union([Type.String(), Type.Null()]),
+      link: Type.Union([Type.String(), Type.Null()], { description: 'up, down or gone, as it was seen last.' }),
+      ...linkFields,
     }),
   ),
   disks: Type.Array(
@@ -48,8 +53,10 @@ export const Machine = Type.Object({
       type: Type.String(),
       serial: Type.String(),
       model: Type.String(),
+      wear: Wear,
     }),
   ),
+  dimms: Dimms,
   openIssueCount: Type.Integer({ minimum: 0 }),
   openIssues: Type.Array(Issue, { description: 'What is wrong with it now, the worst first.' }),
 });
@@ -69,7 +76,7 @@ export async function present(read: Reader, id: string) {
       join.onRef('addresses.holder_id', '=', 'machine_nics.mac').on('addresses.holder_kind', '=', 'nic'),
     )
     .select(['machine_nics.mac', 'machine_nics.name', 'machine_nics.role', 'addresses.address'])
-    .select('machine_nics.switch_port as switchPort')
+    .select(['machine_nics.switch_port as switchPort', 'machine_nics.link', 'machine_nics.speed_mbps as speedMbps'])
     .where('machine_nics.machine_id', '=', id)
     .orderBy('machine_nics.mac')
     .execute();
@@ -80,6 +87,7 @@ export async function present(read: Reader, id: string) {
     .orderBy('name')
     .execute();
   const issues = await openIssues(read, id);
+  const seen = await seenInventory(read, id);
   return {
     id,
     name: machine.name,
@@ -88,6 +96,7 @@ export async function present(read: Reader, id: string) {
     diskState: machine.disk_state,
     quarantineReason: machine.quarantine_reason,
     firmware: machine.firmware,
+    ...presentFirmware(seen),
     vendor: machine.vendor,
     model: machine.model,
     serial: machine.serial,
@@ -96,8 +105,15 @@ export async function present(read: Reader, id: string) {
     memoryMib: machine.memory_mib,
     parked: await parkedSince(read, id),
     bmc: { kind: machine.bmc_kind, address: machine.bmc_address, port: machine.bmc_port },
-    nics,
-    disks: disks.map(({ machine_id: _, ...disk }) => disk),
+    nics: nics.map((nic) => ({
+      ...nic,
+      neighbour: seen?.nics.find(({ mac }) => mac === nic.mac)?.neighbour ?? null,
+    })),
+    disks: disks.map(({ machine_id: _, ...disk }) => ({
+      ...disk,
+      wear: seen?.disks.find(({ name }) => name === disk.name)?.wear ?? null,
+    })),
+    dimms: [...(seen?.dimms ?? [])],
     openIssueCount: issues.length,
     openIssues: issues.map(presentIssue),
   };

@@ -4,9 +4,11 @@ import { Option } from 'commander';
 import { integer } from './arguments.ts';
 import type { CliContext } from './context.ts';
 import { UsageError } from './failure.ts';
+import type { Dimm, Disk, Firmware } from './hardware.ts';
+import { dimmTable, diskTable, firmwareText } from './hardware.ts';
 import type { RemoteOptions } from './remote.ts';
 import { asksApi, connect, idOf, readText } from './remote.ts';
-import { facts, megabytes, table } from './text.ts';
+import { facts, table } from './text.ts';
 
 interface Discovered {
   readonly id: string;
@@ -20,25 +22,16 @@ interface Discovered {
   readonly facts: Facts | null;
 }
 
-interface Facts {
+interface Facts extends Firmware {
   readonly vendor: string;
   readonly model: string;
   readonly serial: string;
   readonly uuid: string;
-  readonly firmware: string;
-  readonly firmwareVersion: string | null;
   readonly bmcAddress: string | null;
   readonly cores: number;
   readonly memoryMib: number;
-  readonly dimms: readonly { slot: string; mib: number; serial: string }[];
-  readonly disks: readonly {
-    name: string;
-    bytes: number;
-    type: string;
-    serial: string;
-    model: string;
-    wear: number | null;
-  }[];
+  readonly dimms: readonly Dimm[];
+  readonly disks: readonly Disk[];
   readonly nics: readonly {
     name: string;
     mac: string;
@@ -228,24 +221,20 @@ function sheet({ id, mac, address, state, reason, machine, firstSeenAt, seenAt, 
           hardware: `${told.vendor} ${told.model} ${told.serial}`,
           ...{
             uuid: told.uuid,
-            firmware: `${told.firmware} ${told.firmwareVersion ?? ''}`.trim(),
+            firmware: firmwareText(told),
             BMC: told.bmcAddress,
           },
           ...{ cores: told.cores, memory: `${String(told.memoryMib)} MiB` },
         }),
   });
   if (told === null) return known;
-  const disks = told.disks.map(({ name, bytes, type, serial, model, wear }) => {
-    return [name, megabytes(bytes), type, serial, model, wear === null ? null : `${String(wear)} %`];
-  });
   const nics = told.nics.map(({ name, mac: nic, up, speedMbps, neighbour }) => {
     return [nic, name, up ? 'up' : 'down', speedMbps, neighbour];
   });
-  const dimms = told.dimms.map(({ slot, mib, serial }) => [slot, mib, serial]);
   return [
     known,
     table(['NIC', 'name', 'link', 'Mbit/s', 'neighbour'], nics),
-    table(['disk', 'size', 'type', 'serial', 'model', 'worn'], disks),
-    ...(dimms.length === 0 ? [] : [table(['module', 'MiB', 'serial'], dimms)]),
+    diskTable(told.disks),
+    ...(told.dimms.length === 0 ? [] : [dimmTable(told.dimms)]),
   ].join('\n');
 }

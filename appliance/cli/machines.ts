@@ -7,22 +7,23 @@ import type { CliContext } from './context.ts';
 import { diskPlanCommand } from './disk-plan.ts';
 import { UsageError } from './failure.ts';
 import { follow } from './follow.ts';
+import type { Dimm, Disk, Firmware } from './hardware.ts';
+import { dimmTable, diskTable, firmwareText } from './hardware.ts';
 import type { Issue } from './machine-issues.ts';
 import { issueCommands, issueText } from './machine-issues.ts';
 import { Progress } from './progress.ts';
 import type { RemoteOptions } from './remote.ts';
 import { asksApi, connect, idOf, readText } from './remote.ts';
-import { facts, megabytes, table } from './text.ts';
+import { facts, table } from './text.ts';
 import { wipesCommand } from './wipes.ts';
 
-interface Machine {
+interface Machine extends Firmware {
   readonly id: string;
   readonly name: string;
   readonly rack: string;
   readonly state: string;
   readonly diskState: string;
   readonly quarantineReason: string | null;
-  readonly firmware: string | null;
   readonly vendor: string | null;
   readonly model: string | null;
   readonly serial: string | null;
@@ -37,8 +38,12 @@ interface Machine {
     role: string;
     address: string | null;
     switchPort: string | null;
+    link: string | null;
+    speedMbps: number | null;
+    neighbour: string | null;
   }[];
-  readonly disks: readonly { name: string; bytes: number; type: string; serial: string; model: string }[];
+  readonly disks: readonly Disk[];
+  readonly dimms: readonly Dimm[];
   readonly openIssues: readonly Issue[];
 }
 
@@ -205,7 +210,7 @@ async function settled(context: CliContext, api: ApiClient, id: string): Promise
 }
 
 function sheet(machine: Machine): string {
-  const { nics, disks, bmc, memoryMib, openIssues, parked, ...rest } = machine;
+  const { nics, disks, dimms, bmc, memoryMib, openIssues, parked, ...rest } = machine;
   const lines = facts({
     name: rest.name,
     id: rest.id,
@@ -215,18 +220,20 @@ function sheet(machine: Machine): string {
     rack: rest.rack,
     hardware: [rest.vendor, rest.model, rest.serial].filter((part) => part !== null).join(' '),
     uuid: rest.uuid,
-    firmware: rest.firmware,
+    firmware: firmwareText(rest),
     cores: rest.cores,
     memory: memoryMib === null ? null : `${String(memoryMib)} MiB`,
     BMC: `${bmc.kind} ${bmc.address}:${String(bmc.port)}`,
     disk: rest.diskState,
   });
-  const nicRows = nics.map(({ mac, name, role, address, switchPort }) => [mac, name, role, address, switchPort]);
-  const diskRows = disks.map(({ name, bytes, type, serial, model }) => [name, megabytes(bytes), type, serial, model]);
+  const nicRows = nics.map(({ mac, name, role, address, switchPort, link, speedMbps, neighbour }) => {
+    return [mac, name, role, address, switchPort, link, speedMbps, neighbour];
+  });
   return [
     lines,
-    table(['NIC', 'name', 'role', 'address', 'switch port'], nicRows),
-    ...(disks.length === 0 ? [] : [table(['disk', 'size', 'type', 'serial', 'model'], diskRows)]),
+    table(['NIC', 'name', 'role', 'address', 'switch port', 'link', 'Mbit/s', 'neighbour'], nicRows),
+    ...(disks.length === 0 ? [] : [diskTable(disks)]),
+    ...(dimms.length === 0 ? [] : [dimmTable(dimms)]),
     ...(openIssues.length === 0 ? [] : [issueText(openIssues)]),
   ].join('\n');
 }

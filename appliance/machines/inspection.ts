@@ -59,10 +59,10 @@ export async function recordInspection(
   await claimExpected(tx, seen.serial, machineId);
   const macs = seen.nics.map(({ mac }) => mac);
   await tx.deleteFrom('machine_disks').where('machine_id', '=', machineId).execute();
-  for (const disk of seen.disks) {
+  for (const { name, bytes, type, serial, model } of seen.disks) {
     await tx
       .insertInto('machine_disks')
-      .values({ machine_id: machineId, ...disk })
+      .values({ machine_id: machineId, name, bytes, type, serial, model })
       // Two disks of one name are one that was read twice.
       .onConflict((conflict) => conflict.doNothing())
       .execute();

@@ -33,6 +33,16 @@ export async function driftVerdict(tx: Tx, machineId: string, seen: Inspection, 
   return { findings: [{ type: 'inventory-drift', message, evidence: { differences } }], lookedAt };
 }
 
+/** What the last inspection saw; undefined before the first. */
+export async function seenInventory(read: Reader, machineId: string): Promise<Inspection | undefined> {
+  const row = await read
+    .selectFrom('machine_inventories')
+    .select('seen')
+    .where('machine_id', '=', machineId)
+    .executeTakeFirst();
+  return row === undefined ? undefined : (JSON.parse(row.seen) as Inspection);
+}
+
 /** What was seen last is good from here on. */
 export async function acceptInventory(tx: Tx, machineId: string, at: Millis): Promise<void> {
   await tx

@@ -104,7 +104,9 @@ export class RackMachine implements Bmc {
       model: 'D1',
       serial: mac,
       firmware: 'uefi',
-      disks: [{ name: 'sda', bytes: 500 * 1024 ** 3, type: 'ssd', serial: 'S1', model: 'M1' }],
+      firmwareVersion: '1.0',
+      disks: [{ name: 'sda', bytes: 500 * 1024 ** 3, type: 'ssd', serial: 'S1', model: 'M1', wear: 3 }],
+      dimms: [{ slot: 'A1', mib: 16_384, serial: 'X1' }],
       nics: [{ name: 'eth0', mac, up: true, speedMbps: 10_000 }],
     };
   }

@@ -17,8 +17,13 @@ inspection() {
   echo "model=$(smbios product_name)"
   echo "serial=$(smbios product_serial)"
   if [ -d "$SYS/firmware/efi" ]; then echo firmware=uefi; else echo firmware=bios; fi
+  echo "firmware_vendor=$(smbios bios_vendor)"
+  echo "firmware_version=$(smbios bios_version)"
+  echo "firmware_date=$(smbios bios_date)"
+  memory_devices
   for disk in $(disks); do
-    echo "disk=$disk|$(disk_bytes "$disk")|$(disk_type "$disk")|$(disk_serial "$disk")|$(disk_model "$disk")"
+    about="$(disk_type "$disk")|$(disk_serial "$disk")|$(disk_model "$disk")"
+    echo "disk=$disk|$(disk_bytes "$disk")|$about|$(disk_wear "$disk")"
   done
   for nic in $(nics); do
     echo "nic=$nic|$(attribute "$SYS/class/net/$nic/address")|$(link "$nic")"
@@ -46,6 +51,24 @@ system_uuid() {
 
 smbios() {
   attribute "$SYS/class/dmi/id/$1"
+}
+
+# What the firmware tells of each memory slot (SMBIOS structures of type 17), whole and in hexadecimal: the appliance reads it.
+memory_devices() {
+  find "$SYS/firmware/dmi/entries" -path '*/17-*/raw' | sort -V | while read -r structure; do
+    echo "memory_device=$(hexadecimal <"$structure")"
+  done
+}
+
+hexadecimal() {
+  od -An -v -tx1 | tr -d ' \n'
+}
+
+# Percent of its life that a disk says are used, as smartctl prints it of NVMe, SCSI and ATA; nothing where it does not say.
+disk_wear() {
+  timeout 30 smartctl --attributes --log=ssd "/dev/$1" | sed -nE '
+    s/^Percentage [Uu]sed( endurance indicator)?: *([0-9]{1,3})%.*/\2/p
+    s/^0x07 +0x008 +1 +([0-9]{1,3}) .*Percentage Used Endurance Indicator.*/\1/p' | head -n 1
 }
 
 # A link that is down has no carrier to read; most need a moment to negotiate.

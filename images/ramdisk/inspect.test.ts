@@ -14,6 +14,11 @@ test('an inspection tells what the kernel sees, without what would break its lin
   ramdisk.put('sys/class/dmi/id/product_uuid', '4C4C4544-0077-4010-8000-000000000001\n');
   ramdisk.put('sys/class/dmi/id/sys_vendor', ' ACME |Inc.\u0007\n');
   ramdisk.put('sys/class/dmi/id/product_name', 'R1\nserial=forged\n');
+  ramdisk.put('sys/class/dmi/id/bios_vendor', 'EDK II\n');
+  ramdisk.put('sys/class/dmi/id/bios_version', '2022.11-6\n');
+  ramdisk.put('sys/class/dmi/id/bios_date', '02/06/2015\n');
+  ramdisk.put('sys/firmware/dmi/entries/16-0/raw', 'other');
+  for (const slot of [0, 1, 10]) ramdisk.put(`sys/firmware/dmi/entries/17-${slot}/raw`, `\u0011${slot}\0\n\n`);
   ramdisk.put('sys/block/vda/size', '2048\n');
   ramdisk.put('sys/block/vda/removable', '0\n');
   ramdisk.put('sys/block/vda/ro', '0\n');
@@ -33,7 +38,7 @@ test('an inspection tells what the kernel sees, without what would break its lin
   ramdisk.put('sys/class/net/lo/type', '772\n');
 
   t.equal(
-    await ramdisk.shell('inspection'),
+    await ramdisk.shell(`timeout() { echo 'Percentage Used:                    7%'; }; inspection`),
     [
       'cores=2',
       `memory_kib=${3 * 128 * 1024}`,
@@ -42,11 +47,33 @@ test('an inspection tells what the kernel sees, without what would break its lin
       'model=R1serial=forged',
       'serial=',
       'firmware=bios',
-      'disk=vda|1048576|hdd||Disk',
+      'firmware_vendor=EDK II',
+      'firmware_version=2022.11-6',
+      'firmware_date=02/06/2015',
+      'memory_device=1130000a0a',
+      'memory_device=1131000a0a',
+      'memory_device=113130000a0a',
+      'disk=vda|1048576|hdd||Disk|7',
       'nic=eno1|52:54:00:77:00:01|up|25000',
       'nic=eno2|52:54:00:77:00:02|down|',
       'nic=eno3|52:54:00:77:00:03|up|',
       '',
     ].join('\n'),
   );
+});
+
+test('how worn a disk is, is what smartctl prints of NVMe, SCSI or ATA, and nothing of what it prints otherwise', async (t) => {
+  const ramdisk = fakeRamdisk(t);
+  for (const [line, wear] of [
+    ['Percentage Used:                    3%', '3'],
+    ['Percentage used endurance indicator: 12%', '12'],
+    ['0x07  0x008  1             103  N--  Percentage Used Endurance Indicator', '103'],
+    ['0x07  0x008  1               -  N--  Percentage Used Endurance Indicator', ''],
+    ['0x01  0x008  4              55  ---  Lifetime Power-On Resets', ''],
+    ['Percentage Used:                    3000%', ''],
+    ['Model Number: Percentage Used: 3%', ''],
+    ['', ''],
+  ] as const) {
+    t.equal(await ramdisk.shell(`timeout() { echo '${line}'; return 4; }; disk_wear sda`), wear && `${wear}\n`, line);
+  }
 });

@@ -16,8 +16,11 @@ export function inspectionText(machine: MachineSpec, faults: BootFaults): string
     `vendor=${hardware.vendor}`,
     `model=${hardware.name}`,
     `serial=${name}`,
+    'firmware_vendor=Simulated',
+    'firmware_version=1.0',
+    'firmware_date=11/22/2026',
     `firmware=${hardware.firmware}`,
-    ...disks.map((disk) => `disk=${disk.name}|${disk.bytes}|ssd|${disk.serial}|Simulated`),
+    ...disks.map((disk) => `disk=${disk.name}|${disk.bytes}|ssd|${disk.serial}|Simulated|1`),
     ...nics,
     '',
   ].join('\n');

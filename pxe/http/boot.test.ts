@@ -9,6 +9,7 @@ import { test } from 'tap';
 
 import type { Question } from './ask.fixture.ts';
 import { ask, curl, form, plain } from './ask.fixture.ts';
+import { memoryDevice } from './memory-device.fixture.ts';
 import type { Rig } from './server.fixture.ts';
 import { BEARER, CLAIM_TOKEN, CREDENTIAL, MAC, NEXT_BEARER, startRig } from './server.fixture.ts';
 
@@ -186,7 +187,13 @@ vendor=QEMU
 model=Standard PC (Q35 + ICH9, 2009)
 serial=
 firmware=uefi
+firmware_vendor=EDK II
+firmware_version=2022.11-6
+firmware_date=02/06/2015
+memory_device=${memoryDevice({ size: 4096 }, ['DIMM 0', 'QEMU']).toString('hex')}
+memory_device=${memoryDevice({ size: 0 }, ['DIMM 1']).toString('hex')}
 disk=vda|10737418240|ssd||Virtio Block
+disk=nvme0n1|10737418240|nvme|S1|M1|103
 nic=enp0s2|52:54:00:77:00:01|up|
 nic=enp0s3|52:54:00:77:00:02|down|10000
 nic=ib0|80:00:02:08:fe:80|up|40000
@@ -204,7 +211,14 @@ test('an inspection is read', async (t) => {
       model: 'Standard PC (Q35 + ICH9, 2009)',
       serial: '',
       firmware: 'uefi',
-      disks: [{ name: 'vda', bytes: 10737418240, type: 'ssd', serial: '', model: 'Virtio Block' }],
+      firmwareVendor: 'EDK II',
+      firmwareVersion: '2022.11-6',
+      firmwareDate: '2015-02-06',
+      disks: [
+        { name: 'vda', bytes: 10737418240, type: 'ssd', serial: '', model: 'Virtio Block' },
+        { name: 'nvme0n1', bytes: 10737418240, type: 'nvme', serial: 'S1', model: 'M1', wear: 103 },
+      ],
+      dimms: [{ slot: 'DIMM 0', mib: 4096, serial: '' }],
       nics: [
         { name: 'enp0s2', mac: MAC, up: true },
         { name: 'enp0s3', mac: '52:54:00:77:00:02', up: false, speedMbps: 10000 },
@@ -223,6 +237,13 @@ test('an inspection with a line that is no fact is refused, line by line', async
     ['disk=../vda|1|ssd||', '/lines/0'],
     ['disk=vda|1|tape||', '/lines/0'],
     ['disk=vda|1|ssd|a|b|c', '/lines/0'],
+    ['disk=vda|1|ssd|a|b|-1', '/lines/0'],
+    ['disk=vda|1|ssd|a|b|1|', '/lines/0'],
+    ['memory_device=', '/lines/0'],
+    ['memory_device=123', '/lines/0'],
+    ['memory_device=1G', '/lines/0'],
+    [`memory_device=${'00'.repeat(1025)}`, '/lines/0'],
+    ['firmware_version=1\nfirmware_version=2', '/lines/1'],
     ['nic=eth0|52:54:00:77:00:01|sideways|', '/lines/0'],
     ['color=green', '/lines/0'],
     ['toString=1', '/lines/0'],

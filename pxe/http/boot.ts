@@ -70,10 +70,14 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
     },
   );
 
-  app.post<{ Body: string }>('/boot/v1/inspection', { config: { seen: 'inspection' } }, async (request, reply) => {
-    await director.inspection(bearerOf(request), parseInspection(text(request)));
-    return reply.code(204).send();
-  });
+  app.post<{ Body: string }>(
+    '/boot/v1/inspection',
+    { bodyLimit: INSPECTION_LIMIT, config: { seen: 'inspection' } },
+    async (request, reply) => {
+      await director.inspection(bearerOf(request), parseInspection(text(request)));
+      return reply.code(204).send();
+    },
+  );
 
   app.post<{ Body: string }>('/boot/v1/check', { config: { seen: 'check' } }, async (request, reply) => {
     await director.check(bearerOf(request), parseHealthCheck(text(request)));
@@ -111,6 +115,8 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
 }
 
 const LOG_LIMIT = 1024 * 1024;
+// A slot of memory takes about half a KiB.
+const INSPECTION_LIMIT = 256 * 1024;
 
 /** Nothing came: also when there is nobody left to tell, or we are about to close. */
 async function orUndefined<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {

@@ -6,6 +6,8 @@ export interface FactList {
   /** For the complaint about one that is not. */
   readonly form: string;
   readonly take: (value: string) => boolean;
+  /** Of one value, in characters; 512 where it does not say. */
+  readonly longest?: number;
 }
 
 /**
@@ -25,10 +27,12 @@ export function readFactLines<Key extends string>(
   const complaints: FieldError[] = [];
   const fields = new Map<string, string>();
   for (const [index, line] of lines.entries()) {
-    const [, key = '', value = ''] = /^([a-z_]{1,32})=([^\p{Cc}]{0,512})\r?$/u.exec(line) ?? [];
+    const [, key = '', value = ''] = /^([a-z_]{1,32})=([^\p{Cc}]*)\r?$/u.exec(line) ?? [];
     const complain = (message: string) => complaints.push({ field: `/lines/${index}`, message });
     const list = Object.hasOwn(lists, key) ? lists[key] : undefined;
-    if (list !== undefined) {
+    if (value.length > (list?.longest ?? LONGEST)) {
+      complain(`must have at most ${String(list?.longest ?? LONGEST)} characters`);
+    } else if (list !== undefined) {
       if (!list.take(value)) complain(`must be ${key}=${list.form}`);
     } else if (!Object.hasOwn(forms, key) || fields.has(key)) {
       complain('must be a known key, given once');
@@ -46,3 +50,4 @@ export function readFactLines<Key extends string>(
 }
 
 const MAX_LINES = 512;
+const LONGEST = 512;

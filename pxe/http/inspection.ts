@@ -2,25 +2,42 @@ import { parseMac } from '../boot-client.ts';
 import type { Inspection } from '../boot-plan.ts';
 import type { FactList } from './fact-lines.ts';
 import { readFactLines } from './fact-lines.ts';
+import type { MemoryModule } from './memory-device.ts';
+import { readMemoryDevice } from './memory-device.ts';
 
 /**
- * Reads what the ramdisk found, `key=value` lines with `disk=` and `nic=` repeated. NICs without an Ethernet address of
- * their own (InfiniBand, bridges) are left out. Error: `request.invalid`, one complaint a line.
+ * Reads what the ramdisk found, `key=value` lines with `disk=`, `nic=` and `memory_device=` repeated. NICs without an Ethernet
+ * address of their own (InfiniBand, bridges) are left out, and so are empty memory slots. Error: `request.invalid`, one complaint a
+ * line.
  */
 export function parseInspection(text: string): Inspection {
   const disks: Inspection['disks'][number][] = [];
   const nics: Inspection['nics'][number][] = [];
-  const { cores, memory_kib, uuid, firmware, ...labels } = readFactLines('An inspection', text, forms, {
-    disk: { form: 'name|bytes|nvme, ssd or hdd|serial|model', take: (value) => took(disks, parseDisk(value)) },
+  const slots: (MemoryModule | undefined)[] = [];
+  const facts = readFactLines('An inspection', text, forms, {
+    disk: {
+      form: 'name|bytes|nvme, ssd or hdd|serial|model|percent of its life or nothing',
+      take: (value) => took(disks, parseDisk(value)),
+    },
     nic: nicList(nics),
+    memory_device: {
+      form: 'hexadecimal',
+      longest: 2 * LONGEST_STRUCTURE,
+      take: (value) => HEX.test(value) && slots.push(readMemoryDevice(Buffer.from(value, 'hex'))) > 0,
+    },
   });
+  const { vendor, model, serial } = facts;
   return {
-    cores: Number(cores),
-    memoryMib: Math.floor(Number(memory_kib) / 1024),
-    uuid: uuid.toLowerCase(),
-    ...labels,
-    firmware: firmware === 'uefi' ? 'uefi' : 'bios',
+    cores: Number(facts.cores),
+    memoryMib: Math.floor(Number(facts.memory_kib) / 1024),
+    uuid: facts.uuid.toLowerCase(),
+    ...{ vendor, model, serial },
+    firmware: facts.firmware === 'uefi' ? 'uefi' : 'bios',
+    ...maybe('firmwareVendor', facts.firmware_vendor),
+    ...maybe('firmwareVersion', facts.firmware_version),
+    ...maybe('firmwareDate', isoDate(facts.firmware_date)),
     disks,
+    ...(slots.length === 0 ? {} : { dimms: slots.filter((module) => module !== undefined) }),
     nics,
   };
 }
@@ -49,21 +66,42 @@ export const DEVICE_NAME = /^[A-Za-z0-9._!-]{1,32}$/;
 export const CORES = /^[1-9][0-9]{0,4}$/;
 export const KIB = /^[1-9][0-9]{0,12}$/;
 
+const LABEL = /^.{0,128}$/u;
+const HEX = /^(?:[0-9a-f]{2})+$/;
+/** Of an SMBIOS structure with its texts, in bytes: far more than one needs. */
+const LONGEST_STRUCTURE = 1024;
+
 const forms = {
   cores: CORES,
   memory_kib: KIB,
   uuid: /^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?$/i,
-  vendor: /^.{0,128}$/u,
-  model: /^.{0,128}$/u,
-  serial: /^.{0,128}$/u,
+  vendor: LABEL,
+  model: LABEL,
+  serial: LABEL,
   firmware: /^(?:bios|uefi)$/,
+  firmware_vendor: LABEL,
+  firmware_version: LABEL,
+  firmware_date: LABEL,
 };
 
+function maybe<Key extends string>(key: Key, text: string): Partial<Record<Key, string>> {
+  return text === '' ? {} : ({ [key]: text } as Record<Key, string>);
+}
+
+/** `04/01/2014`, as SMBIOS has it (DSP0134 3.7, §7.1), as `2014-04-01`; nothing of what is otherwise. */
+function isoDate(text: string): string {
+  const [, month = '', day = '', year = ''] =
+    /^(0[1-9]|1[0-2])\/(0[1-9]|[12][0-9]|3[01])\/([12][0-9]{3})$/.exec(text) ?? [];
+  return year === '' ? '' : `${year}-${month}-${day}`;
+}
+
 function parseDisk(value: string): Inspection['disks'][number] | undefined {
-  const [name = '', bytes = '', type, serial = '', model = '', ...rest] = value.split('|');
+  const [name = '', bytes = '', type, serial = '', model = '', wear = '', ...rest] = value.split('|');
   if (!DEVICE_NAME.test(name) || !/^[0-9]{1,15}$/.test(bytes) || rest.length > 0) return undefined;
   if (type !== 'nvme' && type !== 'ssd' && type !== 'hdd') return undefined;
-  return { name, bytes: Number(bytes), type, serial: serial.trim(), model: model.trim() };
+  if (!/^[0-9]{0,3}$/.test(wear)) return undefined;
+  const told = wear === '' ? {} : { wear: Number(wear) };
+  return { name, bytes: Number(bytes), type, serial: serial.trim(), model: model.trim(), ...told };
 }
 
 function parseNic(value: string): Inspection['nics'][number] | 'no ethernet' | undefined {
