@@ -289,6 +289,8 @@ function obedientBmc(address: string, commands: string[]): Bmc {
     bootOnceAndReset: nothingToDo,
     clearBootOverride: nothingToDo,
     identity: () => Promise.resolve({ manufacturerId: 0, productId: 0, firmware: '1.0' }),
+    newestEvent: () => Promise.resolve(0),
+    faultsSince: () => Promise.resolve([]),
     close: nothingToDo,
   };
 }

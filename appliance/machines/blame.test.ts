@@ -110,6 +110,21 @@ const cases: readonly Case[] = [
       because: new RegExp(`^its ${part}: `),
     };
   }),
+  {
+    what: 'what the BMC has recorded in this boot, before what the kernel says',
+    seen: {
+      faults: [{ part: 'memory', event: 'Uncorrectable ECC', record: 12, sensor: 1 }],
+      lines: ['ata3.00: failed command: WRITE FPDMA QUEUED'],
+    },
+    party: 'machine',
+    because: /^its memory: the event log of its BMC says Uncorrectable ECC \(entry 12\)$/,
+  },
+  {
+    what: 'an image that is refused, whatever the BMC has recorded',
+    seen: { code: 'image.invalid', faults: [{ part: 'disk', event: 'Drive Fault', record: 1, sensor: 1 }] },
+    party: 'image',
+    elsewhere: false,
+  },
   ...[
     'blk_update_request: I/O error, dev fd0, sector 0 op 0x0:(READ)',
     'Buffer I/O error on dev sr0, logical block 0, async page read',
@@ -124,13 +139,20 @@ const cases: readonly Case[] = [
 
 for (const { what, seen, party, elsewhere = true, because = /./ } of cases) {
   test(`${party}: ${what}`, async (t) => {
-    const evidence = { code: 'boot.stage-late', stage: 'dhcp', lines: [], others: alone, repeated: 0 } as const;
+    const evidence = {
+      code: 'boot.stage-late',
+      stage: 'dhcp',
+      faults: [],
+      lines: [],
+      others: alone,
+      repeated: 0,
+    } as const;
     t.match(blame({ ...evidence, ...seen }), { party, elsewhere, because });
   });
 }
 
 test('so many disks at once are not to blame by themselves', async (t) => {
-  const seen = { code: 'disk.failed', stage: 'image', lines: [], repeated: 0 } as const;
+  const seen = { code: 'disk.failed', stage: 'image', faults: [], lines: [], repeated: 0 } as const;
   t.match(blame({ ...seen, others: failing({ all: 8, rack: 1 }, { all: 2, rack: 2 }) }), { party: 'service' });
   // Of 1,000 deploys 23 meet a disk that fails.
   const many = { all: 23, image: 23, rack: 2 };

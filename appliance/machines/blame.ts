@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../kernel/errors.ts';
+import type { HardwareFault } from './bmc/bmc.ts';
 
 /** Whose fault a failed attempt was; `unknown`: nobody's yet. */
 export const parties = ['machine', 'image', 'network', 'service', 'unknown'] as const;
@@ -17,7 +18,9 @@ export interface Evidence {
   readonly code: ErrorCode;
   /** The stage that failed or was late (`ReportStage`, `WatchedStage`); else the step. */
   readonly stage: string | undefined;
-  /** What the machine's kernel and its BMC said in this boot: lines of the ramdisk's log, its own reason, the event log. */
+  /** What the event log of the BMC has recorded since this boot was ordered. */
+  readonly faults: readonly HardwareFault[];
+  /** What the machine's kernel said in this boot: its own reason, lines of the ramdisk's log. */
   readonly lines: readonly string[];
   /** Other machines since a while ago. */
   readonly others: Others;
@@ -88,9 +91,9 @@ const rules: readonly Rule[] = [
   // What hardware itself says outweighs a coincidence, until it is more than that.
   {
     ...{ party: 'machine', elsewhere: true },
-    when: ({ code, lines, others }) => {
+    when: ({ code, faults, lines, others }) => {
       if (isCommon(others, 'all', COMMON_IN_HARDWARE)) return undefined;
-      return confession(lines) ?? hardware[code];
+      return recorded(faults) ?? confession(lines) ?? hardware[code];
     },
     because: (found) => found,
   },
@@ -170,6 +173,10 @@ function isCommon({ failed, served }: Others, where: keyof Counted, least = COMM
 
 function machines(count: number): string {
   return `${String(count)} machines`;
+}
+
+function recorded([first]: readonly HardwareFault[]): string | undefined {
+  return first && `its ${first.part}: the event log of its BMC says ${first.event} (entry ${String(first.record)})`;
 }
 
 /** What hardware says of itself in the words of Linux and of event logs; the first such line. */

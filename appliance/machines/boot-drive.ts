@@ -12,6 +12,7 @@ import type { BootDeadlines } from './boot-deadlines.ts';
 import { hardwareOf } from './boot-deadlines.ts';
 import type { OrderRequest, PlacedOrder } from './boot-order.ts';
 import { markDiskDirty, orderParked, placeOrder, revokeOrders, withdrawOrder } from './boot-order.ts';
+import { eventsBefore, keepFaults, rememberEvents } from './event-log.ts';
 import { giveUp, lateReason, lateness } from './lateness.ts';
 import { planHandoff, prepareReset } from './proof.ts';
 
@@ -68,7 +69,10 @@ export async function driveBoot(order: OrderRequest, deps: BootDriveDeps, ctx: C
     if (ctx.clock.now() < takenBy) return wait(takenBy, ...bootEvents(machineId, since));
     return startBoot(order, deps, ctx, since, boot);
   }
-  if (boot.state === 'failed') throw failureOf(boot);
+  if (boot.state === 'failed') {
+    await keepFaults(boot, deps, ctx);
+    throw failureOf(boot);
+  }
   if (hasDone(boot, order)) {
     await prepareReset(boot, deps.fleet, ctx);
     return done({ machineId, sessionId: boot.id });
@@ -77,6 +81,7 @@ export async function driveBoot(order: OrderRequest, deps: BootDriveDeps, ctx: C
   const late = await lateness(boot, deps.deadlines, ctx);
   if (!late.isLate) return wait(late.lookAgainAt, ...bootEvents(machineId, since));
   await ctx.transaction((tx) => giveUp(tx, boot, late));
+  await keepFaults(boot, deps, ctx);
   throw late.error;
 }
 
@@ -106,6 +111,7 @@ async function startBoot(
 ): Promise<StepResult<never>> {
   const bmc = await deps.fleet.of(order.machineId);
   const handoff = order.verb === 'install' ? await planHandoff(ctx.read, order.machineId, deps.deadlines) : undefined;
+  const events = await eventsBefore(bmc, ctx);
   const at = ctx.clock.now();
   const placed = await ctx.transaction(async (tx) => {
     if (instead !== undefined && !(await withdrawOrder(tx, instead, at))) return undefined;
@@ -117,13 +123,15 @@ async function startBoot(
   if (placed === undefined) return wait(at, ...bootEvents(order.machineId, since));
   await bmc.bootOnceAndReset('pxe', ctx.signal);
   const powered = ctx.clock.now();
-  await ctx.transaction((tx) =>
-    tx
+  const { sessionId } = placed;
+  await ctx.transaction(async (tx) => {
+    await tx
       .updateTable('boot_sessions')
       .set((eb) => ({ powered_at: eb.fn.coalesce('powered_at', eb.val(powered)), seen_at: powered }))
-      .where('id', '=', placed.sessionId)
-      .execute(),
-  );
+      .where('id', '=', sessionId)
+      .execute();
+    await rememberEvents(tx, { machineId: order.machineId, sessionId }, events, at);
+  });
   const kind = await hardwareOf(ctx.read, order.machineId);
   return wait(ctx.clock.now() + (await deps.deadlines.shortest(kind)), ...bootEvents(order.machineId, since));
 }

@@ -1,9 +1,12 @@
+import type { TimelineSource } from '../../pxe/timeline.ts';
 import { HOUR, MINUTE } from '../kernel/clock.ts';
 import type { Millis } from '../kernel/clock.ts';
 import type { Reason } from '../saga/step.ts';
 import { reasonIn } from '../saga/step.ts';
 import type { Reader } from '../store/store.ts';
 import type { Counted, Evidence } from './blame.ts';
+import type { HardwareFault } from './bmc/bmc.ts';
+import { FAULT } from './event-log.ts';
 
 /** An attempt that has just failed, on the machine that it held. */
 export interface FailedAttempt {
@@ -40,6 +43,7 @@ export async function evidenceOf(read: Reader, failed: FailedAttempt): Promise<E
   return {
     code: reason.code,
     stage,
+    faults: (await toldOf(read, attemptId, 'bmc', FAULT)) as HardwareFault[],
     lines: [reason.message, ...(await logOf(read, attemptId))],
     others: {
       failed: counted(failures.filter(isAlike), here),
@@ -115,19 +119,22 @@ function whereabouts(read: Reader) {
     .select(['machines.id as machineId', 'machines.rack_id as rackId', 'requests.image_id as imageId']);
 }
 
-/** What the ramdisk sent of this attempt's boots. */
+/** What the ramdisk sent. */
 async function logOf(read: Reader, attemptId: string): Promise<string[]> {
-  const logs = await read
+  const logs = (await toldOf(read, attemptId, 'ramdisk', 'log')) as { text?: unknown }[];
+  return logs.flatMap(({ text }) => (typeof text === 'string' ? text.slice(-LOG_END).split('\n') : []));
+}
+
+/** Details of what stands on the timeline of this attempt's boots. */
+async function toldOf(read: Reader, attemptId: string, source: TimelineSource, name: string): Promise<unknown[]> {
+  const entries = await read
     .selectFrom('timeline')
     .innerJoin('boot_sessions', 'boot_sessions.id', 'timeline.session_id')
     .innerJoin('boot_orders', 'boot_orders.id', 'boot_sessions.order_id')
     .select('timeline.detail')
     .where('boot_orders.attempt_id', '=', attemptId)
-    .where('timeline.source', '=', 'ramdisk')
-    .where('timeline.name', '=', 'log')
+    .where('timeline.source', '=', source)
+    .where('timeline.name', '=', name)
     .execute();
-  return logs.flatMap(({ detail }) => {
-    const { text } = JSON.parse(detail) as { text?: unknown };
-    return typeof text === 'string' ? text.slice(-LOG_END).split('\n') : [];
-  });
+  return entries.map(({ detail }) => JSON.parse(detail) as unknown);
 }

@@ -14,7 +14,7 @@ import type {
 import { RackstartError } from '../kernel/errors.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
 import { Secret } from '../kernel/secret.ts';
-import type { Bmc, BmcIdentity, BootDevice, PowerState } from './bmc/bmc.ts';
+import type { Bmc, BmcIdentity, BootDevice, HardwareFault, PowerState } from './bmc/bmc.ts';
 
 /** What a daemon answers on its provisioning network. */
 export interface Plane {
@@ -76,6 +76,10 @@ export class RackMachine implements Bmc {
 
   /** What its kernel says in the log that it sends of a failure. */
   kernelLog: readonly string[] = [];
+  /** What its BMC has recorded, by rising ids. */
+  readonly eventLog: HardwareFault[] = [];
+  /** Asked before the BMC reads its event log: throwing is its failure. */
+  atEventLog: () => void | Promise<void> = () => undefined;
   /** Asked at each hop. */
   atHop: (hop: Hop) => Behaviour | Promise<Behaviour> = () => undefined;
   /** Asked when a parked machine is sent its order: `lost` is an answer that never came. */
@@ -142,6 +146,16 @@ export class RackMachine implements Bmc {
 
   identity(): Promise<BmcIdentity> {
     return Promise.resolve({ manufacturerId: 0, productId: 0, firmware: '1.00' });
+  }
+
+  async newestEvent(): Promise<number> {
+    await this.atEventLog();
+    return this.eventLog.at(-1)?.record ?? 0;
+  }
+
+  async faultsSince(after: number): Promise<HardwareFault[]> {
+    await this.atEventLog();
+    return this.eventLog.filter(({ record }) => record > after);
   }
 
   close(): Promise<void> {

@@ -1,5 +1,7 @@
 import type { Test } from 'tap';
 
+import { SECOND } from '../kernel/clock.ts';
+import { RackstartError } from '../kernel/errors.ts';
 import type { EventRecord } from '../events/event-log.ts';
 import type { Behaviour, Hop, RackMachine } from '../machines/rack.fixture.ts';
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
@@ -9,6 +11,7 @@ import { attemptsOf, findRequest } from './request-records.ts';
 import { viewServer } from './server-view.ts';
 import { serverTimeline } from './server-timeline.ts';
 
+const badStage = { code: 'boot.stage-failed', reason: 'a writer ended' };
 const badDisk = { code: 'disk.failed', reason: 'writing to /dev/sda failed: Input/output error' };
 
 function fails(machine: RackMachine | undefined, at: Hop, behaviour: Behaviour): void {
@@ -237,6 +240,71 @@ sqliteStore(
     );
   },
 );
+
+const ECC = { part: 'memory', event: 'Uncorrectable ECC', sensor: 1 } as const;
+
+sqliteStore(
+  'a machine whose BMC records a fault in a boot that fails is set aside, and what was recorded before blames nobody',
+  async (t, store, { clock }) => {
+    const pipeline = await Pipeline.open(t, store, clock, { machines: 3 });
+    const [first, second] = pipeline.rack;
+    for (const machine of [first!, second!]) machine.eventLog.push({ ...ECC, record: 4 });
+    first!.atHop = (hop) => {
+      if (hop !== 'image') return undefined;
+      first!.eventLog.push({ ...ECC, record: 5 });
+      return 'silent';
+    };
+    fails(second, 'image', 'silent');
+    const id = await pipeline.order();
+    await pipeline.untilRequest(id, 'completed');
+    await isTold(t, pipeline, id, ['machine', 'unknown']);
+    await pipeline.untilMachine('quarantined');
+    t.match(await pipeline.machine(), { quarantine_reason: /memory: .* says Uncorrectable ECC \(entry 5\)/ });
+    await pipeline.untilMachine('available', 1);
+    const [attempt] = await attemptsOf(store.read, id);
+    const { diagnosis } = (JSON.parse(attempt?.failure ?? '') as { details: { diagnosis: unknown } }).details;
+    const line = /bmc hardware-fault part=memory event=Uncorrectable ECC /;
+    t.match(diagnosis, { findings: [{ cause: 'hardware-fault', blame: 'machine', evidence: [line] }] });
+    await pipeline.isHealthy(t);
+  },
+);
+
+sqliteStore(
+  'a BMC without an event log, and one whose log hangs, hold nothing up and blame nobody',
+  async (t, store, { clock }) => {
+    const pipeline = await Pipeline.open(t, store, clock, { machines: 3 });
+    const [first, second] = pipeline.rack;
+    first!.atEventLog = () => Promise.reject(new RackstartError('bmc.refused', 'invalid command'));
+    second!.atEventLog = () => {
+      void clock.advance(3 * SECOND);
+      return new Promise(() => undefined);
+    };
+    fails(first, 'image', badStage);
+    fails(second, 'image', badStage);
+    const began = clock.now();
+    const id = await pipeline.order();
+    await pipeline.untilRequest(id, 'completed');
+    await isTold(t, pipeline, id, ['unknown', 'unknown']);
+    t.ok(clock.now() - began < 10 * SECOND, `it took ${String(clock.now() - began)} ms`);
+    await pipeline.isHealthy(t);
+  },
+);
+
+sqliteStore('a BMC that lets nobody in is asked no second time', async (t, store, { clock }) => {
+  const pipeline = await Pipeline.open(t, store, clock, { machines: 2 });
+  const [first] = pipeline.rack;
+  const asked: string[] = [];
+  const locked = (what: string) => {
+    asked.push(what);
+    return Promise.reject(new RackstartError('bmc.auth', 'another password'));
+  };
+  first!.atEventLog = () => locked('event log');
+  first!.atCommand = (command) => (command.startsWith('boot pxe') ? locked(command) : undefined);
+  const id = await pipeline.order();
+  await pipeline.untilRequest(id, 'completed');
+  t.same(asked, ['event log']);
+  await isTold(t, pipeline, id, ['machine']);
+});
 
 /** The request moved on so often, blaming that, from attempt to attempt, and states and events say the same. */
 async function isTold(t: Test, pipeline: Pipeline, id: string, blamed: readonly string[]): Promise<void> {

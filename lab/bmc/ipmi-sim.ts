@@ -104,10 +104,11 @@ function configuration(options: IpmiSimOptions): string {
   ].join('\n');
 }
 
-// One management controller without sensors; device id, revision, firmware 9.8, manufacturer 0x1291, product 0x0f02.
+// One management controller without sensors, with an event log of 100 entries; device id, revision, firmware 9.8, manufacturer 0x1291, product 0x0f02.
 const emulation = [
   'mc_setbmc 0x20',
-  'mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr',
+  'mc_add 0x20 0 no-device-sdrs 0x27 9 8 0x9f 0x1291 0xf02 persist_sdr',
+  'sel_enable 0x20 100 0x02',
   'mc_enable 0x20',
   '',
 ].join('\n');

@@ -195,6 +195,8 @@ const decoders: readonly ((data: Buffer) => unknown)[] = [
   commands.systemGuid().decode,
   commands.channelAuthCapabilities().decode,
   commands.consoleEnabled().decode,
+  commands.eventLogInfo().decode,
+  commands.eventLogEntry(1).decode,
 ];
 
 const TAG = 9;

@@ -167,7 +167,7 @@ async function openRack(suite: 3 | 17, clock: ManualClock) {
 
 /** Gives one command; what is wrong with what came of it, or undefined. Its own errors are thrown. */
 async function command(bmc: Bmc, machine: SimulatedMachine, story: Dice): Promise<string | undefined> {
-  switch (story.below(5)) {
+  switch (story.below(6)) {
     case 0:
     case 1: {
       machine.chassis.setPower(story.percent(50));
@@ -182,6 +182,10 @@ async function command(bmc: Bmc, machine: SimulatedMachine, story: Dice): Promis
       const want = story.pick(['on', 'off'] as const);
       await bmc.setPower(want, never);
       return (await machine.power()) === want ? undefined : `power ${want} was believed`;
+    }
+    case 4: {
+      const [fault] = await bmc.faultsSince(0, never);
+      return fault === undefined ? undefined : `a fault was read: ${JSON.stringify(fault)}`;
     }
     default: {
       await bmc.bootOnce('pxe', never);

@@ -20,6 +20,8 @@ export interface PassedEffect {
   readonly backward: boolean;
   /** Whether it could say that it was done, and not be. */
   readonly canLie: boolean;
+  /** Whoever asks goes on without it. */
+  readonly isSpared: boolean;
 }
 
 /** Every effect on the world goes through one of these; `name` is for people. */
@@ -29,6 +31,8 @@ export interface EffectTraits<T> {
   readonly signal: AbortSignal | undefined;
   /** What is done, and said, when it says that it was done and does nothing; absent where there is no way to do that. */
   readonly lie?: (() => Promise<T>) | undefined;
+  /** Whoever asks goes on without it. */
+  readonly isSpared?: true;
 }
 
 /** Stands around every effect outside: counts them all, and lets the chosen ones go wrong. */
@@ -47,8 +51,8 @@ export class Effects {
     this.#everyTwice = everyTwice;
   }
 
-  readonly run: Effect = async (name, work, { signal, lie }) => {
-    this.passed.push({ name, backward: this.turned, canLie: lie !== undefined });
+  readonly run: Effect = async (name, work, { signal, lie, isSpared = false }) => {
+    this.passed.push({ name, backward: this.turned, canLie: lie !== undefined, isSpared });
     const mishap = this.#mishapOf(name);
     if (mishap === undefined) {
       if (this.#everyTwice) await work();

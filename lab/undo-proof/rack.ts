@@ -4,7 +4,7 @@ import type { Ask, Probed } from '../../appliance/machines/rack.fixture.ts';
 import { parseMac } from '../../pxe/boot-client.ts';
 
 /** What of a double's BMC a daemon uses; nothing of it takes time. */
-export const bmcCalls = ['power', 'setPower', 'bootOnce', 'bootOnceAndReset', 'clearBootOverride', 'identity', 'close'] as const; // prettier-ignore
+export const bmcCalls = ['power', 'setPower', 'bootOnce', 'bootOnceAndReset', 'clearBootOverride', 'identity', 'newestEvent', 'faultsSince', 'close'] as const; // prettier-ignore
 export type RackBmc = Pick<RackMachine, (typeof bmcCalls)[number]> & Partial<Bmc>;
 
 /** What there is to see of a machine, for whoever stands before it. */

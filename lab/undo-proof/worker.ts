@@ -178,6 +178,8 @@ function bmcOf(machine: RackBmc, effect: Effect): Bmc {
     clearBootOverride: (signal) =>
       effect('clear boot override', () => machine.clearBootOverride(), { signal, lie: found }),
     identity: () => machine.identity(),
+    newestEvent: (signal) => effect('read event log', () => machine.newestEvent(), { signal, isSpared: true }),
+    faultsSince: (after, signal) => effect('read faults', () => machine.faultsSince(after), { signal, isSpared: true }),
     close: () => machine.close(),
   };
 }

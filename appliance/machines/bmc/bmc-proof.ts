@@ -12,6 +12,8 @@ export interface BmcRig {
   /** Of every Bmc this rig opened, in order. */
   readonly records: readonly BmcCommandRecord[];
   readonly machine: RigMachine;
+  /** Has the BMC add what follows the time in an entry of its event log: the last nine bytes of it, in hex. */
+  record(event: string): Promise<void>;
   stop(): Promise<void>;
   /** After `stop`: as after a power cut, without any session. */
   start(): Promise<void>;
@@ -135,6 +137,39 @@ export function proveBmc(name: string, skip: string | false, createRig: (t: Test
     t.match(identity, { manufacturerId: 0x1291, productId: 0x0f02, firmware: '9.08', guid: /^[0-9a-f]{32}$/ });
   });
 
+  prove(
+    'faults that the event log has recorded behind an entry are told, and nothing before it',
+    async (t, rig, bmc) => {
+      const none = await bmc.newestEvent(never);
+      await rig.record(UNCORRECTABLE_ECC);
+      t.match(await bmc.faultsSince(none, never), [{ part: 'memory', event: 'Uncorrectable ECC', sensor: 0x41 }]);
+      const before = await bmc.newestEvent(never);
+      t.not(before, none);
+      t.strictSame(await bmc.faultsSince(before, never), []);
+      await rig.record(CORRECTED_ECC);
+      await rig.record(THERMAL_TRIP);
+      const faults = await bmc.faultsSince(before, never);
+      t.match(faults, [
+        { part: 'processor', event: 'Thermal Trip', sensor: 0x42, record: await bmc.newestEvent(never) },
+      ]);
+      t.equal(faults.length, 1);
+    },
+  );
+
+  prove('an entry that is no more in the event log tells nothing of what is new', async (t, rig, bmc) => {
+    await rig.record(UNCORRECTABLE_ECC);
+    await t.rejects(bmc.faultsSince(0x7777, never), { code: 'bmc.refused' });
+  });
+
+  prove('of an event log that is flooded only so much is read', async (t, rig, bmc) => {
+    const before = await bmc.newestEvent(never);
+    for (let count = 0; count < 30; count++) await rig.record(CORRECTED_ECC);
+    await rig.record(THERMAL_TRIP);
+    const sent = rig.records.length;
+    t.strictSame(await bmc.faultsSince(before, never), []);
+    t.ok(rig.records.length - sent <= 30);
+  });
+
   prove('a call that is aborted ends at once and leaves the BMC usable', async (t, _rig, bmc) => {
     const abort = new AbortController();
     const reading = bmc.power(abort.signal);
@@ -160,5 +195,10 @@ export function proveBmc(name: string, skip: string | false, createRig: (t: Test
     await t.rejects(bmc.power(never), { code: 'bmc.unreachable' });
   });
 }
+
+// Generator, revision, sensor type, sensor, event type, data (IPMI 2.0 §32.1).
+const UNCORRECTABLE_ECC = '2000040c416f01ffff';
+const CORRECTED_ECC = '2000040c416f00ffff';
+const THERMAL_TRIP = '20000407426f01ffff';
 
 const never = new AbortController().signal;

@@ -16,6 +16,8 @@ import { Secret } from '../../kernel/secret.ts';
 import type { BmcCommandRecord, BmcEndpoint } from './bmc.ts';
 import { proveBmc } from './bmc-proof.ts';
 import type { BmcRig } from './bmc-proof.ts';
+import { CommandQueue } from './command-queue.ts';
+import { SessionTransport } from './ipmi/session-transport.ts';
 import { openBmc } from './open-bmc.ts';
 import type { BmcTiming } from './open-bmc.ts';
 
@@ -85,9 +87,17 @@ async function bmcServerRig(t: Test, cipherSuite: 3 | 17): Promise<BmcRig> {
   };
 }
 
-function implementation(endpoint: BmcEndpoint): Pick<BmcRig, 'open' | 'records'> {
+function implementation(endpoint: BmcEndpoint): Pick<BmcRig, 'open' | 'record' | 'records'> {
   const records: BmcCommandRecord[] = [];
   const onCommand = (record: BmcCommandRecord) => records.push(record);
   const deps = { clock: systemClock, ids: createIds(systemClock), log: silentLog, onCommand, timing };
-  return { open: (changes) => openBmc({ ...endpoint, ...changes }, deps), records };
+  const record = async (event: string) => {
+    const { patience, rate } = timing;
+    const queue = new CommandQueue(systemClock, rate);
+    const transport = new SessionTransport(endpoint, { ...deps, onCommand: () => undefined, patience, queue });
+    const data = Buffer.from(`00000200000000${event}`, 'hex');
+    const add = { name: 'Add SEL Entry', netFn: 0x0a, cmd: 0x44, data, repeatable: false };
+    await transport.request(add, new AbortController().signal).finally(() => transport.close());
+  };
+  return { open: (changes) => openBmc({ ...endpoint, ...changes }, deps), record, records };
 }

@@ -25,6 +25,13 @@ export interface Bmc {
   bootOnceAndReset(device: BootDevice, signal: AbortSignal): Promise<void>;
   clearBootOverride(signal: AbortSignal): Promise<void>;
   identity(signal: AbortSignal): Promise<BmcIdentity>;
+  /** The record id of the newest entry of the system event log; 0 when there is none. */
+  newestEvent(signal: AbortSignal): Promise<number>;
+  /**
+   * Faults that the system event log has recorded behind the entry `after`, oldest first, out of the next 24 entries: their ids tell
+   * what is new, whatever the BMC takes for the time. Rejects with `bmc.refused` when `after` is there no more. Nothing is deleted.
+   */
+  faultsSince(after: number, signal: AbortSignal): Promise<HardwareFault[]>;
   /** Ends the session; calls under way reject. */
   close(): Promise<void>;
 }
@@ -38,6 +45,16 @@ export interface BmcIdentity {
   firmware: string;
   /** 32 hex digits as sent: vendors disagree about the byte order. */
   guid?: string;
+}
+
+/** What a BMC has recorded of the machine's hardware. Plain JSON. */
+export interface HardwareFault {
+  readonly part: 'memory' | 'processor' | 'disk' | 'power supply' | 'firmware';
+  /** In the words of IPMI 2.0, table 42-3. */
+  readonly event: string;
+  /** The id of the record. */
+  readonly record: number;
+  readonly sensor: number;
 }
 
 export interface BmcEndpoint {

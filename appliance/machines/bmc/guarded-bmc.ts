@@ -31,6 +31,8 @@ export function guardedBmc(bmc: Bmc, guard: Guard, member: string): Bmc {
     bootOnceAndReset: (device, signal) => guarded(signal, (inner) => bmc.bootOnceAndReset(device, inner)),
     clearBootOverride: (signal) => guarded(signal, (inner) => bmc.clearBootOverride(inner)),
     identity: (signal) => guarded(signal, (inner) => bmc.identity(inner)),
+    newestEvent: (signal) => guarded(signal, (inner) => bmc.newestEvent(inner)),
+    faultsSince: (after, signal) => guarded(signal, (inner) => bmc.faultsSince(after, inner)),
     close: () => bmc.close(),
   };
 }

@@ -1,9 +1,11 @@
 import type { Clock, Millis } from '../../kernel/clock.ts';
 import { hasCode } from '../../kernel/errors.ts';
-import type { Bmc, BmcEndpoint, BmcIdentity, BootDevice, PowerState } from './bmc.ts';
+import type { Bmc, BmcEndpoint, BmcIdentity, BootDevice, HardwareFault, PowerState } from './bmc.ts';
 import { bmcError } from './bmc-error.ts';
 import * as commands from './ipmi/commands.ts';
 import type { Command } from './ipmi/commands.ts';
+import { eventIds } from './ipmi/logged-event.ts';
+import type { LoggedEvent } from './ipmi/logged-event.ts';
 import type { IpmiTransport } from './transport.ts';
 
 export interface IpmiBmcDeps {
@@ -63,8 +65,35 @@ export class IpmiBmc implements Bmc {
     return guid === undefined ? id : { ...id, guid };
   }
 
+  async newestEvent(signal: AbortSignal): Promise<number> {
+    const entries = await this.#send(commands.eventLogInfo(), signal);
+    if (entries === undefined) throw bmcError('bmc.refused', this.#endpoint, 'tells nothing of its event log');
+    return entries === 0 ? 0 : (await this.#event(eventIds.newest, signal)).id;
+  }
+
+  async faultsSince(after: number, signal: AbortSignal): Promise<HardwareFault[]> {
+    if ((await this.newestEvent(signal)) === after) return [];
+    const found: HardwareFault[] = [];
+    let next: number = after === 0 ? eventIds.oldest : (await this.#event(after, signal)).next;
+    for (let read = 0; read < MOST_EVENTS && next !== eventIds.end; read++) {
+      const event = await this.#event(next, signal);
+      if (event.fault !== undefined) found.push(event.fault);
+      next = event.next;
+    }
+    return found;
+  }
+
   close(): Promise<void> {
     return this.#deps.transport.close();
+  }
+
+  async #event(id: number, signal: AbortSignal): Promise<LoggedEvent> {
+    const event = await this.#send(commands.eventLogEntry(id), signal);
+    const isAsked = id === eventIds.oldest || id === eventIds.newest || id === event?.id;
+    if (event === undefined || !isAsked) {
+      throw bmcError('bmc.refused', this.#endpoint, `tells something else than entry ${String(id)} of its event log`);
+    }
+    return event;
   }
 
   async #believedPower(signal: AbortSignal): Promise<'on' | 'off'> {
@@ -122,3 +151,6 @@ export class IpmiBmc implements Bmc {
 // Two that agree are believed; a BMC that has not managed two in six readings is in no state to be obeyed.
 const POWER_READINGS = 6;
 const POWER_POLL: Millis = 250;
+
+// What a queue lets through at once, with room for what else is said to the BMC.
+const MOST_EVENTS = 24;

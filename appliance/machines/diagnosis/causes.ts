@@ -18,6 +18,10 @@ export const causes = {
   'power-stays-off': cause('machine', "Look at the machine's power supplies and mains, and at the BMC's event log."),
   'management-network': cause('network', "Look at the management network: several of this rack's BMCs are silent."),
 
+  'hardware-fault': cause(
+    'machine',
+    'Replace the part that the event log of the BMC names, or see to what it says; then have the machine checked.',
+  ),
   'no-link': cause('machine', "Look at the cable of the NIC, at its switch port, and at the port's VLAN and speed."),
   'boot-order': cause(
     'machine',

@@ -69,6 +69,15 @@ const cases: readonly [Cause, BootEvidence, RegExp?][] = [
     }),
     /in 2 readings since/,
   ],
+  [
+    'hardware-fault',
+    boot('work', {
+      seen: [
+        entry(22, 'bmc', 'hardware-fault', { part: 'memory', event: 'Uncorrectable ECC', record: 12, sensor: 0x41 }),
+      ],
+    }),
+    /fault of the memory in this boot: Uncorrectable ECC/,
+  ],
   ['bmc-power-unsteady', boot('bmc', failed('bmc.power-unknown'))],
   ['no-link', boot('firmware', { console: [print(20, 'PXE-E61: Media test failure, check cable\n')] })],
   ['boot-order', boot('firmware', { console: [print(20, 'Booting from Hard Disk...\n')] })],
@@ -341,6 +350,8 @@ test('without evidence it says so, and which would have told', (t) => {
   t.match({ verdict, hop }, { verdict: 'unknown', hop: 'firmware' });
   t.match(summary, /^Nothing that was seen says why: it broke at the firmware.*Chassis Status/);
   t.match(missing, [/serial-over-LAN/, /event log/]);
+  const read = diagnose(boot('firmware', { seen: [entry(60, 'bmc', 'event-log-read', { faults: 0 })] }));
+  t.match(read, { verdict: 'unknown', missing: [/console/, /^the screen/] });
   const mute = diagnose(boot('system'));
   t.match(
     mute,

@@ -1,5 +1,6 @@
 import type { Millis } from '../../kernel/clock.ts';
 import { MINUTE } from '../../kernel/clock.ts';
+import { READ } from '../event-log.ts';
 import { bmcRules } from './bmc-rules.ts';
 import type { Blame, Cause } from './causes.ts';
 import { causes } from './causes.ts';
@@ -103,10 +104,11 @@ function findingOf({ cause, hop, look }: Rule, evidence: BootEvidence): Finding[
 function missingEvidence(evidence: BootEvidence, hop: Hop): string[] {
   const { listened, log } = evidence;
   const needsConsole = !['bmc', 'ssh'].includes(hop) && listened !== 'heard';
+  const unread = told(evidence, 'bmc', READ).length === 0 ? "the BMC's own event log, and " : '';
   const needsLog = hop === 'work' && stageFailure(evidence) !== undefined && log === '';
   return [
     ...(needsConsole ? [`what the machine printed: ${noConsole[listened]}`] : []),
-    ...(hop === 'firmware' ? ["the BMC's own event log, and the screen: no packet has come since the reset"] : []),
+    ...(hop === 'firmware' ? [`${unread}the screen: no packet has come since the reset`] : []),
     ...(needsLog ? ["the ramdisk's own log: it sent none"] : []),
   ];
 }

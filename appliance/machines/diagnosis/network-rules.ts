@@ -1,4 +1,5 @@
 import type { TimelineEntry } from '../../../pxe/timeline.ts';
+import { FAULT } from '../event-log.ts';
 import type { BootEvidence } from './evidence.ts';
 import { figureOf, matching, printed, textOf, told } from './evidence.ts';
 import { answers, isBooting } from './hops.ts';
@@ -7,6 +8,18 @@ import { certain, likely } from './rule.ts';
 
 /** From the reset to an address, and to the word what to boot. */
 export const networkRules: readonly Rule[] = [
+  {
+    cause: 'hardware-fault',
+    hop: 'firmware',
+    lasting: true,
+    look(evidence) {
+      const faults = told(evidence, 'bmc', FAULT);
+      const [first] = faults;
+      if (first === undefined) return undefined;
+      const sentence = `The BMC has recorded a fault of the ${textOf(first, 'part')} in this boot: ${textOf(first, 'event')}.`;
+      return certain(sentence, ...faults.slice(0, 3));
+    },
+  },
   {
     cause: 'no-link',
     hop: 'firmware',

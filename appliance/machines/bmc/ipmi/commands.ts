@@ -1,5 +1,7 @@
 /** The commands we send, one function each: the request, and how to read its answer. Pure. */
 import type { BmcEndpoint, BmcIdentity, BootDevice } from '../bmc.ts';
+import { decodeEvent } from './logged-event.ts';
+import type { LoggedEvent } from './logged-event.ts';
 import type { IpmiRequest } from './message.ts';
 import { payload } from './rmcp.ts';
 
@@ -11,6 +13,7 @@ export interface Command<T> {
 
 const CHASSIS = 0x00;
 const APP = 0x06;
+const STORAGE = 0x0a;
 const TRANSPORT = 0x0c;
 
 /** §28.2: bit 0 of the first byte. */
@@ -99,6 +102,24 @@ export function systemGuid(): Command<string | undefined> {
   return {
     request: repeatable('Get System GUID', APP, 0x37),
     decode: (data) => (data.length < 16 ? undefined : data.toString('hex', 0, 16)),
+  };
+}
+
+/** §31.2: how many entries the system event log has. Undefined when cut short. */
+export function eventLogInfo(): Command<number | undefined> {
+  return {
+    request: repeatable('Get SEL Info', STORAGE, 0x40),
+    decode: (data) => (data.length < 3 ? undefined : data.readUInt16LE(1)),
+  };
+}
+
+/** §31.5: one entry, by its id or as `eventIds` names it; whole, which takes no reservation. Undefined when it is none. */
+export function eventLogEntry(id: number): Command<LoggedEvent | undefined> {
+  const NO_RESERVATION = [0, 0];
+  const WHOLE = [0, 0xff];
+  return {
+    request: repeatable('Get SEL Entry', STORAGE, 0x43, ...NO_RESERVATION, id & 0xff, id >> 8, ...WHOLE),
+    decode: decodeEvent,
   };
 }
 

@@ -26,6 +26,7 @@ test('no bytes whatever make a decoder throw', async (t) => {
     (bytes) => rakp.decodeRakp2(bytes, 1, login),
     (bytes) => rakp.decodeRakp4(bytes, 1, login, { bmcRandom: noise, guid: noise }),
     ...[commands.chassisStatus(), commands.getBootFlags(), commands.deviceId()].map(({ decode }) => decode),
+    ...[commands.eventLogInfo(), commands.eventLogEntry(1)].map(({ decode }) => decode),
     ...[commands.systemGuid(), commands.channelAuthCapabilities(), commands.consoleEnabled()].map(
       ({ decode }) => decode,
     ),
@@ -70,6 +71,39 @@ test('a message is laid out as ipmitool lays it out', async (t) => {
     rmcp.encodeSessionless(encodeRequest(request, 0)).toString('hex'),
     '0600ff07000000000000000000092018c88100388e04b5',
   );
+});
+
+test('an entry of the event log is a fault when its bytes say so, and nothing else is', async (t) => {
+  // Next entry 8; entry 7, system event, time, BMC, revision 4; sensor type, sensor, event type, data.
+  const entry = (rest: string, front = '0800070002') => Buffer.from(`${front}00000000200004${rest}`, 'hex');
+  const { decode } = commands.eventLogEntry(7);
+  for (const [rest, part, event] of [
+    ['0c416f01ffff', 'memory', 'Uncorrectable ECC'],
+    ['0c416fa10003', 'memory', 'Uncorrectable ECC'],
+    ['07426f00ffff', 'processor', 'IERR'],
+    ['07426f01ffff', 'processor', 'Thermal Trip'],
+    ['08436f01ffff', 'power supply', 'Power Supply Failure detected'],
+    ['0d446f01ffff', 'disk', 'Drive Fault'],
+    ['0f456f00ffff', 'firmware', 'System Firmware Error (POST Error)'],
+    ['0f456fc002ff', 'firmware', 'System Firmware Error (POST Error)'],
+  ] as const) {
+    const sensor = Number.parseInt(rest.slice(2, 4), 16);
+    t.strictSame(decode(entry(rest)), { id: 7, next: 8, fault: { part, event, record: 7, sensor } }, rest);
+  }
+  for (const [what, rest] of [
+    ['corrected memory', '0c416f00ffff'],
+    ['a fault that went', '0c41ef01ffff'],
+    ['a threshold of a memory sensor', '0c410101ffff'],
+    ['progress of the firmware', '0f456f02ffff'],
+    ['no keyboard', '0f456fc007ff'],
+    ['mains that are lost', '08436f03ffff'],
+    ['a type that nobody knows', 'ff436f01ffff'],
+  ] as const) {
+    t.strictSame(decode(entry(rest)), { id: 7, next: 8, fault: undefined }, what);
+  }
+  t.strictSame(decode(entry('0c416f01ffff', '08000700c0')), { id: 7, next: 8, fault: undefined }, "a vendor's own");
+  for (const id of ['0000', 'ffff']) t.equal(decode(entry('0c416f01ffff', `0800${id}02`)), undefined, `entry ${id}`);
+  t.equal(decode(entry('0c416f01ff')), undefined, 'cut short');
 });
 
 function pair(): [SecureChannel, SecureChannel] {

@@ -1,0 +1,120 @@
+import { SECOND } from '../kernel/clock.ts';
+import type { Millis } from '../kernel/clock.ts';
+import { hasCode } from '../kernel/errors.ts';
+import type { StepContext } from '../saga/step.ts';
+import type { BootSessionRow } from '../store/schema.ts';
+import type { Reader, Tx } from '../store/store.ts';
+import type { Bmc } from './bmc/bmc.ts';
+import type { BmcFleet } from './bmc-fleet.ts';
+
+/**
+ * What a BMC's event log says of a boot that failed is evidence beside others: a BMC that has none, is slow or talks nonsense gives
+ * none, and holds nothing up for longer than this.
+ */
+const PATIENCE: Millis = 3 * SECOND;
+
+type Ctx = StepContext<unknown>;
+
+/**
+ * Up to where the event log was written before a boot; undefined when the BMC did not tell. Error: `bmc.auth`, which the boot would
+ * meet next: BMCs lock out who tries too often.
+ */
+export function eventsBefore(bmc: Bmc, ctx: Ctx): Promise<number | undefined> {
+  return ifTold(
+    ctx,
+    (signal) => bmc.newestEvent(signal),
+    (error) => hasCode(error, 'bmc.auth'),
+  );
+}
+
+/** Remembers it for this boot. */
+export async function rememberEvents(
+  tx: Tx,
+  { machineId, sessionId }: { readonly machineId: string; readonly sessionId: string },
+  newest: number | undefined,
+  at: Millis,
+): Promise<void> {
+  if (newest === undefined) return;
+  await insertEntries(tx, { machine_id: machineId, session_id: sessionId, at }, [
+    { id: markId(sessionId), name: 'event-log', detail: { newest } },
+  ]);
+}
+
+/**
+ * Puts on the timeline which faults of its hardware the BMC has recorded since a boot was ordered. Only of boots that did not get out
+ * of the ramdisk: whoever is root on a server can write to the event log.
+ */
+export async function keepFaults(
+  boot: BootSessionRow,
+  { fleet }: { readonly fleet: BmcFleet },
+  ctx: Ctx,
+): Promise<void> {
+  const before = await markOf(ctx.read, boot);
+  if (before === undefined) return;
+  const faults = await ifTold(ctx, async (signal) => (await fleet.of(boot.machine_id)).faultsSince(before, signal));
+  if (faults === undefined) return;
+  const { id: session_id, machine_id } = boot;
+  const entries = [
+    { id: `events_read_${session_id}`, name: READ, detail: { after: before, faults: faults.length } },
+    ...faults.map((fault) => {
+      return { id: `fault_${session_id}_${String(fault.record)}`, name: FAULT, detail: { ...fault } };
+    }),
+  ];
+  await ctx.transaction((tx) => insertEntries(tx, { machine_id, session_id, at: ctx.clock.now() }, entries));
+}
+
+/** On the timeline: one fault, and that the event log was read. */
+export const FAULT = 'hardware-fault';
+export const READ = 'event-log-read';
+
+const markId = (sessionId: string) => `events_${sessionId}`;
+
+/** A machine that waited in the ramdisk was powered for the boot that its install goes on with. */
+async function markOf(read: Reader, { id, continues }: BootSessionRow): Promise<number | undefined> {
+  const mark = await read
+    .selectFrom('timeline')
+    .select('detail')
+    .where('id', '=', markId(continues ?? id))
+    .executeTakeFirst();
+  return mark === undefined ? undefined : (JSON.parse(mark.detail) as { newest: number }).newest;
+}
+
+async function ifTold<T>(
+  { clock, signal, log }: Ctx,
+  ask: (signal: AbortSignal) => Promise<T>,
+  matters: (error: unknown) => boolean = () => false,
+): Promise<T | undefined> {
+  const over = new AbortController();
+  const late = clock.sleepUntil(clock.now() + PATIENCE, over.signal).then(
+    () => undefined,
+    () => undefined,
+  );
+  try {
+    return await Promise.race([ask(AbortSignal.any([signal, over.signal])), late]);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (matters(error)) throw error;
+    log.debug({ error }, 'the event log of a BMC was not to be had');
+    return undefined;
+  } finally {
+    over.abort();
+  }
+}
+
+interface Entry {
+  readonly id: string;
+  readonly name: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+async function insertEntries(
+  tx: Tx,
+  of: { readonly machine_id: string; readonly session_id: string; readonly at: Millis },
+  entries: readonly Entry[],
+): Promise<void> {
+  await tx
+    .insertInto('timeline')
+    .values(entries.map(({ id, name, detail }) => ({ ...of, id, name, source: 'bmc', detail: JSON.stringify(detail) })))
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+}
