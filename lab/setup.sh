@@ -9,7 +9,7 @@ set -eu
 test_packages='atftp btrfs-progs bubblewrap cpio curl dnsmasq-base gcc ipmitool iproute2 ipxe isc-dhcp-client
   isc-dhcp-relay libc6-dev libcurl4-openssl-dev libssl-dev libzstd-dev nginx-light openipmi openssh-client openssh-server
   openssl postgresql procps python3 qemu-utils redis-server shellcheck socat strace systemd tar tcpdump tftp-hpa
-  tshark udhcpc xfsprogs zstd'
+  tftpd-hpa tshark udhcpc xfsprogs zstd'
 
 # Machines, and what builds the ramdisk and the OS image they boot.
 machine_packages='busybox-static dosfstools e2fsprogs fdisk grub-efi-amd64-bin grub-pc-bin initramfs-tools-core
@@ -17,7 +17,7 @@ machine_packages='busybox-static dosfstools e2fsprogs fdisk grub-efi-amd64-bin g
   udev'
 
 # Servers and tools that the benches measure ours beside.
-bench_packages='bmap-tools dnsmasq-base kea-admin kea-dhcp4-server nginx-light tftpd-hpa'
+bench_packages='bmap-tools dnsmasq-base kea-admin kea-dhcp4-server nginx-light'
 
 main() {
   cd "$(dirname "$0")/.."

@@ -63,8 +63,9 @@ eachStore(
     let written: Promise<unknown[]> | undefined;
     const thing: Thing = {
       ...logging(log),
-      create(...args) {
+      async create(...args) {
         written ??= store.read.selectFrom('resources').select(['name', 'state']).orderBy('name').execute();
+        await written;
         return logging(log).create(...args);
       },
     };

@@ -1,6 +1,6 @@
 /**
- * The test run: `node lab/test/main.ts [--fast] [FILTER]`. Checks and test files go two at a time, then the storms of
- * simulated fleets and of sagas (`*.storm.ts`), then the machine flows one after another, beside them the campaigns of faults and
+ * The test run: `node lab/test/main.ts [--fast] [FILTER]`. Checks and test files go three at a time, then two by two the storms
+ * of simulated fleets and of sagas (`*.storm.ts`), then the machine flows one after another, beside them the campaigns of faults and
  * of hostile input (`*.campaign.ts`, `lab/fuzz/*.fuzz.ts`). `--fast` leaves all but tests and hostile input out and feeds 5,000
  * in place of 200,000; a FILTER (part of a path) runs only matching files, without checks.
  */
@@ -53,14 +53,16 @@ async function main(): Promise<number> {
   const postgres = files.length > 0 && postgresMissing() === undefined ? await startPostgres() : undefined;
   const env: Record<string, string> = postgres === undefined ? {} : { RACKSTART_TEST_POSTGRES: postgres.url };
   const fuzz: Record<string, string> = values.fast === true ? { RACKSTART_FUZZ_INPUTS: '5000' } : {};
-  const jobs = [
+  const tests = [
     ...(filter === undefined ? checks(root) : []),
     ...files.map((file) => fileJob(file, FILE_MS, env)),
-    ...fleets.map((file) => fileJob(file, STORM_MS, {})),
   ];
+  const storming = fleets.map((file) => fileJob(file, STORM_MS, {}));
   const background = [...faults, ...inputs].map((file) => fileJob(file, CAMPAIGN_MS, fuzz, { inBackground: true }));
   try {
-    const finished = await runJobs(jobs, 2);
+    // A test waits a third of its time, for databases and for processes that it starts.
+    const finished = await runJobs(tests, 3);
+    finished.push(...(await runJobs(storming, 2)));
     // Machine flows take 1.3 of two processors: campaigns, which wait for nothing, take the rest.
     const beside = await Promise.all([runFlows(flows, { TMPDIR: disk }), runJobs(background, 1)]);
     finished.push(...beside.flat());
