@@ -53,10 +53,7 @@ async function main(): Promise<number> {
   const postgres = files.length > 0 && postgresMissing() === undefined ? await startPostgres() : undefined;
   const env: Record<string, string> = postgres === undefined ? {} : { RACKSTART_TEST_POSTGRES: postgres.url };
   const fuzz: Record<string, string> = values.fast === true ? { RACKSTART_FUZZ_INPUTS: '5000' } : {};
-  const tests = [
-    ...(filter === undefined ? checks(root) : []),
-    ...files.map((file) => fileJob(file, FILE_MS, env)),
-  ];
+  const tests = [...(filter === undefined ? checks(root) : []), ...files.map((file) => fileJob(file, FILE_MS, env))];
   const storming = fleets.map((file) => fileJob(file, STORM_MS, {}));
   const background = [...faults, ...inputs].map((file) => fileJob(file, CAMPAIGN_MS, fuzz, { inBackground: true }));
   try {
