@@ -43,7 +43,7 @@ test('leases, other DHCP servers and switch ports are told, to people and to pro
   t.match(unknown.err, /There is no subnet 10\.3\.0\.0\/24/);
 
   const nic = ['machine', 'nic', 'm1', '52:54:00:00:00:01'];
-  t.match(await ok(...nic, '--switch-port', 'sw-7/eth3'), /52:54:00:00:00:01 .* sw-7\/eth3\n/);
+  t.match(await ok(...nic, '--switch-port', 'sw-7/eth3'), /52:54:00:00:00:01 .* sw-7\/eth3 /);
   t.match(JSON.parse(await ok(...nic, '--any-switch-port', '--json')), { nics: [{ switchPort: null }] });
   t.match((await served.ask(nic)).err, /Say where it is plugged in/);
   t.equal((await served.stop()).code, 0);

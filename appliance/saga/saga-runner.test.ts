@@ -155,13 +155,12 @@ eachStore('a lease is renewed as long as its step takes', async (t, store, { clo
   const other = begin(t, store, clock, [bindSaga(definition, {})], 'other');
   const id = await process.start(definition, { subject: 's', params: { name: '' } });
   await begun.promise;
-  const start = clock.now();
-  let expires = (await row(store, id)).lease_expires_at;
-  while (clock.now() < start + 120 * SECOND) {
-    await clock.advance(10 * SECOND);
-    // Time goes on when the renewal has been written, as a database that answers would have it.
-    while ((await row(store, id)).lease_expires_at === expires) await new Promise((resolve) => setImmediate(resolve));
-    expires = (await row(store, id)).lease_expires_at;
+  const end = clock.now() + 120 * SECOND;
+  while (clock.now() < end) {
+    const expires = (await row(store, id)).lease_expires_at ?? 0;
+    // A database that is slow to renew it holds time up.
+    if (expires > clock.now() + SECOND) await clock.advance(SECOND);
+    else await new Promise((resolve) => setImmediate(resolve));
   }
   t.equal(runs, 1);
   gate.resolve(undefined);

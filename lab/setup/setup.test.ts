@@ -42,7 +42,11 @@ test('the whole set-up asks for the packages of machines, too, and then prepares
   t.notMatch(machine.calls('dpkg-query'), /kea-dhcp4-server/);
   t.match(machine.calls('node'), 'lab/setup/prepare.ts');
   machine.setup('--bench');
-  t.match(machine.calls('dpkg-query').trim().split('\n').at(-1), /qemu-system-x86 .*kea-dhcp4-server/, 'benches need peers');
+  t.match(
+    machine.calls('dpkg-query').trim().split('\n').at(-1),
+    /qemu-system-x86 .*kea-dhcp4-server/,
+    'benches need peers',
+  );
   machine.setup('--fast');
   t.notMatch(machine.calls('dpkg-query').trim().split('\n').at(-1), /qemu-system-x86/);
   t.equal(machine.calls('apt-get'), '');
