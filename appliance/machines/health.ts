@@ -3,6 +3,7 @@ import type { EventLog } from '../events/event-log.ts';
 import type { Millis } from '../kernel/clock.ts';
 import type { Ids } from '../kernel/ids.ts';
 import type { Tx } from '../store/store.ts';
+import { checkedVerdict } from './inventory-drift.ts';
 import { knownHardware, lossesOf } from './known-hardware.ts';
 import type { Finding, Verdict } from './verdict.ts';
 import { passVerdict } from './verdict.ts';
@@ -15,7 +16,8 @@ export async function recordCheck(
 ): Promise<void> {
   await tx.updateTable('machines').set({ checked_at: at }).where('id', '=', machineId).execute();
   const losses = lossesOf(await knownHardware(tx, machineId), check);
-  for (const verdict of [losses, judgeCheck(check)])
+  const drift = await checkedVerdict(tx, machineId, check, at);
+  for (const verdict of [losses, judgeCheck(check), drift])
     await passVerdict(tx, deps, verdict, { machineId, by: 'check', at });
 }
 

@@ -5,7 +5,7 @@ import { RackstartError } from '../kernel/errors.ts';
 import type { Ids } from '../kernel/ids.ts';
 import type { Tx } from '../store/store.ts';
 import { claimDiscovered, claimExpected } from './enrolment/own-rows.ts';
-import { driftVerdict } from './inventory-drift.ts';
+import { inspectedVerdict } from './inventory-drift.ts';
 import { knownHardware, lossesOf } from './known-hardware.ts';
 import { passVerdict } from './verdict.ts';
 
@@ -83,7 +83,7 @@ export async function recordInspection(
     }
   }
   await claimDiscovered(tx, macs, machineId);
-  const drift = await driftVerdict(tx, machineId, seen, at);
+  const drift = await inspectedVerdict(tx, machineId, seen, at);
   await passVerdict(tx, deps, drift, { machineId, by: 'inspection', at });
 }
 

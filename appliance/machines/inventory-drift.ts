@@ -16,7 +16,34 @@ export interface Difference {
  * Holds an inspection against the last inventory that is known to be good, and against the manifest's row; the first inspection
  * is good. What differs stays an issue until it is as it was, or an operator resolves the issue, and so takes for good what was seen.
  */
-export async function driftVerdict(tx: Tx, machineId: string, seen: Inspection, at: Millis): Promise<Verdict> {
+export async function inspectedVerdict(tx: Tx, machineId: string, seen: Inspection, at: Millis): Promise<Verdict> {
+  // Switches speak every half a minute: until the check that follows has heard them, they say what they said last.
+  const before = (await seenInventory(tx, machineId))?.nics ?? [];
+  const heard = seen.nics.filter(({ neighbour }) => neighbour !== undefined);
+  return driftVerdict(tx, machineId, { ...seen, nics: withNeighbours(seen.nics, [...heard, ...before]) }, at);
+}
+
+/** The same with what switches said by the end of the check. */
+export async function checkedVerdict(
+  tx: Tx,
+  machineId: string,
+  { nics: heard }: Pick<Inspection, 'nics'>,
+  at: Millis,
+): Promise<Verdict> {
+  const seen = await seenInventory(tx, machineId);
+  if (seen === undefined) return { findings: [], lookedAt: [] };
+  return driftVerdict(tx, machineId, { ...seen, nics: withNeighbours(seen.nics, heard) }, at);
+}
+
+/** NICs with the neighbours that the first of the other list has for each. */
+export function withNeighbours(nics: Inspection['nics'], heard: Inspection['nics']): Inspection['nics'] {
+  return nics.map(({ neighbour: _, ...nic }) => {
+    const neighbour = heard.find(({ mac }) => mac === nic.mac)?.neighbour;
+    return neighbour === undefined ? nic : { ...nic, neighbour };
+  });
+}
+
+async function driftVerdict(tx: Tx, machineId: string, seen: Inspection, at: Millis): Promise<Verdict> {
   const told = JSON.stringify(seen);
   const known = await tx
     .insertInto('machine_inventories')
@@ -25,7 +52,12 @@ export async function driftVerdict(tx: Tx, machineId: string, seen: Inspection, 
     .returning('good')
     .executeTakeFirstOrThrow();
   const row = await expectedOf(tx, machineId);
-  const good = JSON.parse(known.good) as Inspection;
+  const good = completed(JSON.parse(known.good) as Inspection, seen);
+  await tx
+    .updateTable('machine_inventories')
+    .set({ good: JSON.stringify(good) })
+    .where('machine_id', '=', machineId)
+    .execute();
   const differences = [...differencesOf(good, seen), ...(row === undefined ? [] : fromManifest(row, seen))];
   const lookedAt = ['inventory-drift'] as const;
   if (differences.length === 0) return { findings: [], lookedAt };
@@ -71,6 +103,12 @@ export function differencesOf(good: Inspection, seen: Inspection): Difference[] 
       return told(`neighbour of ${mac}`, neighbour, now?.neighbour);
     }),
   ];
+}
+
+/** What nobody could tell before is good as it is told first. */
+function completed(good: Inspection, seen: Inspection): Inspection {
+  const nics = good.nics.map((nic) => ({ ...seen.nics.find(({ mac }) => mac === nic.mac), ...nic }));
+  return { ...seen, ...good, nics };
 }
 
 /** What the manifest says of a machine, and it says otherwise. */

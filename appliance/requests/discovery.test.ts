@@ -99,6 +99,23 @@ eachStore(
 );
 
 eachStore(
+  'what switches said by the end of the check is known of a machine that waits',
+  async (t, store, { clock }) => {
+    const pipeline = await Pipeline.open(t, store, clock, { machines: 0 });
+    const machine = await stranger(pipeline, 'S-1');
+    machine.health = { nics: machine.inspection.nics.map((nic) => ({ ...nic, neighbour: 'sw-7/eth4' })) };
+    await boot(pipeline, machine);
+    const [waiting] = await discovered(store);
+    t.match(JSON.parse(waiting?.facts ?? ''), { serial: 'S-1', nics: [{ mac: machine.mac, neighbour: 'sw-7/eth4' }] });
+    await expected(pipeline, 'S-1', 1, 'sw-7/eth3');
+    await pipeline.daemon.discovery.look();
+    t.match(await discovered(store), [
+      { state: 'waiting', reason: /switch port sw-7\/eth3, and here it is sw-7\/eth4/ },
+    ]);
+  },
+);
+
+eachStore(
   'who forges what an enrolled machine is takes nothing over, and an operator is told',
   async (t, store, { clock }) => {
     const pipeline = await Pipeline.open(t, store, clock);
@@ -219,9 +236,9 @@ async function boot(pipeline: Pipeline, machine: RackMachine): Promise<void> {
   await pipeline.daemon.discovery.look();
 }
 
-async function expected(pipeline: Pipeline, serial: string, number: number): Promise<void> {
-  const header = 'serial,name,region,rack,unit,bmc_address,bmc_user,bmc_password,cipher_suite';
-  const row = `${serial},m${String(number)},north,a,1,192.0.2.${String(number)},admin,secret,3`;
+async function expected(pipeline: Pipeline, serial: string, number: number, switchPort = ''): Promise<void> {
+  const header = 'serial,name,region,rack,unit,bmc_address,bmc_user,bmc_password,cipher_suite,switch_port';
+  const row = `${serial},m${String(number)},north,a,1,192.0.2.${String(number)},admin,secret,3,${switchPort}`;
   const { events } = pipeline.daemon.process;
   const deps = { events, ids: pipeline.ids, seal: () => 'sealed', unseal: () => new Secret('secret') };
   const entries = readManifest('csv', `${header}\n${row}\n`);

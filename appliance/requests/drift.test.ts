@@ -44,6 +44,36 @@ eachStore(
   },
 );
 
+eachStore(
+  'what nobody could tell before is good as it is told first, and a switch that was not heard yet says what it said last',
+  async (t, store, { clock }) => {
+    const pipeline = await Pipeline.open(t, store, clock);
+    const [machine] = pipeline.rack;
+    const [machineId = ''] = pipeline.machineIds;
+    if (machine === undefined) throw new Error('no machine');
+    const original = machine.inspection;
+    const { nics } = original;
+    const inspected = async (change: Change, neighbour?: string) => {
+      machine.inspection = { ...original, ...change };
+      machine.health = { nics: nics.map((nic) => (neighbour === undefined ? nic : { ...nic, neighbour })) };
+      await store.transaction((tx) => pipeline.daemon.care.startInspection(tx, machineId));
+      await pipeline.untilMachine('available');
+      return (await openIssues(store.read, machineId)).filter(({ type }) => type === 'inventory-drift');
+    };
+    t.same(await inspected({}, 'sw-7/eth3'), [], 'nobody had heard its switch');
+    const moved = await inspected({}, 'sw-7/eth4');
+    t.match(moved, [{ message: /^neighbour of \S+ is sw-7\/eth4, and was sw-7\/eth3\.$/ }]);
+    const [still] = await inspected({}, 'sw-7/eth4');
+    t.equal(still?.id, moved[0]?.id, 'it was no other before the switch was heard again');
+    t.same(await inspected({}), [], 'a switch that was not heard in all of the check is no difference');
+    t.same(await inspected({}, 'sw-7/eth3'), []);
+
+    t.same(await inspected({ bmcAddress: '10.0.0.1' }), []);
+    t.match(await inspected({ bmcAddress: '10.0.0.2' }), [{ message: 'BMC address is 10.0.0.2, and was 10.0.0.1.' }]);
+    await pipeline.isHealthy(t);
+  },
+);
+
 eachStore('what a ramdisk could not tell is no difference, and a part that is replaced is two', (t, _store) => {
   const seen: Inspection = {
     ...{ cores: 8, memoryMib: 16_384, uuid: 'u', vendor: 'v', model: 'm', serial: 's', firmware: 'uefi' },

@@ -59,6 +59,7 @@ const TOOLS = [
   'sfdisk',
   'smartctl',
   'ssh-keygen',
+  'tcpdump',
   'write-chunks',
   'xfs_growfs',
 ];

@@ -80,6 +80,7 @@ const PACKAGES = [
   'openssl',
   'smartmontools',
   'tar',
+  'tcpdump',
   'udev',
   'util-linux',
   'xfsprogs',

@@ -5,7 +5,9 @@
 stage_check() {
   mib=$(order check_memory_mib "$NUMBER")
   bring_links_up
+  listen_to_switches
   health "$(sample_kib "$mib")" >"$RUN/health"
+  stop_listening
   status=$(insist /boot/v1/check -H 'Content-Type: text/plain' --data-binary "@$RUN/health")
   [ "$status" = 204 ] || fail boot.stage-failed "the check was not taken: status $status $(complaint)"
   grep -E '^(memory_tested_kib|memory_wrong_bytes|clock_offset)=' "$RUN/health" >"$RUN/facts"
@@ -24,6 +26,7 @@ health() {
   for nic in $(nics); do
     echo "nic=$nic|$(attribute "$SYS/class/net/$nic/address")|$(link "$nic")"
   done
+  heard_frames
 }
 
 # A 64th of the memory at most: a small machine has little to spare, and on an emulated one each MiB takes its time.

@@ -22,6 +22,7 @@ export const deployParts = [
   'inject',
   'handoff',
   'inspect',
+  'lldp',
   'check',
   'erase',
   'wipe',

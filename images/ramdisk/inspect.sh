@@ -3,6 +3,8 @@
 
 stage_inspect() {
   bring_links_up
+  stop_listening
+  listen_to_switches
   inspection >"$RUN/inspection"
   status=$(insist /boot/v1/inspection -H 'Content-Type: text/plain' --data-binary "@$RUN/inspection")
   [ "$status" = 204 ] || fail boot.stage-failed "the inspection was not taken: status $status $(complaint)"
@@ -28,6 +30,7 @@ inspection() {
   for nic in $(nics); do
     echo "nic=$nic|$(attribute "$SYS/class/net/$nic/address")|$(link "$nic")"
   done
+  heard_frames
 }
 
 # Cores, not threads: the threads of one core list the same siblings.

@@ -12,8 +12,13 @@ machineFlow(
   'a machine that nobody enrolled is taken in by the manifest, waits in the ramdisk, and is installed where it waits',
   [{ name: 'http-1', firmware: 'uefi-http' }],
   async (t, site) => {
+    await site.rack.speakLldp('sw-7');
     const id = await site.discover('http-1');
     await wasBootedByHttp(t, site, id);
+    t.match(await site.operator.get(`/machines/${id}`), {
+      ...{ firmwareVendor: String, firmwareDate: /^\d{4}-\d\d-\d\d$/, dimms: [{ slot: 'DIMM 0', mib: Number }] },
+      nics: [{ link: 'up', neighbour: 'sw-7/tap1' }],
+    });
 
     await site.warm(id);
     const waited = await parkedOf(site, id);

@@ -65,9 +65,17 @@ export function bootInput({ dice, story }: Input, secrets: readonly Secrets[], i
 
 /** A body without a request around it: a form, an inspection or a log with something wrong. */
 export function bodyInput(dice: Dice): string {
+  if (dice.percent(10)) return structureInput(dice);
   const capture = dice.pick(bodies);
   const body = isForm(capture) ? spoiltForm(capture.body, dice) : spoiltLines(capture.body, dice);
   return dice.percent(40) ? mutatedText(body, dice) : body;
+}
+
+/** An inspection with something in it that firmware or a switch has made, changed byte by byte. */
+function structureInput(dice: Dice): string {
+  const { name, bytes } = dice.pick(structures);
+  const around = { dictionary, donor: dice.pick(structures).bytes, longest: 1_500 };
+  return `${inspection}${name}${mutated(bytes, dice, around).toString('hex')}\n`;
 }
 
 interface Request {
@@ -219,6 +227,22 @@ const corpus = readCorpus('http');
 const raw = corpus.map(({ bytes }) => bytes);
 const requests = raw.map(parse);
 const bodies = requests.filter(({ body }) => body !== '');
+const inspection = bodies.find(({ target }) => target === '/boot/v1/inspection')!.body;
+const structures = [
+  // A switch sw-7, by its MAC, at its port eth3.
+  {
+    name: 'lldp=eth0|',
+    bytes: Buffer.from('0180c200000e52540077000188cc02070452540077000104050565746833060200780a0473772d370000', 'hex'),
+  },
+  // SMBIOS, type 17: 1 GiB in DIMM 0, by QEMU.
+  {
+    name: 'memory_device=',
+    bytes: Buffer.from(
+      `1128001100100000ffffffff00040900010007020000000200${'00'.repeat(15)}44494d4d20300051454d550000`,
+      'hex',
+    ),
+  },
+];
 const methods = ['GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'TRACE', 'PROPFIND', 'M-SEARCH'];
 const numbers = [
   '0',
@@ -309,6 +333,13 @@ const oddLines = [
     'nic=ib0|80:00:02:08:fe:80|up|',
     'nic=eth0|ff:ff:ff:ff:ff:ff|up|1',
     'disk=||||',
+  ],
+  ...[
+    'bmc_address=10.0.0.1',
+    'firmware_date=02/30/2015',
+    'memory_device=11',
+    'lldp=eth0|88cc',
+    'disk=sda|1|ssd|s|m|255',
   ],
   ...['disk=sda|999999999999999|nvme|s|m', 'disk=vda|1|ssd|x|y', 'cores=99999', '__proto__=1', 'x'.repeat(600), '='],
 ];

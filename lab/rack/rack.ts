@@ -51,6 +51,8 @@ export interface Rack {
   machine(name: string): RackMachine;
   /** Records packets on the bridge from when this resolves until `stop`: DHCP and TFTP, and the first 600 bytes of each, unless told. */
   capture(pcapFile: string, what?: Captured): Promise<{ stop(): Promise<void> }>;
+  /** Has the switch tell each machine by LLDP where it is plugged in, as `SWITCH/tapN`; N counts the machines from 1. */
+  speakLldp(switchName: string): Promise<void>;
   /**
    * Switches everything off and removes it: machines, BMCs, captures, whatever else still runs in the namespace, and the
    * namespace. Closing twice is the same as once. The same happens when this process ends without closing.
@@ -113,6 +115,13 @@ export async function openRack({ name, directory, machines }: RackOptions): Prom
         stops.push(() => capture.stop());
         return capture;
       },
+      async speakLldp(switchName) {
+        const ports = built.map((_, index) => tapName(index));
+        const argv = inNamespace(netns, ['python3', switchPorts, switchName, ...ports]);
+        const speaker = await startProcess({ argv, logFile: join(directory, 'lldp.log') });
+        stops.push(() => speaker.stop());
+        await speaker.line(/^speaking/, 10_000);
+      },
       close,
     };
   } catch (error) {
@@ -121,6 +130,7 @@ export async function openRack({ name, directory, machines }: RackOptions): Prom
   }
 }
 
+const switchPorts = join(import.meta.dirname, 'switch-ports.py');
 const chassisControl = join(import.meta.dirname, 'chassis-control');
 
 // The names end up in file names, in the BMC's configuration and in a shell command.

@@ -9,6 +9,7 @@ import { test } from 'tap';
 
 import type { Question } from './ask.fixture.ts';
 import { ask, curl, form, plain } from './ask.fixture.ts';
+import { chassis, lifetime, lldpFrame, port, systemName } from './lldp.fixture.ts';
 import { memoryDevice } from './memory-device.fixture.ts';
 import type { Rig } from './server.fixture.ts';
 import { BEARER, CLAIM_TOKEN, CREDENTIAL, MAC, NEXT_BEARER, startRig } from './server.fixture.ts';
@@ -195,6 +196,9 @@ memory_device=${memoryDevice({ size: 0 }, ['DIMM 1']).toString('hex')}
 disk=vda|10737418240|ssd||Virtio Block
 disk=nvme0n1|10737418240|nvme|S1|M1|103
 nic=enp0s2|52:54:00:77:00:01|up|
+lldp=enp0s2|${lldpFrame(chassis(7, 'leaf'), port(5, 'eth3'), lifetime(120), systemName('sw-7')).toString('hex')}
+lldp=enp0s3|00
+lldp=gone|${lldpFrame(chassis(7, 'leaf'), port(5, 'eth4'), lifetime(120)).toString('hex')}
 nic=enp0s3|52:54:00:77:00:02|down|10000
 nic=ib0|80:00:02:08:fe:80|up|40000
 `;
@@ -220,7 +224,7 @@ test('an inspection is read', async (t) => {
       ],
       dimms: [{ slot: 'DIMM 0', mib: 4096, serial: '' }],
       nics: [
-        { name: 'enp0s2', mac: MAC, up: true },
+        { name: 'enp0s2', mac: MAC, up: true, neighbour: 'sw-7/eth3' },
         { name: 'enp0s3', mac: '52:54:00:77:00:02', up: false, speedMbps: 10000 },
         { name: 'ib0', mac: '80:00:02:08:fe:80', up: true, speedMbps: 40000 },
       ],
@@ -239,6 +243,11 @@ test('an inspection with a line that is no fact is refused, line by line', async
     ['disk=vda|1|ssd|a|b|c', '/lines/0'],
     ['disk=vda|1|ssd|a|b|-1', '/lines/0'],
     ['disk=vda|1|ssd|a|b|1|', '/lines/0'],
+    ['lldp=eth0|', '/lines/0'],
+    ['lldp=eth0|0x88cc', '/lines/0'],
+    ['lldp=../eth0|88cc', '/lines/0'],
+    ['lldp=eth0|88cc|', '/lines/0'],
+    [`lldp=eth0|${'00'.repeat(1600)}`, '/lines/0'],
     ['memory_device=', '/lines/0'],
     ['memory_device=123', '/lines/0'],
     ['memory_device=1G', '/lines/0'],

@@ -79,10 +79,14 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
     },
   );
 
-  app.post<{ Body: string }>('/boot/v1/check', { config: { seen: 'check' } }, async (request, reply) => {
-    await director.check(bearerOf(request), parseHealthCheck(text(request)));
-    return reply.code(204).send();
-  });
+  app.post<{ Body: string }>(
+    '/boot/v1/check',
+    { bodyLimit: INSPECTION_LIMIT, config: { seen: 'check' } },
+    async (request, reply) => {
+      await director.check(bearerOf(request), parseHealthCheck(text(request)));
+      return reply.code(204).send();
+    },
+  );
 
   app.post<{ Body: string }>('/boot/v1/wiped', { config: { seen: 'wiped' } }, async (request, reply) => {
     await director.wiped(bearerOf(request), parseWipedDisk(text(request)));
@@ -115,7 +119,7 @@ export function registerBoot(app: FastifyInstance, { director, witness, now, clo
 }
 
 const LOG_LIMIT = 1024 * 1024;
-// A slot of memory takes about half a KiB.
+// A slot of memory takes about half a KiB, and what a switch says three at most.
 const INSPECTION_LIMIT = 256 * 1024;
 
 /** Nothing came: also when there is nobody left to tell, or we are about to close. */

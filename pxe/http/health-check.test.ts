@@ -3,6 +3,7 @@ import { test } from 'tap';
 import { RackstartError } from '../../appliance/kernel/errors.ts';
 import { ask, plain } from './ask.fixture.ts';
 import { parseHealthCheck } from './health-check.ts';
+import { chassis, lifetime, lldpFrame, port } from './lldp.fixture.ts';
 import { BEARER, MAC, startRig } from './server.fixture.ts';
 
 const check = `cores=4
@@ -15,6 +16,7 @@ clock_offset=-3600
 disk=vda|10737418240||ok|unknown
 disk=nvme0n1|10737418240|S 1|1048576|failing
 nic=enp0s2|52:54:00:77:00:01|up|1000
+lldp=enp0s2|${lldpFrame(chassis(7, 'leaf'), port(5, 'eth3'), lifetime(120)).toString('hex')}
 `;
 
 test('a check is read, and what the machine could not tell is absent', async (t) => {
@@ -32,7 +34,7 @@ test('a check is read, and what the machine could not tell is absent', async (t)
         { name: 'vda', bytes: 10737418240, serial: '', smart: 'unknown' },
         { name: 'nvme0n1', bytes: 10737418240, serial: 'S 1', smart: 'failing', unreadableAt: 1048576 },
       ],
-      nics: [{ name: 'enp0s2', mac: MAC, up: true, speedMbps: 1000 }],
+      nics: [{ name: 'enp0s2', mac: MAC, up: true, speedMbps: 1000, neighbour: 'leaf/eth3' }],
     },
   ]);
   const refused = await ask(`${rig.https}/boot/v1/check`, { ...plain(check), ca: rig.ca });
@@ -40,7 +42,7 @@ test('a check is read, and what the machine could not tell is absent', async (t)
 });
 
 test('a check with a line that is no fact is refused, line by line', async (t) => {
-  const bare = check.replace(/^(disk|nic)=.*\n/gm, '');
+  const bare = check.replace(/^(disk|nic|lldp)=.*\n/gm, '');
   t.same(parseHealthCheck(bare).disks, []);
   for (const [wrong, field] of [
     [bare.replace('cores=4', 'cores=0'), '/cores'],
@@ -56,6 +58,7 @@ test('a check with a line that is no fact is refused, line by line', async (t) =
     [`${bare}disk=../vda|1|x|ok|ok\n`, '/lines/7'],
     [`${bare}disk=vda|1|x|ok|ok|\n`, '/lines/7'],
     [`${bare}nic=eth0|52:54:00:77:00:01|sideways|\n`, '/lines/7'],
+    [`${bare}lldp=eth0|8\n`, '/lines/7'],
     [`${bare}__proto__=1\n`, '/lines/7'],
     [`${bare}serial=1\n`, '/lines/7'],
     [`${bare}\u001b[2J\n`, '/lines/7'],

@@ -1,20 +1,20 @@
-import type { HealthCheck, Inspection } from '../boot-plan.ts';
+import type { HealthCheck } from '../boot-plan.ts';
 import { readFactLines } from './fact-lines.ts';
-import { CORES, DEVICE_NAME, KIB, nicList, took } from './inspection.ts';
+import { CORES, DEVICE_NAME, KIB, linkReader, took } from './inspection.ts';
 
 /**
- * Reads what a check of a machine's health found, `key=value` lines with `disk=` and `nic=` repeated. Error: `request.invalid`, one
- * complaint a line.
+ * Reads what a check of a machine's health found, `key=value` lines with `disk=`, `nic=` and `lldp=` repeated. Error:
+ * `request.invalid`, one complaint a line.
  */
 export function parseHealthCheck(text: string): HealthCheck {
   const disks: HealthCheck['disks'][number][] = [];
-  const nics: Inspection['nics'][number][] = [];
+  const links = linkReader();
   const facts = readFactLines('A check', text, forms, {
     disk: {
       form: 'name|bytes|serial|ok or the byte that cannot be read|ok, failing or unknown',
       take: (value) => took(disks, parseDisk(value)),
     },
-    nic: nicList(nics),
+    ...links.lists,
   });
   return {
     cores: Number(facts.cores),
@@ -27,7 +27,7 @@ export function parseHealthCheck(text: string): HealthCheck {
     },
     ...optional('clockOffset', facts.clock_offset),
     disks,
-    nics,
+    nics: links.nics(),
   };
 }
 

@@ -2,24 +2,25 @@ import { parseMac } from '../boot-client.ts';
 import type { Inspection } from '../boot-plan.ts';
 import type { FactList } from './fact-lines.ts';
 import { readFactLines } from './fact-lines.ts';
+import { readLldpFrame } from './lldp.ts';
 import type { MemoryModule } from './memory-device.ts';
 import { readMemoryDevice } from './memory-device.ts';
 
 /**
- * Reads what the ramdisk found, `key=value` lines with `disk=`, `nic=` and `memory_device=` repeated. NICs without an Ethernet
+ * Reads what the ramdisk found, `key=value` lines with `disk=`, `nic=`, `lldp=` and `memory_device=` repeated. NICs without an Ethernet
  * address of their own (InfiniBand, bridges) are left out, and so are empty memory slots. Error: `request.invalid`, one complaint a
  * line.
  */
 export function parseInspection(text: string): Inspection {
   const disks: Inspection['disks'][number][] = [];
-  const nics: Inspection['nics'][number][] = [];
+  const links = linkReader();
   const slots: (MemoryModule | undefined)[] = [];
   const facts = readFactLines('An inspection', text, forms, {
     disk: {
       form: 'name|bytes|nvme, ssd or hdd|serial|model|percent of its life or nothing',
       take: (value) => took(disks, parseDisk(value)),
     },
-    nic: nicList(nics),
+    ...links.lists,
     memory_device: {
       form: 'hexadecimal',
       longest: 2 * LONGEST_STRUCTURE,
@@ -38,18 +39,38 @@ export function parseInspection(text: string): Inspection {
     ...maybe('firmwareDate', isoDate(facts.firmware_date)),
     disks,
     ...(slots.length === 0 ? {} : { dimms: slots.filter((module) => module !== undefined) }),
-    nics,
+    nics: links.nics(),
   };
 }
 
-/** `nic=` lines, as inspections and checks have them. */
-export function nicList(nics: Inspection['nics'][number][]): FactList {
-  return {
+/** `nic=` lines, and `lldp=` with what was heard on one of them, as inspections and checks have them. */
+export function linkReader(): { readonly lists: Record<'nic' | 'lldp', FactList>; nics(): Inspection['nics'] } {
+  const nics: Inspection['nics'][number][] = [];
+  const neighbours = new Map<string, string | undefined>();
+  const nic: FactList = {
     form: 'name|mac|up or down|Mbit/s or nothing',
     take(value) {
-      const nic = parseNic(value);
-      return nic === 'no ethernet' || took(nics, nic);
+      const read = parseNic(value);
+      return read === 'no ethernet' || took(nics, read);
     },
+  };
+  const lldp: FactList = {
+    form: 'name|frame, hexadecimal',
+    longest: LONGEST_FRAME_LINE,
+    take(value) {
+      const [name = '', frame = '', ...rest] = value.split('|');
+      if (!DEVICE_NAME.test(name) || !HEX.test(frame) || rest.length > 0) return false;
+      neighbours.set(name, readLldpFrame(Buffer.from(frame, 'hex')));
+      return true;
+    },
+  };
+  return {
+    lists: { nic, lldp },
+    nics: () =>
+      nics.map((each) => {
+        const neighbour = neighbours.get(each.name);
+        return neighbour === undefined ? each : { ...each, neighbour };
+      }),
   };
 }
 
@@ -70,6 +91,8 @@ const LABEL = /^.{0,128}$/u;
 const HEX = /^(?:[0-9a-f]{2})+$/;
 /** Of an SMBIOS structure with its texts, in bytes: far more than one needs. */
 const LONGEST_STRUCTURE = 1024;
+/** An Ethernet frame has 1518 bytes at most. */
+const LONGEST_FRAME_LINE = 32 + '|'.length + 2 * 1518;
 
 const forms = {
   cores: CORES,

@@ -26,7 +26,9 @@ import { parseCidr } from '../../network/address-range.ts';
 import type { DiscoveredMachineRow } from '../../store/schema.ts';
 import type { Reader, Store, Tx } from '../../store/store.ts';
 import { PATIENCE } from '../boot-director.ts';
+import { withNeighbours } from '../inventory-drift.ts';
 import { checkProtocol } from '../protocol.ts';
+import { factsOf } from './strangers.ts';
 
 export interface DiscoveryDeps {
   /** Who directs the boots of machines that are known; asked first. */
@@ -147,7 +149,19 @@ export class DiscoveryDirector implements BootDirector {
 
   async check(bearer: Secret, check: HealthCheck): Promise<void> {
     if (!isDiscovery(bearer)) return this.#deps.known.check(bearer, check);
-    await this.#noteLife(bearer);
+    const { store, clock } = this.#deps;
+    await store.transaction(async (tx) => {
+      const row = await this.#bearing(tx, bearer);
+      const facts = factsOf(row);
+      // Nothing of a check is kept but what switches said by then.
+      const told = facts && { facts: JSON.stringify({ ...facts, nics: withNeighbours(facts.nics, check.nics) }) };
+      await tx
+        .updateTable('discovered_machines')
+        .set({ seen_at: clock.now(), ...told })
+        .where('id', '=', row.id)
+        .execute();
+    });
+    this.#deps.onDiscovered();
   }
 
   async wiped(bearer: Secret, disk: WipedDisk): Promise<void> {
