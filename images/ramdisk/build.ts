@@ -68,6 +68,7 @@ const PACKAGES = [
   'fdisk',
   'hdparm',
   'initramfs-tools-core',
+  'ipmitool',
   'iproute2',
   'kexec-tools',
   'kmod',

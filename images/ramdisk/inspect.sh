@@ -22,6 +22,7 @@ inspection() {
   echo "firmware_vendor=$(smbios bios_vendor)"
   echo "firmware_version=$(smbios bios_version)"
   echo "firmware_date=$(smbios bios_date)"
+  echo "bmc_address=$(bmc_address)"
   memory_devices
   for disk in $(disks); do
     about="$(disk_type "$disk")|$(disk_serial "$disk")|$(disk_model "$disk")"
@@ -61,6 +62,20 @@ memory_devices() {
   find "$SYS/firmware/dmi/entries" -path '*/17-*/raw' | sort -V | while read -r structure; do
     echo "memory_device=$(hexadecimal <"$structure")"
   done
+}
+
+# Where the BMC is on its network, as it says to the board that it is on. Where the firmware tells of no BMC (SMBIOS structures of type
+# 38), nobody looks for one.
+bmc_address() {
+  if [ ! -e "$SYS/firmware/dmi/entries/38-0" ]; then return 0; fi
+  for driver in ipmi_si ipmi_ssif ipmi_devintf; do modprobe "$driver" || :; done
+  # Asked until it answers: drivers find their BMC in their own time.
+  wait_until 5 1 ask_bmc || :
+  sed -nE 's/^IP Address +: ([0-9.]+)$/\1/p' "$RUN/bmc" | head -n 1
+}
+
+ask_bmc() {
+  timeout 20 ipmitool lan print >"$RUN/bmc"
 }
 
 hexadecimal() {

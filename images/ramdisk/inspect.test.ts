@@ -50,6 +50,7 @@ test('an inspection tells what the kernel sees, without what would break its lin
       'firmware_vendor=EDK II',
       'firmware_version=2022.11-6',
       'firmware_date=02/06/2015',
+      'bmc_address=',
       'memory_device=1130000a0a',
       'memory_device=1131000a0a',
       'memory_device=113130000a0a',
@@ -76,4 +77,25 @@ test('how worn a disk is, is what smartctl prints of NVMe, SCSI or ATA, and noth
   ] as const) {
     t.equal(await ramdisk.shell(`timeout() { echo '${line}'; return 4; }; disk_wear sda`), wear && `${wear}\n`, line);
   }
+});
+
+test('a BMC that the firmware tells of is asked where it is, until it answers', async (t) => {
+  const ramdisk = fakeRamdisk(t);
+  const answers = (text: string) => `
+    modprobe() { echo "$1" >>"$RUN/drivers"; return 1; }
+    timeout() { echo "$*" >>"$RUN/asked"; [ "$(wc -l <"$RUN/asked")" -ge 3 ] && printf '${text}'; }
+    rm -f "$RUN/asked" "$RUN/drivers"; bmc_address`;
+  const print =
+    'Set in Progress : Set Complete\\nIP Address Source       : DHCP Address\\nIP Address              : 10.9.0.7\\n';
+  t.equal(await ramdisk.shell(answers(print)), '', 'none that nobody told of');
+  ramdisk.put('sys/firmware/dmi/entries/38-0/raw', '');
+  t.equal(await ramdisk.shell(answers(print)), '10.9.0.7\n');
+  t.equal(ramdisk.read('run/asked'), '20 ipmitool lan print\n'.repeat(3));
+  t.match(ramdisk.read('run/drivers'), /^ipmi_devintf$/m);
+  t.equal(await ramdisk.shell(answers('IP Address              : $(reboot)|x\\n')), '');
+  t.equal(
+    await ramdisk.shell('modprobe() { :; }; timeout() { return 1; }; bmc_address'),
+    '',
+    'nor one that does not answer',
+  );
 });

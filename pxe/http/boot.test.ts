@@ -191,6 +191,7 @@ firmware=uefi
 firmware_vendor=EDK II
 firmware_version=2022.11-6
 firmware_date=02/06/2015
+bmc_address=10.9.0.7
 memory_device=${memoryDevice({ size: 4096 }, ['DIMM 0', 'QEMU']).toString('hex')}
 memory_device=${memoryDevice({ size: 0 }, ['DIMM 1']).toString('hex')}
 disk=vda|10737418240|ssd||Virtio Block
@@ -218,6 +219,7 @@ test('an inspection is read', async (t) => {
       firmwareVendor: 'EDK II',
       firmwareVersion: '2022.11-6',
       firmwareDate: '2015-02-06',
+      bmcAddress: '10.9.0.7',
       disks: [
         { name: 'vda', bytes: 10737418240, type: 'ssd', serial: '', model: 'Virtio Block' },
         { name: 'nvme0n1', bytes: 10737418240, type: 'nvme', serial: 'S1', model: 'M1', wear: 103 },
@@ -243,6 +245,9 @@ test('an inspection with a line that is no fact is refused, line by line', async
     ['disk=vda|1|ssd|a|b|c', '/lines/0'],
     ['disk=vda|1|ssd|a|b|-1', '/lines/0'],
     ['disk=vda|1|ssd|a|b|1|', '/lines/0'],
+    ['bmc_address=10.9.0.256', '/bmc_address'],
+    ['bmc_address=010.9.0.7', '/bmc_address'],
+    ['bmc_address=bmc.example', '/bmc_address'],
     ['lldp=eth0|', '/lines/0'],
     ['lldp=eth0|0x88cc', '/lines/0'],
     ['lldp=../eth0|88cc', '/lines/0'],

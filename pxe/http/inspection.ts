@@ -37,6 +37,7 @@ export function parseInspection(text: string): Inspection {
     ...maybe('firmwareVendor', facts.firmware_vendor),
     ...maybe('firmwareVersion', facts.firmware_version),
     ...maybe('firmwareDate', isoDate(facts.firmware_date)),
+    ...maybe('bmcAddress', facts.bmc_address === UNSET ? '' : facts.bmc_address),
     disks,
     ...(slots.length === 0 ? {} : { dimms: slots.filter((module) => module !== undefined) }),
     nics: links.nics(),
@@ -94,6 +95,8 @@ const LONGEST_STRUCTURE = 1024;
 /** An Ethernet frame has 1518 bytes at most. */
 const LONGEST_FRAME_LINE = 32 + '|'.length + 2 * 1518;
 
+const BYTE = '(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])';
+
 const forms = {
   cores: CORES,
   memory_kib: KIB,
@@ -105,7 +108,11 @@ const forms = {
   firmware_vendor: LABEL,
   firmware_version: LABEL,
   firmware_date: LABEL,
+  bmc_address: new RegExp(`^(?:${BYTE}(?:\\.${BYTE}){3})?$`),
 };
+
+/** What a BMC says that has no address yet. */
+const UNSET = '0.0.0.0';
 
 function maybe<Key extends string>(key: Key, text: string): Partial<Record<Key, string>> {
   return text === '' ? {} : ({ [key]: text } as Record<Key, string>);
