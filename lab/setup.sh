@@ -12,7 +12,7 @@ test_packages='atftp btrfs-progs bubblewrap cpio curl dnsmasq-base gcc ipmitool 
   tftpd-hpa tshark udhcpc xfsprogs zstd'
 
 # Machines, and what builds the ramdisk and the OS image they boot.
-machine_packages='busybox-static dosfstools e2fsprogs fdisk grub-efi-amd64-bin grub-pc-bin initramfs-tools-core
+machine_packages='busybox-static dosfstools e2fsprogs efibootmgr fdisk grub-efi-amd64-bin grub-pc-bin initramfs-tools-core
   hdparm ipxe-qemu kexec-tools kmod mdadm mmdebstrap mtools nftables nvme-cli ovmf qemu-system-x86 seabios smartmontools
   udev'
 

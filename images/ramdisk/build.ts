@@ -65,6 +65,7 @@ const PACKAGES = [
   'curl',
   'dash',
   'e2fsprogs',
+  'efibootmgr',
   'fdisk',
   'hdparm',
   'initramfs-tools-core',

@@ -20,6 +20,7 @@ export const deployParts = [
   'mirror',
   'layout',
   'inject',
+  'boot-order',
   'handoff',
   'inspect',
   'lldp',

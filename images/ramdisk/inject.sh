@@ -23,6 +23,7 @@ stage_inject() {
   {
     echo "host_key=$(cut -d' ' -f1,2 "$NEW/etc/ssh/ssh_host_ed25519_key.pub")"
     echo "machine_id=$machine_id"
+    order_firmware
   } >"$RUN/facts"
 }
 

@@ -34,6 +34,9 @@ machineFlow(
     const server = await deployed(site, 'web-1');
     t.equal((await site.ssh(server, 'hostname')).trim(), 'web-1');
     await isWarm(t, site, server);
+    const { entries } = await site.operator.get<Timeline>(`/servers/${server.id}/timeline`);
+    const injected = entries.find(({ name }) => name === 'inject done');
+    t.match(injected, { detail: { boot_order: /^[0-9A-F]{4}/ } }, 'its firmware has the network first');
     const boots = await bootsOf(site, id);
     t.match(boots, [{ verb: 'install' }, { verb: 'wait' }, { verb: 'inspect' }]);
     // Its question is held open for 25 s: one that was begun anew would be seen.
