@@ -12,8 +12,8 @@ export interface BmcRig {
   /** Of every Bmc this rig opened, in order. */
   readonly records: readonly BmcCommandRecord[];
   readonly machine: RigMachine;
-  /** Has the BMC add what follows the time in an entry of its event log: the last nine bytes of it, in hex. */
-  record(event: string): Promise<void>;
+  /** Has the BMC add entries to its event log, each told by what follows its time: the last nine bytes of it, in hex. */
+  record(...events: string[]): Promise<void>;
   stop(): Promise<void>;
   /** After `stop`: as after a power cut, without any session. */
   start(): Promise<void>;
@@ -146,8 +146,7 @@ export function proveBmc(name: string, skip: string | false, createRig: (t: Test
       const before = await bmc.newestEvent(never);
       t.not(before, none);
       t.strictSame(await bmc.faultsSince(before, never), []);
-      await rig.record(CORRECTED_ECC);
-      await rig.record(THERMAL_TRIP);
+      await rig.record(CORRECTED_ECC, THERMAL_TRIP);
       const faults = await bmc.faultsSince(before, never);
       t.match(faults, [
         { part: 'processor', event: 'Thermal Trip', sensor: 0x42, record: await bmc.newestEvent(never) },
@@ -163,8 +162,7 @@ export function proveBmc(name: string, skip: string | false, createRig: (t: Test
 
   prove('of an event log that is flooded only so much is read', async (t, rig, bmc) => {
     const before = await bmc.newestEvent(never);
-    for (let count = 0; count < 30; count++) await rig.record(CORRECTED_ECC);
-    await rig.record(THERMAL_TRIP);
+    await rig.record(...Array.from({ length: 24 }, () => CORRECTED_ECC), THERMAL_TRIP);
     const sent = rig.records.length;
     t.strictSame(await bmc.faultsSince(before, never), []);
     t.ok(rig.records.length - sent <= 30);

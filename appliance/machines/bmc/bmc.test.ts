@@ -91,13 +91,19 @@ function implementation(endpoint: BmcEndpoint): Pick<BmcRig, 'open' | 'record' |
   const records: BmcCommandRecord[] = [];
   const onCommand = (record: BmcCommandRecord) => records.push(record);
   const deps = { clock: systemClock, ids: createIds(systemClock), log: silentLog, onCommand, timing };
-  const record = async (event: string) => {
+  const record = async (...events: string[]) => {
     const { patience, rate } = timing;
     const queue = new CommandQueue(systemClock, rate);
     const transport = new SessionTransport(endpoint, { ...deps, onCommand: () => undefined, patience, queue });
-    const data = Buffer.from(`00000200000000${event}`, 'hex');
-    const add = { name: 'Add SEL Entry', netFn: 0x0a, cmd: 0x44, data, repeatable: false };
-    await transport.request(add, new AbortController().signal).finally(() => transport.close());
+    const add = { name: 'Add SEL Entry', netFn: 0x0a, cmd: 0x44, repeatable: false };
+    try {
+      for (const event of events) {
+        const data = Buffer.from(`00000200000000${event}`, 'hex');
+        await transport.request({ ...add, data }, new AbortController().signal);
+      }
+    } finally {
+      await transport.close();
+    }
   };
   return { open: (changes) => openBmc({ ...endpoint, ...changes }, deps), record, records };
 }
