@@ -49,6 +49,7 @@ import { simulation } from './providers/simulation/simulation.ts';
 import { probeSsh } from './providers/ssh-probe.ts';
 import { deployTimeRecorder } from './requests/deploy-times.ts';
 import { Dispatcher } from './requests/dispatcher.ts';
+import { Hedging } from './requests/hedging.ts';
 import { ProvisionListener, provisionSaga } from './requests/provision.ts';
 import { StalledRequests } from './requests/stalled.ts';
 import { Sweep } from './requests/sweep.ts';
@@ -174,6 +175,7 @@ export async function runAppliance(
     );
     const dispatcher = new Dispatcher({ store, events, sagas, clock, log }, config.fairness);
     const stalled = new StalledRequests({ store, events, sagas, clock, log }, config.deadlines.progress);
+    const hedging = new Hedging({ store, events, sagas, provision, clock, ids, log }, config.requests);
     const sweep = new Sweep({ store, events, providers, clock, ids, log }, { grace: config.deadlines.orphan });
     const parked = new ParkedMachines(
       { store, events, pool, bell, ramdisk: plane.ramdisk, clock, ids, log },
@@ -223,6 +225,7 @@ export async function runAppliance(
             runner,
             dispatcher,
             stalled,
+            hedging,
             sweep,
             parked,
             discovery,

@@ -129,6 +129,18 @@ const ConfigFile = Type.Object(
         { additionalProperties: false, description: 'How many requests are worked on at once.' },
       ),
     ),
+    requests: Type.Optional(
+      Type.Object(
+        {
+          hedge: Type.Optional(
+            Type.Boolean({
+              description: 'Whether a deploy that takes unusually long is tried on a second machine beside.',
+            }),
+          ),
+        },
+        { additionalProperties: false },
+      ),
+    ),
     retry: Type.Optional(
       Type.Object(
         { attempts: Type.Optional(Type.Integer({ minimum: 0, maximum: 100 })) },
@@ -214,6 +226,10 @@ export interface Config {
   readonly provisioning: ProvisioningConfig | undefined;
   /** How many requests are worked on at once. */
   readonly fairness: { readonly perTenant: number; readonly inAll: number };
+  readonly requests: {
+    /** Whether a deploy that takes longer than 95 in 100 of its model is tried on a second machine beside the first. */
+    readonly hedge: boolean;
+  };
   /** How often what failed in passing is tried again. */
   readonly retry: { readonly attempts: number };
   /** Clusters that are simulated. */
@@ -327,6 +343,7 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
     },
     // In all as many as a machine room at its busiest is far below.
     fairness: { perTenant: 5, inAll: 1_000, ...file.fairness },
+    requests: { hedge: false, ...file.requests },
     retry: { attempts: 3, ...file.retry },
     simulation: simulatedClusters(file.simulation),
     manual: file.manual ?? false,

@@ -10,7 +10,7 @@ import { requestStates } from '../requests/request-states.ts';
 import { stepStatuses, stepsInProgress } from '../requests/step-progress.ts';
 import { serverTimeline } from '../requests/server-timeline.ts';
 import type { ServerView } from '../requests/server-view.ts';
-import { listServers, viewServer } from '../requests/server-view.ts';
+import { attemptInFront, listServers, viewServer } from '../requests/server-view.ts';
 import type { Caller } from '../tenants/api-key.ts';
 import { Diagnosis, presentDiagnosis } from './diagnosis.ts';
 import type { Api } from './typed-api.ts';
@@ -118,7 +118,7 @@ const Server = Type.Object({
   ]),
   failure: Type.Union([Failure, Type.Null()]),
   dependsOn: Type.Array(Id),
-  steps: Type.Array(Step, { description: 'The four steps, of the newest attempt.' }),
+  steps: Type.Array(Step, { description: 'The four steps, of the attempt that the server is, or is to be.' }),
   agent: Type.Union([
     Type.Object({ heartbeatAt: MaybeTimestamp, metrics: Type.Record(Type.String(), Type.Number()) }),
     Type.Null(),
@@ -200,7 +200,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
         ...doneBy(request),
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       });
-      return reply.code(202).send(present(await viewServer(read, id), request.caller));
+      return reply.code(202).send(present(await viewServer(read, id, tenantOf(request.caller)), request.caller));
     },
   );
 
@@ -267,7 +267,7 @@ export function serverRoutes(api: Api, deps: AdmitDeps): void {
     async (request, reply) => {
       const { id } = request.params;
       await releaseServer(deps, id, { tenantId: tenantOf(request.caller), ...doneBy(request) });
-      return reply.code(202).send(present(await viewServer(read, id), request.caller));
+      return reply.code(202).send(present(await viewServer(read, id, tenantOf(request.caller)), request.caller));
     },
   );
 
@@ -309,7 +309,8 @@ const tenantsOwn: ReadonlySet<string> = new Set(['saga', 'agent']);
 
 function present(view: ServerView, { tenantId }: Pick<Caller, 'tenantId'>) {
   const { request, status, flavor, image, region, project, connection, failure, dependsOn, attempts } = view;
-  const agent = attempts.at(-1)?.agent;
+  const inFront = attemptInFront(view);
+  const agent = inFront?.agent;
   return {
     id: request.id,
     tenant: request.tenant_id,
@@ -325,7 +326,7 @@ function present(view: ServerView, { tenantId }: Pick<Caller, 'tenantId'>) {
     connection: connection && { ...connection, addresses: [...connection.addresses] },
     failure,
     dependsOn: [...dependsOn],
-    steps: stepsInProgress(attempts.at(-1)?.steps ?? []).map(({ startedAt, endedAt, reason, ...step }) => ({
+    steps: stepsInProgress(inFront?.steps ?? []).map(({ startedAt, endedAt, reason, ...step }) => ({
       ...step,
       startedAt: maybeIso(startedAt),
       endedAt: maybeIso(endedAt),

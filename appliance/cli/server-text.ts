@@ -69,7 +69,8 @@ export interface Stage {
 
 export function serverTable(servers: readonly Server[]): string {
   const rows = servers.map(({ hostname, status, state, flavor, image, connection, attempts, id }) => {
-    return [hostname, status, state, flavor, image, attempts.at(-1)?.machine, connection?.addresses.join(' '), id];
+    const machine = attemptInFront(attempts)?.machine;
+    return [hostname, status, state, flavor, image, machine, connection?.addresses.join(' '), id];
   });
   return table(['hostname', 'status', 'state', 'flavor', 'image', 'machine', 'address', 'id'], rows);
 }
@@ -77,7 +78,7 @@ export function serverTable(servers: readonly Server[]): string {
 export function serverSheet(server: Server): string {
   const { connection, failure, attempts } = server;
   const [address] = connection?.addresses ?? [];
-  const { machine = null, firmware = null } = attempts.at(-1) ?? {};
+  const { machine = null, firmware = null } = attemptInFront(attempts) ?? {};
   const lines = facts({
     hostname: server.hostname,
     id: server.id,
@@ -117,9 +118,15 @@ function diagnosesOf(attempts: Server['attempts']): string[] {
   });
 }
 
+/** The one that the server is, or is to be; of two that are tried beside each other one is cancelled in the end. */
+function attemptInFront(attempts: Server['attempts']): Attempt | undefined {
+  return attempts.find(({ outcome }) => outcome === 'running' || outcome === 'succeeded') ?? attempts.at(-1);
+}
+
 /** What the request has moved on from. */
 function triedBefore(attempts: Server['attempts']): Record<string, string> {
-  const failed = attempts.slice(0, -1).map(({ machine, blame }) => `${machine ?? ''} (fault: ${blame ?? 'unknown'})`);
+  const before = attempts.filter((attempt) => attempt.outcome === 'failed' && attempt !== attemptInFront(attempts));
+  const failed = before.map(({ machine, blame }) => `${machine ?? ''} (fault: ${blame ?? 'unknown'})`);
   return failed.length === 0 ? {} : { 'tried on': failed.join('; ') };
 }
 

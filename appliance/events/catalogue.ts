@@ -64,6 +64,16 @@ export const catalogue = {
     blame: Type.Enum(['machine', 'image', 'network', 'service', 'unknown']),
     ...{ code: Text, message: Text },
   }),
+  /** A second machine is tried beside one that takes longer than 95 in 100 deploys of its model and path did. */
+  'provisioning.hedged': told(1, 'requestId', {
+    ...ofAttempt,
+    attempt: Type.Integer({ minimum: 2 }),
+    hedges: Type.String({ description: 'The attempt that takes so long.' }),
+    machineId: Type.String({ description: 'The machine that that one holds.' }),
+    ...{ waitedMs: Figure, usualMs: Figure },
+  }),
+  /** Of two attempts beside each other the other one has the server; what this one holds is given back. */
+  'provisioning.outrun': told(1, 'requestId', { ...ofAttempt, by: Id }),
   'provisioning.failed': told(1, 'requestId', { ...ofAttempt, code: Text, message: Text }),
   'service.suspended': told(1, 'requestId', { ...ofRequest, reason: Text }),
   'service.reactivated': told(1, 'requestId', ofRequest),

@@ -26,6 +26,8 @@ export interface ServerSpec {
   readonly userData?: string;
   /** The machines on which this request has failed before, and which it is not tried on again. */
   readonly avoid?: readonly string[];
+  /** The attempt beside which this one is tried, in a hedge. */
+  readonly hedges?: string;
 }
 
 /** How to reach a server that was provisioned. */

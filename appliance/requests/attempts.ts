@@ -12,12 +12,12 @@ import type { SagaDefinition } from '../saga/saga.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import { reasonIn } from '../saga/step.ts';
 import type { Reason } from '../saga/step.ts';
-import type { RequestRow } from '../store/schema.ts';
+import type { AttemptRow, RequestRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
 import { attemptsOf, moveRequest } from './request-records.ts';
 import { requestStates } from './request-states.ts';
 
-/** On how many machines a request is tried before it is given up. */
+/** On how many machines a request is tried, one after the other, before it is given up. */
 export const MOST_MACHINES = 3;
 
 export interface NewAttempt {
@@ -34,7 +34,7 @@ export async function startAttempt(
   { sagas, provision }: { readonly sagas: Sagas; readonly provision: SagaDefinition<ServerSpec, undefined> },
   { number, spec, asleep, at }: NewAttempt,
 ): Promise<void> {
-  const { attemptId, requestId, tenantId } = spec;
+  const { attemptId, requestId, tenantId, hedges = null } = spec;
   const sagaId = await sagas.start(tx, provision, { subject: attemptId, tenantId, params: spec, asleep });
   tx.defer(
     tx.insertInto('attempts').values({
@@ -47,6 +47,7 @@ export async function startAttempt(
       path: 'cold',
       outcome: 'running',
       failure: null,
+      hedges,
       created_at: at,
       ended_at: null,
     }),
@@ -121,15 +122,18 @@ export async function moveOn(tx: Tx, deps: MoveOnDeps, failed: Failed): Promise<
   const { request, spec, reason, verdict, at } = failed;
   if (verdict?.elsewhere !== true || !requestStates[request.state].inFlight) return false;
   const attempts = await attemptsOf(tx, request.id);
-  const tried = attempts.flatMap(({ machine_id }) => machine_id ?? []);
-  if (tried.length >= MOST_MACHINES || !(await isAnotherFree(tx, spec, tried))) return false;
-  const { requestId, tenantId, attemptId: from } = spec;
+  const tried = machinesOf(attempts);
+  const inTurn = machinesOf(attempts.filter(({ hedges }) => hedges === null));
+  if (inTurn.length >= MOST_MACHINES || !(await isAnotherFree(tx, spec, tried))) return false;
+  const { hedges: _beside, ...order } = spec;
+  const { requestId, tenantId, attemptId: from } = order;
   const to = deps.ids.next('att');
   const number = attempts.length + 1;
-  await startAttempt(tx, deps, { number, spec: { ...spec, attemptId: to, avoid: tried }, asleep: false, at });
+  await startAttempt(tx, deps, { number, spec: { ...order, attemptId: to, avoid: tried }, asleep: false, at });
   const { code, message } = reason;
   // Why that is thought names what is the operators': it is in the machine's issue.
-  const data = { requestId, tenantId, from, to, attempt: number, machineId: tried.at(-1) ?? '', blame: verdict.party };
+  const machineId = attempts.find(({ id }) => id === from)?.machine_id ?? '';
+  const data = { requestId, tenantId, from, to, attempt: number, machineId, blame: verdict.party };
   await deps.events.append(tx, 'provisioning.attempt-moved', {
     ...{ key: requestId, tenantId, actor: 'saga' },
     data: { ...data, code, message },
@@ -140,8 +144,8 @@ export async function moveOn(tx: Tx, deps: MoveOnDeps, failed: Failed): Promise<
   return true;
 }
 
-// Before anything is written: else a request would wait for a machine that is not there. What disks and NICs there are, placement asks.
-async function isAnotherFree(
+/** Asked before anything is written: else a request would wait for a machine that is not there. What disks and NICs there are, placement asks. */
+export async function isAnotherFree(
   read: Reader,
   { regionId, flavor }: ServerSpec,
   tried: readonly string[],
@@ -159,6 +163,20 @@ async function isAnotherFree(
     .limit(1)
     .executeTakeFirst();
   return free !== undefined;
+}
+
+/** The machines that attempts were made on, in their order. */
+export function machinesOf(attempts: readonly AttemptRow[]): string[] {
+  return attempts.flatMap(({ machine_id }) => machine_id ?? []);
+}
+
+/** Whether its request goes on without this attempt: another has the server, or is under way. */
+export async function goesOnWithout(read: Reader, { requestId, attemptId }: ServerSpec): Promise<boolean> {
+  const attempts = await attemptsOf(read, requestId);
+  return attempts.some(({ id, outcome, outrun_at, ended_at }) => {
+    if (id === attemptId || outrun_at !== null) return id === attemptId && outrun_at !== null;
+    return ended_at === null && (outcome === 'running' || outcome === 'succeeded');
+  });
 }
 
 /** Why a request has failed: for what its last attempt did that held a machine. One that found none says nothing of that. */

@@ -44,6 +44,7 @@ import type { Store } from '../store/store.ts';
 import type { AdmitDeps, Admission } from './admit.ts';
 import { admitServer } from './admit.ts';
 import { Dispatcher } from './dispatcher.ts';
+import { Hedging } from './hedging.ts';
 import type { ProvisionSaga } from './provision.ts';
 import { ProvisionListener, provisionSaga } from './provision.ts';
 import { releaseServer } from './release.ts';
@@ -95,6 +96,7 @@ interface Daemon extends Plane {
   readonly dispatcher: Dispatcher;
   /** Run by nobody: `look` is asked. */
   readonly discovery: Discovery;
+  readonly hedging: Hedging;
   /** Of machines that are enrolled; a stranger is none of its. */
   readonly known: StoreBootDirector;
   /** Resolves when the next one has started. */
@@ -156,6 +158,13 @@ export class Pipeline {
     const { store, clock } = this;
     const { events, sagas } = this.#daemon.process;
     return releaseServer({ store, events, sagas, clock }, requestId, { actor: 'key_1' });
+  }
+
+  /** What the daemon does every five seconds about requests that are slow; a dead one does nothing. */
+  async lookForSlow(): Promise<void> {
+    const { hedging, died } = this.#daemon;
+    await Promise.race([hedging.look(), died.promise]);
+    await this.settle();
   }
 
   kill(): void {
@@ -329,6 +338,7 @@ export class Pipeline {
       process,
       dispatcher,
       discovery,
+      hedging: new Hedging({ ...dispatched, provision }, { hedge: true }),
       known,
       bell,
       pool,

@@ -15,7 +15,7 @@ import type { AttemptRow, FlavorRow, RequestRow } from '../store/schema.ts';
 import type { Tx } from '../store/store.ts';
 import type { QuotaShape } from '../tenants/quota.ts';
 import { freeQuota, holdersOf } from '../tenants/quota.ts';
-import { causeOf, endAttempt, moveOn } from './attempts.ts';
+import { causeOf, endAttempt, goesOnWithout, moveOn } from './attempts.ts';
 import type { MoveOnDeps } from './attempts.ts';
 import { attemptsOf, findRequest, lockRequest, moveRequest } from './request-records.ts';
 import type { MovedRequest } from './request-records.ts';
@@ -80,18 +80,21 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
 
   async stepDone(tx: Tx, facts: Facts, { name: step, output, startedAt }: StepDone): Promise<void> {
     const data = { ...attemptOf(facts.params), step, startedAt, endedAt: this.#clock.now() };
-    await this.#events.append(tx, 'provisioning.step-completed', { ...about(facts.params), data });
-    if (step === 'allocate') await this.#tellAllocated(tx, facts, output as Refs);
+    await this.#events.append(tx, 'provisioning.step-completed', { ...aboutWork(facts.params), data });
+    if (step === 'allocate') await this.#tellAllocated(tx, facts, output as Refs, aboutWork(facts.params));
   }
 
-  async completed(tx: Tx, { params }: Facts, outputs: Readonly<Record<string, unknown>>): Promise<void> {
+  async completed(tx: Tx, facts: Facts, outputs: Readonly<Record<string, unknown>>): Promise<void> {
+    const { params } = facts;
     const at = this.#clock.now();
-    const connection = this.#providers.of(params).connection(refsIn(outputs));
+    const refs = refsIn(outputs);
+    const connection = this.#providers.of(params).connection(refs);
     const set = { connection: JSON.stringify(connection), completed_at: at };
     const moved = await this.#move(tx, params, 'completed', set);
     tx.defer(tx.updateTable('attempts').set({ outcome: 'succeeded' }).where('id', '=', params.attemptId));
     const { requestId, tenantId, hostname } = params;
     const { created_at: startedAt } = moved ?? (await findRequest(tx, requestId));
+    if (params.hedges !== undefined) await this.#tellAllocated(tx, facts, refs, about(params));
     await this.#events.append(tx, 'service.activated', {
       ...about(params),
       data: { requestId, tenantId, hostname, addresses: connection.addresses },
@@ -104,11 +107,12 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
 
   async turnedBack(tx: Tx, { params }: Facts, reason: Reason): Promise<void> {
     const request = await lockRequest(tx, params.requestId);
-    if (request.completed_at === null) {
+    const isSpare = await goesOnWithout(tx, params);
+    if (request.completed_at === null || isSpare) {
       const at = this.#clock.now();
       const { verdict, diagnosis, failure } = await endAttempt(tx, this.#goOn, params, { reason, at });
       const failed = { request, spec: params, reason, verdict, at };
-      const goesOn = await moveOn(tx, this.#goOn, failed);
+      const goesOn = isSpare || (await moveOn(tx, this.#goOn, failed));
       if (!goesOn && reason.code !== 'cancelled') await this.#fail(tx, params, failure);
       if (diagnosis !== undefined) await this.#tellOperators(tx, params, reason, diagnosis);
       if (goesOn) return;
@@ -167,7 +171,8 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
       await this.#events.append(tx, 'service.deprovisioned', { ...about(params), data });
     } else {
       const held: string[] = [];
-      for (const { saga_id } of attempts) {
+      for (const { saga_id, hedges } of attempts) {
+        if (hedges !== null) continue;
         const refs = this.#providers.of(params).held(await refsOf(tx, saga_id));
         held.push(...refs.map(({ resource, id: which }) => `${resource} ${which}`));
       }
@@ -204,10 +209,10 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
     return moveRequest(tx, deps, { requestId, to, actor: 'saga', at, ...(set === undefined ? {} : { set }) });
   }
 
-  async #tellAllocated(tx: Tx, { params }: Facts, refs: Refs): Promise<void> {
+  async #tellAllocated(tx: Tx, { params }: Facts, refs: Refs, to: ReturnType<typeof aboutWork>): Promise<void> {
     for (const held of this.#providers.of(params).held(refs)) {
       const data = { ...attemptOf(params), ...held };
-      await this.#events.append(tx, 'resource.allocated', { ...about(params), data });
+      await this.#events.append(tx, 'resource.allocated', { ...to, data });
     }
   }
 }
@@ -217,13 +222,19 @@ async function whyEnded(tx: Tx, { failure }: RequestRow, attempts: readonly Atte
   const newest = await tx
     .selectFrom('sagas')
     .select('reason')
-    .where('id', '=', attempts.at(-1)?.saga_id ?? '')
+    .where('id', '=', attempts.findLast(({ outrun_at }) => outrun_at === null)?.saga_id ?? '')
     .executeTakeFirst();
   return reasonIn(failure ?? newest?.reason ?? null)?.message ?? 'It was undone.';
 }
 
 function about({ requestId, tenantId }: ServerSpec) {
   return { key: requestId, tenantId, actor: 'saga' };
+}
+
+/** A hedge is the operators' business until it has the server: whoever asked for one counts one. */
+function aboutWork(spec: ServerSpec) {
+  const { key, actor } = about(spec);
+  return spec.hedges === undefined ? about(spec) : { key, actor };
 }
 
 function attemptOf({ requestId, tenantId, attemptId }: ServerSpec) {

@@ -1,6 +1,5 @@
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../kernel/clock.ts';
-import { RackstartError } from '../kernel/errors.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { Reason } from '../saga/step.ts';
 import type { Store, Tx } from '../store/store.ts';
@@ -22,7 +21,7 @@ export function releaseServer(
   return store.transaction(async (tx) => {
     const request = await findRequest(tx, requestId, tenantId);
     const message = request.completed_at === null ? `Cancelled by ${actor}.` : `Released by ${actor}.`;
-    if (!(await turnNewestBack(tx, sagas, requestId, { code: 'cancelled', message }))) return;
+    if (!(await turnAttemptsBack(tx, sagas, requestId, { code: 'cancelled', message }))) return;
     const about = { key: requestId, tenantId: request.tenant_id, actor, origin };
     await events.append(tx, 'service.release-asked', { ...about, data: { requestId, tenantId: request.tenant_id } });
     // One that is worked on is moved when its step has settled.
@@ -31,14 +30,19 @@ export function releaseServer(
   });
 }
 
-/** False when the newest attempt is on its way back already, or has been; those before it are in any case. */
-async function turnNewestBack(tx: Tx, sagas: Sagas, requestId: string, reason: Reason): Promise<boolean> {
-  for (let looked: string | undefined; ;) {
-    const attempt = (await attemptsOf(tx, requestId)).at(-1);
-    if (attempt === undefined) throw new RackstartError('internal', `Request ${requestId} has no attempt.`);
-    // The same as before: while it was asked to turn back, no next one was begun.
-    if (attempt.id === looked) return false;
-    if (await sagas.turnBack(tx, attempt.saga_id, reason)) return true;
-    looked = attempt.id;
+/**
+ * Turns back whatever of a request is not on its way back: its newest attempt, and what is tried beside it. False when
+ * there is nothing.
+ */
+export async function turnAttemptsBack(tx: Tx, sagas: Sagas, requestId: string, reason: Reason): Promise<boolean> {
+  let turned = false;
+  const asked = new Set<string>();
+  for (;;) {
+    const attempts = await attemptsOf(tx, requestId);
+    const next = attempts.findLast(({ id, ended_at }) => ended_at === null && !asked.has(id));
+    // Asked for anew each time: while one was asked to turn back, it may have begun another.
+    if (next === undefined) return turned;
+    asked.add(next.id);
+    turned = (await sagas.turnBack(tx, next.saga_id, reason)) || turned;
   }
 }

@@ -11,6 +11,7 @@ import type { Reason } from '../saga/step.ts';
 import type { AttemptRow, BootSessionRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
 import type { ServerView } from './server-view.ts';
+import { attemptInFront } from './server-view.ts';
 
 /** The stages of a deploy, in the order in which they follow each other. */
 export const deployStages = [
@@ -46,12 +47,12 @@ export interface ServerTimeline {
 
 export async function serverTimeline(read: Reader, view: ServerView): Promise<ServerTimeline> {
   const sessions = await bootsOf(read, view);
-  const newest = view.attempts.at(-1)?.attempt.id;
-  const isOfNewest = ({ attempt_id }: { attempt_id: string | null }) => attempt_id === newest;
+  const inFront = attemptInFront(view)?.attempt.id;
+  const isInFront = ({ attempt_id }: { attempt_id: string | null }) => attempt_id === inFront;
   const entries = await readTimeline(read, { sessionIds: sessions.map(({ id }) => id) });
   const steps = [...(await eventEntries(read, view)), ...stepEntries(view)];
   return {
-    stages: await stagesOf(read, view, sessions.findLast(isOfNewest), entries),
+    stages: await stagesOf(read, view, sessions.findLast(isInFront), entries),
     // At the same moment what was ordered comes before what came of it.
     entries: [...steps, ...bootEntries(sessions, view), ...entries].sort((a, b) => a.at - b.at),
   };
@@ -79,8 +80,8 @@ async function stagesOf(
   const add = (name: DeployStage['name'], startedAt: Millis, endedAt?: Millis, facts = {}) =>
     stages.push({ name, startedAt, endedAt, facts });
 
-  // The stages are those of the newest attempt: what came before it had its own.
-  const attempt = view.attempts.at(-1)?.attempt;
+  // The stages are those of one attempt: what came before it, or is tried beside it, has its own.
+  const attempt = attemptInFront(view)?.attempt;
   const begun = attempt === undefined || attempt.number === 1 ? view.request.created_at : attempt.created_at;
   add('admit', begun, boot?.opened_at);
   if (boot === undefined) return stages;
@@ -102,8 +103,8 @@ async function stagesOf(
 }
 
 // SSH often answers before the agent does: then it cost no time of its own.
-async function sshProvenAt(read: Reader, { attempts }: ServerView, after: Millis): Promise<Millis | undefined> {
-  const sagaId = attempts.at(-1)?.attempt.saga_id;
+async function sshProvenAt(read: Reader, view: ServerView, after: Millis): Promise<Millis | undefined> {
+  const sagaId = attemptInFront(view)?.attempt.saga_id;
   const proof = await read
     .selectFrom('resources')
     .select('ref')
@@ -127,6 +128,8 @@ function bootEntries(boots: readonly BootSessionRow[], { attempts }: ServerView)
 const told = [
   'provisioning.step-completed',
   'provisioning.attempt-moved',
+  'provisioning.hedged',
+  'provisioning.outrun',
   'provisioning.failed',
   'provisioning.completed',
   'provisioning.rolled-back',
@@ -150,6 +153,8 @@ async function eventEntries(read: Reader, { request, attempts }: ServerView): Pr
   return rows.flatMap(({ type, at, data }) => {
     const facts = JSON.parse(data) as { [T in keyof Told]: Told[T] & { attemptId?: string } }[keyof Told];
     const attempt = numbers.get(facts.attemptId ?? '');
+    // Of an attempt that is not in the view nothing is told.
+    if (facts.attemptId !== undefined && attempt === undefined) return [];
     if ('step' in facts) {
       const { step, startedAt, endedAt } = facts;
       const chosen = step === 'allocate' ? placements.get(facts.attemptId) : undefined;

@@ -52,7 +52,9 @@ export async function viewServer(read: Reader, requestId: string, tenantId?: str
     .where('requests.id', '=', requestId)
     .executeTakeFirstOrThrow();
   const attempts: AttemptView[] = [];
-  for (const attempt of await attemptsOf(read, requestId)) attempts.push(await viewAttempt(read, attempt));
+  for (const attempt of await attemptsOf(read, requestId)) {
+    if (tenantId === undefined || isTenants(attempt)) attempts.push(await viewAttempt(read, attempt));
+  }
   return {
     request,
     status: statusOf(request),
@@ -67,6 +69,15 @@ export async function viewServer(read: Reader, requestId: string, tenantId?: str
   };
 }
 
+/** The attempt that the server is, or is to be: of two beside each other the older one, until either is the server. */
+export function attemptInFront({ attempts }: Pick<ServerView, 'attempts'>): AttemptView | undefined {
+  return attempts.find(({ attempt }) => isGoing(attempt)) ?? attempts.at(-1);
+}
+
+function isGoing({ outcome, outrun_at }: AttemptRow): boolean {
+  return outrun_at === null && (outcome === 'running' || outcome === 'succeeded');
+}
+
 /** Newest first, at most `limit`. */
 export async function listServers(read: Reader, tenantId: string | undefined, limit: number): Promise<ServerView[]> {
   const rows = await read
@@ -78,8 +89,13 @@ export async function listServers(read: Reader, tenantId: string | undefined, li
     .limit(limit)
     .execute();
   const views: ServerView[] = [];
-  for (const { id } of rows) views.push(await viewServer(read, id));
+  for (const { id } of rows) views.push(await viewServer(read, id, tenantId));
   return views;
+}
+
+/** A second machine beside is the operators' business until it has the server, and so is one that was outrun. */
+function isTenants({ hedges, outcome, outrun_at }: AttemptRow): boolean {
+  return outrun_at === null && (hedges === null || outcome === 'succeeded');
 }
 
 // On the way back a server that once worked is going, not failed.

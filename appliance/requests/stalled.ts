@@ -7,6 +7,7 @@ import type { Service } from '../kernel/service.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { Store, Tx } from '../store/store.ts';
 import { awaitsInput } from './awaiting-input.ts';
+import { turnAttemptsBack } from './release.ts';
 import { clockedStates } from './request-states.ts';
 import type { RequestState } from './request-states.ts';
 
@@ -51,35 +52,22 @@ export class StalledRequests implements Service {
     const since = clock.now() - this.#limit;
     const stalled = await store.read
       .selectFrom('requests')
-      .innerJoin('attempts', 'attempts.request_id', 'requests.id')
-      .select(['requests.id', 'requests.tenant_id as tenantId', 'requests.state', 'attempts.saga_id as sagaId'])
+      .select(['id', 'tenant_id as tenantId', 'state'])
       .where('requests.ended_at', 'is', null)
       .where('requests.state', 'in', clockedStates)
       .where((eb) => eb.not(awaitsInput))
-      .where('attempts.ended_at', 'is', null)
-      // One that is undone beside its successor has nothing left to be turned back for.
-      .where((eb) =>
-        eb.not(
-          eb.exists(
-            eb
-              .selectFrom('attempts as later')
-              .select('later.id')
-              .whereRef('later.request_id', '=', 'requests.id')
-              .whereRef('later.number', '>', 'attempts.number')
-              .where('later.ended_at', 'is', null),
-          ),
-        ),
-      )
       .where('requests.updated_at', '<=', since)
       .where((eb) => eb.or([eb('requests.progress_at', 'is', null), eb('requests.progress_at', '<=', since)]))
       .where((eb) =>
         eb.not(
           eb.exists(
             eb
-              .selectFrom('boot_orders')
+              .selectFrom('attempts')
+              .innerJoin('boot_orders', 'boot_orders.attempt_id', 'attempts.id')
               .innerJoin('boot_sessions', 'boot_sessions.order_id', 'boot_orders.id')
               .select('boot_sessions.id')
-              .whereRef('boot_orders.attempt_id', '=', 'attempts.id')
+              .whereRef('attempts.request_id', '=', 'requests.id')
+              .where('attempts.ended_at', 'is', null)
               .where('boot_sessions.seen_at', '>', since),
           ),
         ),
@@ -88,7 +76,7 @@ export class StalledRequests implements Service {
     for (const request of stalled) await store.transaction((tx) => this.#end(tx, request, since));
   }
 
-  async #end(tx: Tx, { id, tenantId, state, sagaId }: Stalled, since: Millis): Promise<void> {
+  async #end(tx: Tx, { id, tenantId, state }: Stalled, since: Millis): Promise<void> {
     const { events, sagas, clock } = this.#deps;
     // Of several processes that look, one goes on from here; what moved meanwhile is left alone.
     const { numUpdatedRows } = await tx
@@ -102,7 +90,7 @@ export class StalledRequests implements Service {
     if (numUpdatedRows !== 1n) return;
     const message = `Nothing has happened to it for ${String(this.#limit / MINUTE)} minutes while it was ${state}.`;
     const reason = { code: 'request.stalled', message } as const;
-    if (state !== 'rolling-back' && (await sagas.turnBack(tx, sagaId, reason))) return;
+    if (state !== 'rolling-back' && (await turnAttemptsBack(tx, sagas, id, reason))) return;
     await events.append(tx, 'alert.raised', { key: id, tenantId, actor: 'saga', data: { subject: id, ...reason } });
   }
 }
@@ -111,5 +99,4 @@ interface Stalled {
   readonly id: string;
   readonly tenantId: string;
   readonly state: RequestState;
-  readonly sagaId: string;
 }

@@ -56,6 +56,19 @@ export async function noteReason(tx: Tx, sagaId: string, reason: Reason, now: Mi
   return noted.numUpdatedRows > 0n;
 }
 
+/** Locks a saga that goes forward. Its parameters; undefined when it has ended, or is to turn back. */
+export async function hold(tx: Tx, sagaId: string): Promise<unknown> {
+  const saga = await tx
+    .updateTable('sagas')
+    .set((eb) => ({ state: eb.ref('state') }))
+    .where('id', '=', sagaId)
+    .where('state', '=', 'running')
+    .where('reason', 'is', null)
+    .returning('params')
+    .executeTakeFirst();
+  return saga && (JSON.parse(saga.params) as unknown);
+}
+
 /** Lets a stuck saga go on, its stuck steps in the given state. False when it isn't stuck. */
 export async function unstick(tx: Tx, sagaId: string, step: 'undoing' | 'skipped', now: Millis): Promise<boolean> {
   const saga = await tx

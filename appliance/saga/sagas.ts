@@ -65,6 +65,14 @@ export class Sagas {
     return noted;
   }
 
+  /**
+   * The parameters of a saga that goes forward, and does so until the caller's transaction ends: nothing of it is written
+   * meanwhile. Undefined when it has ended, or is to turn back.
+   */
+  hold(tx: Tx, sagaId: string): Promise<unknown> {
+    return log.hold(tx, sagaId);
+  }
+
   /** An operator has repaired what was in the way: undo goes on with the step that failed. False when it isn't stuck. */
   retryStuck(tx: Tx, sagaId: string): Promise<boolean> {
     return this.#unstick(tx, sagaId, 'undoing');

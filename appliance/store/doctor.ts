@@ -72,9 +72,15 @@ const invariants: Readonly<Record<string, string>> = {
        (select request_id from attempts where ended_at is null)`,
   'an attempt ends with its request or before': `
     select id as subject from attempts where ended_at is null and request_id not in (${liveRequest})`,
-  'a request has one attempt that is under way, or that serves': `
-    select request_id as subject from attempts where outcome in ('running', 'succeeded') and ended_at is null
-    group by request_id having count(*) > 1`,
+  'a request has one attempt that serves, or one that is under way and a hedge beside it': `
+    select request_id as subject from attempts
+    where outcome in ('running', 'succeeded') and ended_at is null and outrun_at is null
+    group by request_id
+    having count(*) > 1 and (count(hedges) <> 1 or count(*) > 2 or sum(case outcome when 'succeeded' then 1 else 0 end) > 0)`,
+  'what was outrun is no server': `
+    select t.id as subject from attempts t left join allocations a on a.attempt_id = t.id
+    left join machines m on m.id = a.machine_id
+    where t.outrun_at is not null and (t.outcome = 'succeeded' or m.state = 'deployed')`,
   'a machine on which a request failed is not tried for it again': `
     select later.id as subject from attempts later join attempts failed on failed.request_id = later.request_id
     where failed.outcome = 'failed' and failed.number < later.number and failed.machine_id = later.machine_id`,

@@ -19,6 +19,7 @@ import { up as manifest } from './migrations/013-manifest.ts';
 import { up as warmUps } from './migrations/014-warm-ups.ts';
 import { up as discovery } from './migrations/015-discovery.ts';
 import { up as inventories } from './migrations/016-inventories.ts';
+import { up as hedges } from './migrations/017-hedges.ts';
 import type { Database } from './schema.ts';
 
 /** One step forward; there is none back. A released migration is never edited. */
@@ -46,6 +47,7 @@ export const migrations: readonly Migration[] = [
   { number: 14, name: 'warm-ups', up: warmUps },
   { number: 15, name: 'discovery', up: discovery },
   { number: 16, name: 'inventories', up: inventories },
+  { number: 17, name: 'hedges', up: hedges },
 ];
 
 export interface MigrateOptions {

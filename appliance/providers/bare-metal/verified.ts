@@ -19,6 +19,7 @@ import type { ServerSpec } from '../provider.ts';
 import type { SshProof } from '../proven-ssh.ts';
 import { proveSsh } from '../proven-ssh.ts';
 import type { Holding } from './holding.ts';
+import { isFirst } from './race.ts';
 
 export interface VerifyDeps extends ProofDeps {
   readonly events: EventLog;
@@ -116,7 +117,8 @@ export function sshAccepted(deps: VerifyDeps): Resource<{ spec: ServerSpec; hold
 
 /**
  * The last act: from here on the machine is a server. Its way back is the release of what it holds. Had somebody else claimed
- * its boot since the install, it would not be known who answered the proofs. Errors: `boot.claim-conflict`.
+ * its boot since the install, it would not be known who answered the proofs; and where another machine was tried beside it, one
+ * of them is the server. Errors: `boot.claim-conflict`, `cancelled`.
  */
 export function handedOver({ events }: VerifyDeps): Resource<Holding, { machineId: string }, undefined> {
   return {
@@ -126,8 +128,14 @@ export function handedOver({ events }: VerifyDeps): Resource<Holding, { machineI
       await ctx.transaction(async (tx) => {
         // Again after a crash: it was handed over before.
         if (!(await moveMachine(tx, events, { machineId, to: 'deployed', actor: 'saga', at }))) return;
-        if (await concludeBoot(tx, ctx.subject, at)) return;
-        throw new RackstartError('boot.claim-conflict', `The boot of machine ${machineId} was claimed a second time.`);
+        if (!(await concludeBoot(tx, ctx.subject, at))) {
+          throw new RackstartError(
+            'boot.claim-conflict',
+            `The boot of machine ${machineId} was claimed a second time.`,
+          );
+        }
+        if (await isFirst(tx, events, ctx.subject, at)) return;
+        throw new RackstartError('cancelled', 'Another machine was ready first.');
       });
       return done({ machineId });
     },
