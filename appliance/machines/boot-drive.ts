@@ -111,7 +111,6 @@ async function startBoot(
 ): Promise<StepResult<never>> {
   const bmc = await deps.fleet.of(order.machineId);
   const handoff = order.verb === 'install' ? await planHandoff(ctx.read, order.machineId, deps.deadlines) : undefined;
-  const events = await eventsBefore(bmc, ctx);
   const at = ctx.clock.now();
   const placed = await ctx.transaction(async (tx) => {
     if (instead !== undefined && !(await withdrawOrder(tx, instead, at))) return undefined;
@@ -121,6 +120,8 @@ async function startBoot(
     return placeOrder(tx, deps.ids, order, { at, windowUntil: at + deps.bootWindow, ...(handoff && { handoff }) });
   });
   if (placed === undefined) return wait(at, ...bootEvents(order.machineId, since));
+  // A BMC that refuses even this has failed a boot that is on record, and can be diagnosed.
+  const events = await eventsBefore(bmc, ctx);
   await bmc.bootOnceAndReset('pxe', ctx.signal);
   const powered = ctx.clock.now();
   const { sessionId } = placed;

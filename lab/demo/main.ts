@@ -1,6 +1,7 @@
 /**
- * `npm run demo [-- --keep] [--report FILE]`: a rack of two machines, one BIOS, one UEFI; the appliance; a server ordered on
- * each by the public API, watched to the end, proven by SSH; then nothing is left behind.
+ * `npm run demo [-- --keep] [--report FILE]`: a rack of three machines and the appliance. One machine waits in the ramdisk and is
+ * installed where it waits; another is off, and is booted for its order; the third has a disk that fails, so that it is set aside,
+ * and its order goes on elsewhere. Ordered by the public API, watched to the end, proven by SSH; then nothing is left behind.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -11,13 +12,16 @@ import { parseArgs } from 'node:util';
 import type { Server, Timeline } from '../site/server.ts';
 import type { Site } from '../site/site.ts';
 import { openSite } from '../site/site.ts';
-import type { ServerReport } from './report.ts';
+import type { DemoReport, ServerReport } from './report.ts';
 import { duration, serverReport, stageTable } from './report.ts';
 
 const { values: options } = parseArgs({ options: { keep: { type: 'boolean' }, report: { type: 'string' } } });
 const began = performance.now();
 const DEPLOY_MS = 8 * 60_000;
 const GIB = 1024 ** 3;
+const WARM = 'bios-1';
+const COLD = 'uefi-1';
+const BROKEN = 'bios-2';
 
 process.exitCode = await main();
 
@@ -29,15 +33,19 @@ async function main(): Promise<number> {
       name: 'demo',
       directory,
       machines: [
-        { name: 'bios-1', firmware: 'bios' },
-        { name: 'uefi-1', firmware: 'uefi' },
+        { name: WARM, firmware: 'bios' },
+        { name: COLD, firmware: 'uefi' },
+        // It has the least that an order would leave unused, and is chosen for it.
+        { name: BROKEN, firmware: 'bios', disks: [{ gib: 3, failsWrites: true }] },
       ],
       progress: say,
     });
     try {
-      const servers = await play(site);
-      if (options.report !== undefined) writeFileSync(options.report, `${JSON.stringify({ servers }, null, 2)}\n`);
-      failed = servers.some(({ ssh }) => !ssh.ok);
+      const report = await play(site);
+      if (options.report !== undefined) writeFileSync(options.report, `${JSON.stringify(report, null, 2)}\n`);
+      const wrong = wrongIn(report);
+      for (const line of wrong) say(`WRONG: ${line}`);
+      failed = wrong.length > 0;
       if (options.keep === true) await keepOpen(site, directory);
     } finally {
       await site.close();
@@ -51,21 +59,44 @@ async function main(): Promise<number> {
   return failed ? 1 : 0;
 }
 
-async function play(site: Site): Promise<ServerReport[]> {
-  say('machines: enrolling and inspecting both (each boots the ramdisk once)');
-  await Promise.all(
+async function play(site: Site): Promise<DemoReport> {
+  say('machines: enrolling and inspecting all three (each boots the ramdisk once)');
+  const [warm = '', , broken = ''] = await Promise.all(
     site.rack.machines.map(async ({ name }) => {
-      await site.enrol(name);
+      const id = await site.enrol(name);
       say(`machines: ${name} is inspected and available`);
+      return id;
     }),
   );
+  await site.warm(warm);
+  say(`machines: ${WARM} waits in the ramdisk; nobody knows yet that the disk of ${BROKEN} takes no writes`);
 
-  say('ordering a server on each');
-  const orders = await Promise.all(['web-1', 'web-2'].map((hostname) => site.order(hostname)));
-  const reports = await Promise.all(orders.map((order) => follow(site, order)));
-  console.log(`\n${stageTable(reports)}\n`);
+  say('ordering two servers');
+  const orders = [await site.order('web-1'), await site.order('web-2')];
+  const servers = await Promise.all(orders.map((order) => follow(site, order)));
+  console.log(`\n${stageTable(servers)}\n`);
+  const { name: machine, state, quarantineReason } = await site.machine(broken);
+  const quarantined = state === 'quarantined' ? [{ machine, reason: quarantineReason ?? '' }] : [];
+  for (const { machine, reason } of quarantined) say(`machines: ${machine} is set aside: ${reason}`);
   say(await site.doctor());
-  return reports;
+  return { servers, quarantined };
+}
+
+/** What the demo says that it shows, and does not. */
+function wrongIn({ servers, quarantined }: DemoReport): string[] {
+  const ways = servers.map(({ path, attempts }) =>
+    [...attempts.map(({ machine, outcome }) => `${machine ?? 'no machine'} ${outcome}`), path].join(', '),
+  );
+  const shown: [string, boolean][] = [
+    ['a tenant cannot log in as ordered', servers.every(({ ssh }) => ssh.ok)],
+    [`no server is on ${WARM}, which waited for one`, ways.includes(`${WARM} succeeded, warm`)],
+    [
+      `no server failed on ${BROKEN} and went on, cold, on ${COLD}`,
+      ways.includes(`${BROKEN} failed, ${COLD} succeeded, cold`),
+    ],
+    [`${BROKEN} is not set aside`, quarantined.some(({ machine }) => machine === BROKEN)],
+  ];
+  return shown.filter(([, holds]) => !holds).map(([line]) => `${line} (${ways.join('; ')})`);
 }
 
 /** Watches one server to its end, telling of each stage as it ends, and logs in. */
@@ -76,9 +107,10 @@ async function follow(site: Site, order: Server): Promise<ServerReport> {
     timeline = seen;
     const machine = now.attempts.at(-1)?.machine ?? 'no machine yet';
     for (const stage of seen.stages) {
-      if (stage.endedAt === null || told.has(stage.name)) continue;
-      told.add(stage.name);
-      say(`${now.hostname} on ${machine}: ${stage.name} ${duration(stage)}`);
+      const line = `${now.hostname} on ${machine}: ${stage.name} `;
+      if (stage.endedAt === null || told.has(line)) continue;
+      told.add(line);
+      say(`${line}${duration(stage)}`);
     }
   });
   if (server.state !== 'completed') {

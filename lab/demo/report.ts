@@ -1,8 +1,10 @@
 import type { Server, Stage, Timeline } from '../site/server.ts';
 
-/** What `--report` writes: one entry a server. */
+/** What `--report` writes. */
 export interface DemoReport {
   readonly servers: readonly ServerReport[];
+  /** What is left to an operator. */
+  readonly quarantined: readonly { readonly machine: string; readonly reason: string }[];
 }
 
 export interface ServerReport {
@@ -39,7 +41,7 @@ export function serverReport(server: Server, { stages }: Timeline, ssh: SshRepor
 /** Seconds each stage took, a column a server. */
 export function stageTable(servers: readonly ServerReport[]): string {
   const names = [...new Set(servers.flatMap(({ stages }) => stages.map(({ name }) => name)))];
-  const head = ['stage', ...servers.map(({ machine, firmware }) => `${machine ?? '?'} (${firmware ?? '?'})`)];
+  const head = ['stage', ...servers.map(({ machine, path }) => `${machine ?? '?'}, ${path}`)];
   const rows = names.map((name) => [
     name,
     ...servers.map(({ stages }) => duration(stages.find((stage) => stage.name === name))),

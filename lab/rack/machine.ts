@@ -10,6 +10,8 @@ export interface DiskSpec {
   gib: number;
   /** `virtio` (a plain disk, /dev/vda) when left out. */
   bus?: 'virtio' | 'nvme';
+  /** Whether it fails every write, while it reads as well as ever: nothing that looks at it beforehand can tell. */
+  failsWrites?: boolean;
 }
 
 /** One machine of a rack, as a caller of `openRack` describes it. */
@@ -30,6 +32,7 @@ export interface Disk {
   bytes: number;
   bus: 'virtio' | 'nvme';
   serial: string;
+  failsWrites: boolean;
 }
 
 /** What a machine is made of, before anything runs. */
@@ -64,10 +67,11 @@ export function describeMachine(rack: string, directory: string, spec: MachineSp
     mac: `52:54:00:77:${rackByte}:${number.toString(16).padStart(2, '0')}`,
     uuid: digest.replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*/, '$1-$2-4$3-8$4-$5'), // version 4, RFC 9562 §5.4
     serial,
-    disks: disks.map(({ gib, bus = 'virtio' }, index) => ({
+    disks: disks.map(({ gib, bus = 'virtio', failsWrites = false }, index) => ({
       path: join(own, `disk${index}.raw`),
       bytes: gib * 2 ** 30,
       bus,
+      failsWrites,
       serial: `${serial}D${index}`,
     })),
     directory: own,
@@ -123,10 +127,18 @@ function network({ mac, firmware }: Hardware, tap: string): string[] {
 }
 
 // cache=unsafe: the host may crash, the guest's data need not outlive that; it saves most of the time of an image write.
-function disk({ path, bus, serial }: Disk, index: number): string[] {
-  const drive = `file=${path},if=none,id=disk${index},format=raw,cache=unsafe,discard=unmap,aio=threads`;
+function disk({ path, bus, serial, failsWrites }: Disk, index: number): string[] {
+  const file = failsWrites ? failingWrites(path) : `file=${path}`;
+  const drive = `${file},if=none,id=disk${index},format=raw,cache=unsafe,discard=unmap,aio=threads`;
   const model = bus === 'nvme' ? 'nvme' : 'virtio-blk-pci';
   return ['-drive', drive, '-device', `${model},drive=disk${index},serial=${serial},bootindex=${index + 1}`];
+}
+
+/** By QEMU's blkdebug: EIO, as of a device. */
+function failingWrites(path: string): string {
+  const rule = { event: 'none', iotype: 'write', errno: '5' };
+  const rules = Object.entries(rule).map(([name, value]) => `file.inject-error.0.${name}=${value}`);
+  return ['file.driver=blkdebug', 'file.image.driver=file', `file.image.filename=${path}`, ...rules].join();
 }
 
 function serialConsole({ serialLog }: Hardware, tcpPort: number): string[] {
