@@ -1,3 +1,4 @@
+import { deployStages } from '../../appliance/requests/server-timeline.ts';
 import type { Server, Stage, Timeline } from '../site/server.ts';
 
 /** What `--report` writes. */
@@ -40,7 +41,7 @@ export function serverReport(server: Server, { stages }: Timeline, ssh: SshRepor
 
 /** Seconds each stage took, a column a server. */
 export function stageTable(servers: readonly ServerReport[]): string {
-  const names = [...new Set(servers.flatMap(({ stages }) => stages.map(({ name }) => name)))];
+  const names = deployStages.filter((name) => servers.some(({ stages }) => stages.some((stage) => stage.name === name)));
   const head = ['stage', ...servers.map(({ machine, path }) => `${machine ?? '?'}, ${path}`)];
   const rows = names.map((name) => [
     name,
