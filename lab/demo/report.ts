@@ -41,7 +41,9 @@ export function serverReport(server: Server, { stages }: Timeline, ssh: SshRepor
 
 /** Seconds each stage took, a column a server. */
 export function stageTable(servers: readonly ServerReport[]): string {
-  const names = deployStages.filter((name) => servers.some(({ stages }) => stages.some((stage) => stage.name === name)));
+  const names = deployStages.filter((name) =>
+    servers.some(({ stages }) => stages.some((stage) => stage.name === name)),
+  );
   const head = ['stage', ...servers.map(({ machine, path }) => `${machine ?? '?'}, ${path}`)];
   const rows = names.map((name) => [
     name,
