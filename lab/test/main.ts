@@ -26,7 +26,7 @@ const CAMPAIGN_MS = 10 * 60_000;
 const STORM_MS = 12 * 60_000;
 /** The longest takes 5 min on two cores of its own. */
 const FLOW_MS = 8 * 60_000;
-/** They take 17 min on two cores of their own. */
+/** They take 15 min on two cores of their own. */
 const ALL_FLOWS_MS = 24 * 60_000;
 /** What a temporary directory in memory must have free. */
 const ROOM = 4 * 1024 ** 3;
