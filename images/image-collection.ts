@@ -1,7 +1,7 @@
 import { HOUR } from '../appliance/kernel/clock.ts';
 import type { Clock } from '../appliance/kernel/clock.ts';
-import { asRackstartError } from '../appliance/kernel/errors.ts';
 import type { Log } from '../appliance/kernel/log.ts';
+import { periodically } from '../appliance/kernel/periodically.ts';
 import type { Service } from '../appliance/kernel/service.ts';
 import type { Store } from '../appliance/store/store.ts';
 import type { ChunkDirectory } from './chunk-directory.ts';
@@ -23,18 +23,9 @@ export class ImageCollection implements Service {
     this.#options = options;
   }
 
-  async run(signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#options;
-    for (;;) {
-      try {
-        await this.#collect();
-      } catch (error) {
-        if (signal.aborted) throw error;
-        const { code, message } = asRackstartError(error);
-        log.warn({ code, reason: message }, 'images could not be collected');
-      }
-      await clock.sleepUntil(clock.now() + HOUR, signal);
-    }
+  run(signal: AbortSignal): Promise<void> {
+    const failure = 'images could not be collected';
+    return periodically(() => this.#collect(), { ...this.#options, every: HOUR, failure }, signal);
   }
 
   async #collect(): Promise<void> {

@@ -7,6 +7,7 @@ import { HOUR, MINUTE } from '../appliance/kernel/clock.ts';
 import { RackstartError, asRackstartError, hasCode } from '../appliance/kernel/errors.ts';
 import type { Ids } from '../appliance/kernel/ids.ts';
 import type { Log } from '../appliance/kernel/log.ts';
+import { periodically } from '../appliance/kernel/periodically.ts';
 import type { Service } from '../appliance/kernel/service.ts';
 import type { ImageImportRow, ImageRow } from '../appliance/store/schema.ts';
 import type { Store, Tx } from '../appliance/store/store.ts';
@@ -123,25 +124,19 @@ export class ImageImports implements Service {
 
   async run(signal: AbortSignal): Promise<void> {
     const lanes = Array.from({ length: this.#deps.atOnce }, () => this.#lane(signal));
-    await Promise.allSettled([this.#lookAfter(signal), ...lanes]);
+    const failure = 'image imports are looked after again later';
+    const care = periodically(() => this.#lookAfter(), { ...this.#deps, every: PERIOD, failure }, signal);
+    await Promise.allSettled([care, ...lanes]);
     throw signal.reason;
   }
 
   /** What a kill or an outage left goes on, or is cleared away; so are uploads that nobody completes. */
-  async #lookAfter(signal: AbortSignal): Promise<never> {
+  async #lookAfter(): Promise<void> {
     const { clock, log, store, uploads } = this.#deps;
-    for (;;) {
-      try {
-        await this.#takeUp();
-        const expired = await uploads.collect();
-        if (expired.length > 0) log.info({ uploads: expired }, 'uploads that were not completed are removed');
-        await store.transaction((tx) => records.forgetImports(tx, clock.now() - KEPT));
-      } catch (error) {
-        const { code, message } = asRackstartError(error);
-        log.warn({ code, reason: message }, 'image imports are looked after again later');
-      }
-      await clock.sleepUntil(clock.now() + PERIOD, signal);
-    }
+    await this.#takeUp();
+    const expired = await uploads.collect();
+    if (expired.length > 0) log.info({ uploads: expired }, 'uploads that were not completed are removed');
+    await store.transaction((tx) => records.forgetImports(tx, clock.now() - KEPT));
   }
 
   async #takeUp(): Promise<void> {

@@ -1,7 +1,7 @@
 import { HOUR, SECOND } from '../appliance/kernel/clock.ts';
 import type { Clock, Millis } from '../appliance/kernel/clock.ts';
-import { asRackstartError } from '../appliance/kernel/errors.ts';
 import type { Log } from '../appliance/kernel/log.ts';
+import { periodically } from '../appliance/kernel/periodically.ts';
 import type { Service } from '../appliance/kernel/service.ts';
 import type { Store } from '../appliance/store/store.ts';
 
@@ -25,18 +25,9 @@ export class TimelinePruning implements Service {
     this.#options = options;
   }
 
-  async run(signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#options;
-    for (;;) {
-      try {
-        await this.#prune(signal);
-      } catch (error) {
-        if (signal.aborted) throw error;
-        const { code, message } = asRackstartError(error);
-        log.warn({ code, reason: message }, 'the timeline could not be pruned');
-      }
-      await clock.sleepUntil(clock.now() + PERIOD, signal);
-    }
+  run(signal: AbortSignal): Promise<void> {
+    const failure = 'the timeline could not be pruned';
+    return periodically(() => this.#prune(signal), { ...this.#options, every: HOUR, failure }, signal);
   }
 
   async #prune(signal: AbortSignal): Promise<void> {
@@ -64,7 +55,6 @@ export class TimelinePruning implements Service {
   }
 }
 
-const PERIOD = HOUR;
 // A few milliseconds of the writer at a time; at this pace a day of 10,000 boots is gone within the hour.
 const BATCH = 500;
 const REST = SECOND / 10;

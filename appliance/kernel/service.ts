@@ -1,4 +1,4 @@
-/** Something that runs until told to stop. Constructors assign; `run` works, and returns when `signal` aborts. */
+/** Runs until told to stop. Constructors assign; `run` works, and once `signal` aborts returns, or rejects with its reason. */
 export interface Service {
   readonly name: string;
   run(signal: AbortSignal): Promise<void>;

@@ -4,6 +4,7 @@ import { MINUTE, SECOND } from '../kernel/clock.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { asRackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
+import { periodically } from '../kernel/periodically.ts';
 import type { Secret } from '../kernel/secret.ts';
 import type { Service } from '../kernel/service.ts';
 import type { BootSessionRow, MachineRow } from '../store/schema.ts';
@@ -46,17 +47,9 @@ export class ConsoleCapture implements Service {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#deps;
+    const failure = 'open boots could not be read for their consoles';
     try {
-      for (;;) {
-        try {
-          await this.#look();
-        } catch (error) {
-          const { code, message } = asRackstartError(error);
-          log.warn({ code, reason: message }, 'open boots could not be read for their consoles');
-        }
-        await clock.sleepUntil(clock.now() + LOOK_EVERY, signal);
-      }
+      await periodically(() => this.#look(), { ...this.#deps, every: LOOK_EVERY, failure }, signal);
     } finally {
       this.#captures.forEach((stop) => stop.abort());
       await Promise.all(this.#running);

@@ -1,9 +1,9 @@
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { SECOND } from '../kernel/clock.ts';
-import { asRackstartError } from '../kernel/errors.ts';
 import type { Ids } from '../kernel/ids.ts';
 import type { Log } from '../kernel/log.ts';
+import { periodically } from '../kernel/periodically.ts';
 import type { Service } from '../kernel/service.ts';
 import type { MachineBell } from '../machines/machine-bell.ts';
 import { raiseIssue } from '../machines/machine-issues.ts';
@@ -43,19 +43,11 @@ export class ParkedMachines implements Service {
     this.#limits = limits;
   }
 
-  async run(signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#deps;
+  run(signal: AbortSignal): Promise<void> {
     // While no daemon ran nobody could be heard.
-    const began = clock.now();
-    for (;;) {
-      try {
-        await this.look(began);
-      } catch (error) {
-        const { code, message } = asRackstartError(error);
-        log.warn({ code, reason: message }, 'parked machines could not be looked at');
-      }
-      await clock.sleepUntil(clock.now() + LOOK_EVERY, signal);
-    }
+    const began = this.#deps.clock.now();
+    const failure = 'parked machines could not be looked at';
+    return periodically(() => this.look(began), { ...this.#deps, every: LOOK_EVERY, failure }, signal);
   }
 
   /** `listeningSince`: from when on a machine that asked would have been heard. */

@@ -1,8 +1,8 @@
 import { nearestRank } from '../../scheduler/nearest-rank.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { SECOND } from '../kernel/clock.ts';
-import { asRackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
+import { periodically } from '../kernel/periodically.ts';
 import type { Service } from '../kernel/service.ts';
 import type { ServerSpec } from '../providers/provider.ts';
 import type { AttemptRow } from '../store/schema.ts';
@@ -35,17 +35,9 @@ export class Hedging implements Service {
     this.#hedges = hedge;
   }
 
-  async run(signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#deps;
-    while (!signal.aborted) {
-      try {
-        await this.look();
-      } catch (error) {
-        const { code, message } = asRackstartError(error);
-        log.warn({ code, reason: message }, 'slow requests are looked for again in five seconds');
-      }
-      await clock.sleepUntil(clock.now() + PERIOD, signal).catch(() => undefined);
-    }
+  run(signal: AbortSignal): Promise<void> {
+    const failure = 'slow requests are looked for again in five seconds';
+    return periodically(() => this.look(), { ...this.#deps, every: PERIOD, failure }, signal);
   }
 
   async look(): Promise<void> {

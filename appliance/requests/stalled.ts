@@ -1,8 +1,8 @@
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock, Millis } from '../kernel/clock.ts';
 import { MINUTE } from '../kernel/clock.ts';
-import { asRackstartError } from '../kernel/errors.ts';
 import type { Log } from '../kernel/log.ts';
+import { periodically } from '../kernel/periodically.ts';
 import type { Service } from '../kernel/service.ts';
 import type { Sagas } from '../saga/sagas.ts';
 import type { Store, Tx } from '../store/store.ts';
@@ -34,17 +34,9 @@ export class StalledRequests implements Service {
     this.#limit = limit;
   }
 
-  async run(signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#deps;
-    while (!signal.aborted) {
-      try {
-        await this.look();
-      } catch (error) {
-        const { code, message } = asRackstartError(error);
-        log.warn({ code, reason: message }, 'stalled requests are looked for again in a minute');
-      }
-      await clock.sleepUntil(clock.now() + MINUTE, signal).catch(() => undefined);
-    }
+  run(signal: AbortSignal): Promise<void> {
+    const failure = 'stalled requests are looked for again in a minute';
+    return periodically(() => this.look(), { ...this.#deps, every: MINUTE, failure }, signal);
   }
 
   async look(): Promise<void> {
