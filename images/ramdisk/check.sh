@@ -7,6 +7,8 @@ stage_check() {
   bring_links_up
   listen_to_switches
   health "$(sample_kib "$mib")" >"$RUN/health"
+  wait_for_switches "$(optional switch_wait_s "$NUMBER")"
+  heard_frames >>"$RUN/health"
   stop_listening
   status=$(insist /boot/v1/check -H 'Content-Type: text/plain' --data-binary "@$RUN/health")
   [ "$status" = 204 ] || fail boot.stage-failed "the check was not taken: status $status $(complaint)"
@@ -26,7 +28,6 @@ health() {
   for nic in $(nics); do
     echo "nic=$nic|$(attribute "$SYS/class/net/$nic/address")|$(link "$nic")"
   done
-  heard_frames
 }
 
 # A 64th of the memory at most: a small machine has little to spare, and on an emulated one each MiB takes its time.

@@ -29,6 +29,23 @@ test('a switch that has not spoken, or only half, is told of by nobody', async (
   t.equal(await ramdisk.shell(heardBy('tcpdump() { return 1; }')), '', 'nor where nobody can listen');
 });
 
+test('a switch that is waited for is heard when it speaks, and for no longer than was said', async (t) => {
+  const ramdisk = machine(t);
+  const waits = (spoken: string) => `
+    tcpdump() { exec tail -f /dev/null; }
+    pauses=0
+    sleep() { pauses=$((pauses + $1)); ${spoken}; }
+    listen_to_switches
+    wait_for_switches 32
+    echo "$pauses"
+    heard_frames
+    stop_listening`;
+  t.equal(await ramdisk.shell(waits(':')), '31\n', 'nobody speaks');
+  const late = 'if [ "$pauses" = 7 ]; then head -c 41 /dev/zero >"$RUN/lldp/eno1"; fi';
+  t.equal(await ramdisk.shell(waits(late)), '7\nlldp=eno1|00\n');
+  t.equal(await ramdisk.shell(waits(':').replace(' 32', " ''")), '0\n', 'an order that says nothing waits for nobody');
+});
+
 test('who listens goes on through the inspection and the check, and ends with them', async (t) => {
   const ramdisk = machine(t);
   const listening = await ramdisk.shell(`

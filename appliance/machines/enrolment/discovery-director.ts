@@ -17,7 +17,7 @@ import type {
 } from '../../../pxe/boot-plan.ts';
 import { deriveToken, isToken, tokenId } from '../../../pxe/http/token.ts';
 import type { EventLog } from '../../events/event-log.ts';
-import { MINUTE } from '../../kernel/clock.ts';
+import { MINUTE, SECOND } from '../../kernel/clock.ts';
 import type { Clock, Millis } from '../../kernel/clock.ts';
 import { RackstartError } from '../../kernel/errors.ts';
 import type { Ids } from '../../kernel/ids.ts';
@@ -49,6 +49,9 @@ export interface DiscoveryLimits {
 
 /** For which tokens of one boot are good, at least; twice that at most. */
 const WINDOW: Millis = 15 * MINUTE;
+
+/** For which its check listens to switches at least: they speak every 30 s by default (msgTxInterval, IEEE 802.1AB-2016). */
+const SWITCH_WAIT: Millis = 32 * SECOND;
 
 /** For which an unknown machine waits in the ramdisk to be matched; then it is told to switch itself off. */
 export const LINGER: Millis = 10 * MINUTE;
@@ -110,7 +113,10 @@ export class DiscoveryDirector implements BootDirector {
       sessionId: id,
       bearer: deriveToken(tokenKey, 'bearer', { id, generation, nonce: nonceHash }),
       // Its health is nobody's business yet: the machine is checked when it is enrolled.
-      order: { verb: 'inspect', generation: String(generation), check_memory_mib: '1' },
+      order: {
+        ...{ verb: 'inspect', generation: String(generation), check_memory_mib: '1' },
+        switch_wait_s: String(SWITCH_WAIT / SECOND),
+      },
     };
   }
 
@@ -154,10 +160,11 @@ export class DiscoveryDirector implements BootDirector {
       const row = await this.#bearing(tx, bearer);
       const facts = factsOf(row);
       // Nothing of a check is kept but what switches said by then.
-      const told = facts && { facts: JSON.stringify({ ...facts, nics: withNeighbours(facts.nics, check.nics) }) };
+      const at = clock.now();
+      const nics = facts && withNeighbours(facts.nics, check.nics);
       await tx
         .updateTable('discovered_machines')
-        .set({ seen_at: clock.now(), ...told })
+        .set({ seen_at: at, ...(facts && { facts: JSON.stringify({ ...facts, nics }), told_at: at }) })
         .where('id', '=', row.id)
         .execute();
     });
