@@ -24,14 +24,24 @@ export interface AcceptRuleRouteDeps {
   readonly seal: (id: string, password: Secret) => string;
 }
 
-const Pattern = Type.String({ minLength: 1, maxLength: 128, pattern: '^[ -~]+$' });
+const PATTERN = { minLength: 1, maxLength: 128, pattern: '^[ -~]+$' };
+const Pattern = Type.String(PATTERN);
 const criteria = {
   macPrefix: Type.Optional(
     Type.String({ pattern: '^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){0,5}$', description: 'How its MAC begins: 52:54:00.' }),
   ),
   vendor: Type.Optional(Pattern),
   model: Type.Optional(Pattern),
+  firmwareVendor: Type.Optional(Pattern),
+  firmwareVersion: Type.Optional(Pattern),
   subnet: Type.Optional(Id),
+  switchPort: Type.Optional(
+    Type.String({
+      ...PATTERN,
+      description:
+        'What the switch says of itself and of the port by LLDP, where it boots: leaf-3/*. Anybody on the wire can say it.',
+    }),
+  ),
 };
 const Role = Type.Optional(Type.Enum(['both', 'provisioning']));
 
@@ -42,7 +52,7 @@ const NewRule = Type.Object(
     match: Type.Object(criteria, {
       ...strict,
       minProperties: 1,
-      description: 'All that is given must hold; `*` in vendor and model is any text.',
+      description: 'All that is given must hold; `*` is any text, in all but macPrefix and subnet.',
     }),
     namePrefix: Type.Optional(Type.String({ pattern: '^[a-z0-9]([a-z0-9.-]{0,30})$' })),
     role: Role,
@@ -69,7 +79,8 @@ const MaybeText = Type.Union([Type.String(), Type.Null()]);
 const Rule = Type.Object({
   ...{ id: Id, name: Type.String(), rack: Id },
   match: Type.Object({
-    ...{ macPrefix: MaybeText, vendor: MaybeText, model: MaybeText, subnet: Type.Union([Id, Type.Null()]) },
+    ...{ macPrefix: MaybeText, vendor: MaybeText, model: MaybeText, firmwareVendor: MaybeText },
+    ...{ firmwareVersion: MaybeText, subnet: Type.Union([Id, Type.Null()]), switchPort: MaybeText },
   }),
   ...{ namePrefix: Type.String(), role: Type.String() },
   bmc: Type.Object({ kind: Type.String(), network: Type.String(), port: Type.Integer(), username: Type.String() }),
@@ -93,11 +104,14 @@ export function acceptRuleRoutes(api: Api, deps: AcceptRuleRouteDeps): void {
     },
     async (request, reply) => {
       const { name, rack, match, namePrefix, role, bmc } = request.body;
-      const { macPrefix, vendor, model, subnet } = match;
+      const { macPrefix, subnet } = match;
       const id = ids.next('rul');
       const row: AcceptRuleRow = {
         ...{ id, name, rack_id: rack, nic_role: role ?? 'both', name_prefix: namePrefix ?? `${name}-` },
-        ...{ vendor: vendor ?? null, model: model ?? null, subnet_id: subnet ?? null },
+        ...{ vendor: match.vendor ?? null, model: match.model ?? null, subnet_id: subnet ?? null },
+        firmware_vendor: match.firmwareVendor ?? null,
+        firmware_version: match.firmwareVersion ?? null,
+        switch_port: match.switchPort ?? null,
         mac_prefix: macPrefix?.toLowerCase() ?? null,
         bmc_network: networkOf(bmc.network),
         bmc_kind: bmc.kind ?? 'ipmi',
@@ -177,9 +191,10 @@ function networkOf(text: string): string {
 
 function presentRule(row: AcceptRuleRow) {
   const { id, name, rack_id: rack, mac_prefix: macPrefix, vendor, model, subnet_id: subnet } = row;
+  const { firmware_vendor: firmwareVendor, firmware_version: firmwareVersion, switch_port: switchPort } = row;
   return {
     ...{ id, name, rack, namePrefix: row.name_prefix, role: row.nic_role },
-    match: { macPrefix, vendor, model, subnet },
+    match: { macPrefix, vendor, model, firmwareVendor, firmwareVersion, subnet, switchPort },
     bmc: { kind: row.bmc_kind, network: row.bmc_network, port: row.bmc_port, username: row.bmc_username },
   };
 }

@@ -61,6 +61,9 @@ eachStore('a rule names at least one thing, a network of BMCs, and what there is
     [{ ...rule, match: { subnet: 'net_none' } }, ['/match/subnet']],
     [{ ...rule, bmc: { ...rule.bmc, network: 'anywhere' } }, ['/bmc/network']],
     [{ ...rule, match: { macPrefix: '52:5' } }, ['/match/macPrefix']],
+    [{ ...rule, match: { switchPort: '' } }, ['/match/switchPort']],
+    [{ ...rule, match: { switchPort: 'leaf\u001b[2J' } }, ['/match/switchPort']],
+    [{ ...rule, match: { firmwareVersion: 'é' } }, ['/match/firmwareVersion']],
   ] as const) {
     t.same(complaints(await operator.post('/accept-rules', body)), fields, JSON.stringify(body));
   }
@@ -71,4 +74,9 @@ eachStore('a rule names at least one thing, a network of BMCs, and what there is
   const path = `/accept-rules/${(added.body as { id: string }).id}`;
   t.equal((await operator.delete(path)).status, 204);
   t.equal(codeOf(await operator.delete(path)), 'not-found');
+  for (const match of [{ switchPort: 'leaf-3/*' }, { firmwareVendor: 'Dell*' }, { firmwareVersion: '2.*' }]) {
+    const [name = ''] = Object.keys(match).map((key) => key.toLowerCase());
+    const alone = await operator.post('/accept-rules', { ...rule, name, match });
+    t.match(alone, { status: 201, body: { match: { macPrefix: null, ...match } } });
+  }
 });

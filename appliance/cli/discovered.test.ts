@@ -15,9 +15,11 @@ test('rules are added, listed and removed; an unknown machine that is none is sa
   const add = (...more: string[]) => served.ask(['accept-rule', 'add', 'lab', ...bmc, ...more]);
   t.match(await add('--bmc-network', '10.9.0.0/24'), { code: 1, err: /\/match/ });
   t.match(await add('--mac-prefix', '52:54:00', '--bmc-network', '10.9.0.0'), { code: 1, err: /\/bmc\/network/ });
-  t.match(await add('--mac-prefix', '52:54:00', '--model', 'R6*', '--bmc-network', '10.9.0.7/24'), { code: 0 });
+  const firmware = ['--firmware-vendor', 'Dell*', '--firmware-version', '2.*'];
+  const criteria = ['--mac-prefix', '52:54:00', '--model', 'R6*', ...firmware, '--switch-port', 'leaf-3/*'];
+  t.match(await add(...criteria, '--bmc-network', '10.9.0.7/24'), { code: 0 });
   const listed = await served.ask(['accept-rule', 'list']);
-  t.match(listed.out, /lab +rck_\S+ +52:54:00 +- +R6\* +- +lab- +10\.9\.0\.0\/24/);
+  t.match(listed.out, /lab +rck_\S+ +52:54:00 +- +R6\* +Dell\* +2\.\* +- +leaf-3\/\* +lab- +10\.9\.0\.0\/24/);
   t.notMatch(listed.out, 'hunter2');
   t.match(await served.ask(['accept-rule', 'remove', 'lab']), { code: 0, out: /lab/ });
   t.match(await served.ask(['accept-rule', 'remove', 'lab']), { code: 1, err: /accept-rule list/ });

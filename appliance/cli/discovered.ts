@@ -59,7 +59,10 @@ interface RuleOptions extends BmcOptions {
   readonly macPrefix?: string;
   readonly vendor?: string;
   readonly model?: string;
+  readonly firmwareVendor?: string;
+  readonly firmwareVersion?: string;
   readonly subnet?: string;
+  readonly switchPort?: string;
   readonly namePrefix?: string;
   readonly bmcNetwork: string;
 }
@@ -135,21 +138,26 @@ function ruleCommands(group: Command, context: CliContext): void {
   withBmc(
     group
       .command('add <name>')
-      .description('enrol unknown machines for which all hold that is given; * in vendor and model is any text')
+      .description('enrol unknown machines for which all holds that is given; * in a pattern is any text')
       .requiredOption('--rack <name>', 'where they stand')
       .option('--mac-prefix <mac>', 'how their MACs begin: 52:54:00')
       .option('--vendor <pattern>')
       .option('--model <pattern>')
+      .option('--firmware-vendor <pattern>')
+      .option('--firmware-version <pattern>')
       .option('--subnet <id>', 'where they boot')
+      .option('--switch-port <pattern>', 'what their switch says by LLDP, as anybody there can: leaf-3/*')
       .option('--name-prefix <text>', 'before their serial number, as their name; default: NAME-')
       .requiredOption('--bmc-network <cidr>', 'where their BMCs must be: the password is sent there'),
   ).action(async (name: string, options: RuleOptions) => {
     const { api, answer } = await connect(context, options);
-    const { macPrefix, vendor, model, subnet, namePrefix, role, bmcNetwork: network } = options;
+    const { macPrefix, vendor, model, firmwareVendor, firmwareVersion, subnet, switchPort } = options;
+    const { namePrefix, role, bmcNetwork: network } = options;
     const rack = await idOf(api, 'racks', options.rack);
     const bmc = { ...(await bmcOf(options)), network };
     const rule = (await api.post('/accept-rules', {
-      ...{ name, rack, match: { macPrefix, vendor, model, subnet }, namePrefix, role, bmc },
+      ...{ name, rack, namePrefix, role, bmc },
+      match: { macPrefix, vendor, model, firmwareVendor, firmwareVersion, subnet, switchPort },
     })) as { id: string };
     answer(rule, `${rule.id}\n`);
   });
@@ -157,10 +165,11 @@ function ruleCommands(group: Command, context: CliContext): void {
     const { api, answer } = await connect(context, options);
     const list = (await api.get('/accept-rules')) as { rules: Rule[] };
     const rows = list.rules.map(({ name, rack, match, namePrefix, bmc }) => {
-      const { macPrefix, vendor, model, subnet } = match;
-      return [name, rack, macPrefix, vendor, model, subnet, namePrefix, bmc.network];
+      const { macPrefix, vendor, model, firmwareVendor, firmwareVersion, subnet, switchPort } = match;
+      const firmware = [firmwareVendor, firmwareVersion];
+      return [name, rack, macPrefix, vendor, model, ...firmware, subnet, switchPort, namePrefix, bmc.network];
     });
-    answer(list, table(['name', 'rack', 'MAC', 'vendor', 'model', 'subnet', 'named', 'BMC network'], rows));
+    answer(list, table(RULE_HEAD, rows));
   });
   asksApi(group.command('remove <name>').description('remove a rule; what it has enrolled stays')).action(
     async (name: string, options: RemoteOptions) => {
@@ -175,11 +184,18 @@ function ruleCommands(group: Command, context: CliContext): void {
   );
 }
 
+const RULE_HEAD = [
+  ...['name', 'rack', 'MAC', 'vendor', 'model', 'firmware vendor', 'firmware version', 'subnet', 'switch port'],
+  ...['named', 'BMC network'],
+];
+
+type Criterion = 'macPrefix' | 'vendor' | 'model' | 'firmwareVendor' | 'firmwareVersion' | 'subnet' | 'switchPort';
+
 interface Rule {
   readonly id: string;
   readonly name: string;
   readonly rack: string;
-  readonly match: Readonly<Record<'macPrefix' | 'vendor' | 'model' | 'subnet', string | null>>;
+  readonly match: Readonly<Record<Criterion, string | null>>;
   readonly namePrefix: string;
   readonly bmc: { readonly network: string };
 }

@@ -5,7 +5,7 @@ import { readManifest } from '../machines/enrolment/manifest-file.ts';
 import { loadManifest } from '../machines/enrolment/manifest.ts';
 import { openIssues } from '../machines/machine-issues.ts';
 import type { RackMachine } from '../machines/rack.fixture.ts';
-import type { DiscoveredMachineRow } from '../store/schema.ts';
+import type { AcceptRuleRow, DiscoveredMachineRow } from '../store/schema.ts';
 import type { Store } from '../store/store.ts';
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
 import { MOST_STRANGERS, Pipeline } from './pipeline.fixture.ts';
@@ -103,7 +103,7 @@ eachStore(
   async (t, store, { clock }) => {
     const pipeline = await Pipeline.open(t, store, clock, { machines: 0 });
     const machine = await stranger(pipeline, 'S-1');
-    machine.health = { nics: machine.inspection.nics.map((nic) => ({ ...nic, neighbour: 'sw-7/eth4' })) };
+    hears(machine, 'sw-7/eth4');
     await boot(pipeline, machine);
     const [waiting] = await discovered(store);
     t.match(JSON.parse(waiting?.facts ?? ''), { serial: 'S-1', nics: [{ mac: machine.mac, neighbour: 'sw-7/eth4' }] });
@@ -112,6 +112,29 @@ eachStore(
     t.match(await discovered(store), [
       { state: 'waiting', reason: /switch port sw-7\/eth3, and here it is sw-7\/eth4/ },
     ]);
+  },
+);
+
+eachStore(
+  'a rule by switch and port takes a machine in once its switch was heard, and puts it in its rack',
+  async (t, store, { clock }) => {
+    const pipeline = await Pipeline.open(t, store, clock, { machines: 0 });
+    await ruleBySwitch(store, 'leaf-3/eth*');
+    const [near, far] = [await stranger(pipeline, 'S-1'), await stranger(pipeline, 'S-2')];
+    for (const [index, machine] of [near, far].entries()) {
+      machine.inspection = { ...machine.inspection, bmcAddress: `192.0.2.${String(index + 1)}` };
+    }
+    near.restart('pxe');
+    await pipeline.until('the first has told of itself', async () => (await discovered(store)).length === 1);
+    hears(near, 'leaf-3/eth7');
+    hears(far, 'leaf-4/eth7');
+    for (const machine of [near, far]) await boot(pipeline, machine);
+    t.match(await machines(store), [{ name: 'leaf-s-1', rack_id: 'rack1', bmc_address: '192.0.2.1' }]);
+    t.match(await discovered(store), [
+      { state: 'enrolled' },
+      { state: 'waiting', reason: /Neither manifest nor rule/ },
+    ]);
+    t.same(far.commands, [], 'the password was sent to no other BMC');
   },
 );
 
@@ -234,6 +257,21 @@ async function boot(pipeline: Pipeline, machine: RackMachine): Promise<void> {
   machine.restart('pxe');
   await pipeline.settle();
   await pipeline.daemon.discovery.look();
+}
+
+/** From the next check on. */
+function hears(machine: RackMachine, neighbour: string): void {
+  machine.health = { nics: machine.inspection.nics.map((nic) => ({ ...nic, neighbour })) };
+}
+
+async function ruleBySwitch(store: Store, switchPort: string): Promise<void> {
+  const row: AcceptRuleRow = {
+    ...{ id: 'rul_1', name: 'leaf', rack_id: 'rack1', name_prefix: 'leaf-', nic_role: 'both', created_at: 0 },
+    ...{ mac_prefix: null, vendor: null, model: null, firmware_vendor: null, firmware_version: null },
+    ...{ subnet_id: null, switch_port: switchPort, bmc_network: '192.0.2.0/24', bmc_kind: 'ipmi', bmc_port: 623 },
+    ...{ bmc_username: 'admin', bmc_password: 'sealed', bmc_cipher_suite: 3 },
+  };
+  await store.transaction((tx) => tx.insertInto('accept_rules').values(row).execute());
 }
 
 async function expected(pipeline: Pipeline, serial: string, number: number, switchPort = ''): Promise<void> {

@@ -109,6 +109,27 @@ eachEngine('what tenants had before there were projects is theirs afterwards', a
   t.match(await rows('select * from requests'), [{ id: 'srv_9', project_id: 'prj_9' }]);
 });
 
+eachEngine('rules stay what they were, and may go by a switch port alone afterwards', async (t, engine) => {
+  await run(engine, migrations.slice(0, 17));
+  const write = (statement: string) => sql.raw(statement).execute(engine.writer!);
+  const rule = (id: string, columns: string, values: string) =>
+    write(`insert into accept_rules (id, name, rack_id, name_prefix, nic_role, bmc_network, bmc_kind, bmc_port, bmc_username,
+      bmc_password, bmc_cipher_suite, created_at${columns}) values ('${id}', '${id}', 'rck_1', 'a-', 'both', '10.9.0.0/24', 'ipmi',
+      623, 'admin', 'sealed', 17, 5${values})`);
+  await write(`insert into regions values ('reg_1', 'west')`);
+  await write(`insert into racks (id, region_id, name) values ('rck_1', 'reg_1', 'r1')`);
+  await rule('rul_1', ', mac_prefix, model', `, '52:54:00', 'R6*'`);
+  await run(engine, migrations);
+  await rule('rul_2', ', switch_port', `, 'leaf-3/*'`);
+  await t.rejects(rule('rul_3', '', ''), 'a rule names something');
+  await t.rejects(rule('rul_2', ', model', `, 'R7'`), 'and has a name of its own');
+  const { rows } = await sql.raw('select * from accept_rules order by id').execute(engine.reader);
+  t.match(rows, [
+    { id: 'rul_1', mac_prefix: '52:54:00', model: 'R6*', bmc_password: 'sealed', created_at: 5, switch_port: null },
+    { id: 'rul_2', mac_prefix: null, switch_port: 'leaf-3/*' },
+  ]);
+});
+
 eachEngine(
   'images stay what servers were ordered with; a name is free again once they are deleted',
   async (t, engine) => {

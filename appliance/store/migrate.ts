@@ -20,6 +20,7 @@ import { up as warmUps } from './migrations/014-warm-ups.ts';
 import { up as discovery } from './migrations/015-discovery.ts';
 import { up as inventories } from './migrations/016-inventories.ts';
 import { up as hedges } from './migrations/017-hedges.ts';
+import { up as switchRules } from './migrations/018-switch-rules.ts';
 import type { Database } from './schema.ts';
 
 /** One step forward; there is none back. A released migration is never edited. */
@@ -48,6 +49,7 @@ export const migrations: readonly Migration[] = [
   { number: 15, name: 'discovery', up: discovery },
   { number: 16, name: 'inventories', up: inventories },
   { number: 17, name: 'hedges', up: hedges },
+  { number: 18, name: 'switch-rules', up: switchRules },
 ];
 
 export interface MigrateOptions {

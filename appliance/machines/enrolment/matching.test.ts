@@ -1,5 +1,7 @@
 import { test } from 'tap';
 
+import { chassis, lifetime, lldpFrame, port, systemName } from '../../../pxe/http/lldp.fixture.ts';
+import { readLldpFrame } from '../../../pxe/http/lldp.ts';
 import type { KnownWorld, Stranger } from './matching.ts';
 import { isLike, isTelling, matchOf } from './matching.ts';
 
@@ -27,7 +29,7 @@ const row: KnownWorld['expected'][number] = {
 const rule: KnownWorld['rules'][number] = {
   ...{ id: 'rul_1', name: 'lab', rack_id: 'rack1', region_id: 'reg1', mac_prefix: '52:54:00', vendor: null, ...bmc },
   ...{
-    model: 'r6*',
+    ...{ model: 'r6*', firmware_vendor: null, firmware_version: null, switch_port: null },
     subnet_id: null,
     name_prefix: 'lab-',
     nic_role: 'both',
@@ -91,9 +93,70 @@ test('a rule takes what it names, in the region of its rack, and believes a BMC 
     { mac_prefix: '52:55' },
     { vendor: 'acm' },
     { model: 'r7*' },
+    { firmware_vendor: 'acme*' },
+    { firmware_version: '*' },
   ]) {
     t.match(by(known, { ...rule, ...change }), /Neither/, JSON.stringify(change));
   }
+  t.end();
+});
+
+test('a rule goes by what the firmware says of itself, and takes nobody who says nothing', (t) => {
+  const by = (told: Partial<Stranger['facts']>, asked: Partial<KnownWorld['rules'][number]>) =>
+    why(like({ bmcAddress: '10.9.0.7', ...told }), world({ expected: [], rules: [{ ...rule, ...asked }] }));
+  const asked = { firmware_vendor: 'american*', firmware_version: '2.*' };
+  t.equal(by({ firmwareVendor: 'American Megatrends', firmwareVersion: '2.14' }, asked), 'rule');
+  t.match(by({ firmwareVendor: 'American Megatrends', firmwareVersion: '3.2' }, asked), /Neither/);
+  t.match(by({ firmwareVendor: 'Insyde', firmwareVersion: '2.14' }, asked), /Neither/);
+  t.match(by({ firmwareVendor: 'American Megatrends' }, asked), /Neither/);
+  t.end();
+});
+
+test('a rule goes by the switch port of the NIC that booted, and no other takes the machine until its switch was heard', (t) => {
+  const plugged = (neighbour?: string, elsewhere?: string): Stranger => {
+    const nic = { name: 'eth0', mac: stranger.row.mac, up: true, ...(neighbour === undefined ? {} : { neighbour }) };
+    const other = { name: 'eth1', mac: '52:54:00:00:00:99', up: true, neighbour: elsewhere };
+    return like({ bmcAddress: '10.9.0.7', nics: [nic, other] as unknown as Stranger['facts']['nics'] });
+  };
+  const leaf3 = { ...rule, switch_port: 'leaf-3/Ethernet*', name: 'r12' };
+  const by = (one: Stranger, ...rules: KnownWorld['rules']) => why(one, world({ expected: [], rules }));
+  t.equal(by(plugged('leaf-3/Ethernet7'), leaf3), 'rule');
+  for (const port of ['leaf-30/Ethernet7', 'leaf-3/mgmt0', 'my-leaf-3/Ethernet7', 'leaf-3']) {
+    t.match(by(plugged(port, 'leaf-3/Ethernet7'), leaf3), /Neither/, port);
+  }
+  t.match(by(plugged(undefined, 'leaf-3/Ethernet7'), leaf3), /Rule r12 may take it, and no switch has told/);
+  t.match(by(plugged(), { ...rule, name: 'all' }, leaf3), /Rule r12 may take it/, 'though another one does');
+  t.equal(by(plugged(), rule, { ...leaf3, model: 'r7*' }), 'rule', 'one that takes it nowhere is not waited for');
+  t.equal(by(plugged('leaf-4/Ethernet7'), rule, leaf3), 'rule');
+  t.match(by(plugged('leaf-3/Ethernet7'), { ...rule, name: 'all' }, leaf3), /Several rules take it: all, r12/);
+  t.end();
+});
+
+test('whatever is said on the wire is text to a rule, and no pattern', (t) => {
+  const rules = [{ ...rule, switch_port: 'leaf-3/eth*' }];
+  const said = (system: string, id: string | Buffer, subtype = 5) => {
+    const frame = lldpFrame(chassis(7, 'c'), port(subtype, id), lifetime(120), systemName(system));
+    const neighbour = readLldpFrame(frame);
+    const nic = { name: 'eth0', mac: stranger.row.mac, up: true, ...(neighbour === undefined ? {} : { neighbour }) };
+    const told = like({ bmcAddress: '10.9.0.7', nics: [nic] as unknown as Stranger['facts']['nics'] });
+    return why(told, world({ expected: [], rules }));
+  };
+  t.equal(said('leaf-3', 'eth1'), 'rule');
+  for (const [system, id] of [
+    ['*', '*'],
+    ['leaf-3*', 'eth1'],
+    ['leaf-3/eth', ''],
+    ['x\nleaf-3', 'eth1'],
+    ['%6ceaf-3', 'eth1'],
+    ['leaf-3%00', 'eth1'],
+    ['\u202eleaf-3/', 'eth1'],
+    [`leaf-3${' '.repeat(200)}`, `x${'/eth'.repeat(60)}`],
+    ['a'.repeat(255), 'a'.repeat(254)],
+    ["leaf-3' or '1'='1", 'eth1'],
+  ] as const) {
+    t.match(said(system, id), /Neither|no switch has told/, JSON.stringify([system, id]));
+  }
+  t.match(said('leaf-3', Buffer.from('eth1'), 3), /Neither/, 'bytes are none of its letters');
   t.end();
 });
 

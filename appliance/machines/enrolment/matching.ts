@@ -92,7 +92,7 @@ function byManifest(stranger: Stranger, row: KnownWorld['expected'][number]): Ma
   if (facts.bmcAddress !== undefined && facts.bmcAddress !== row.bmc_address) {
     return says('the BMC', row.bmc_address, facts.bmcAddress);
   }
-  const port = facts.nics.find(({ mac }) => mac === stranger.row.mac)?.neighbour;
+  const port = switchPortOf(stranger);
   if (row.switch_port !== null && port !== undefined && port !== row.switch_port) {
     return says('the switch port', row.switch_port, port);
   }
@@ -108,6 +108,10 @@ function byRule(stranger: Stranger, rules: KnownWorld['rules']): Match {
       isTelling(facts.serial) ? 'Neither manifest nor rule knows it.' : 'It has no serial number to tell it by.',
     );
   }
+  const unheard = fitting.find(({ switch_port }) => switch_port !== null);
+  if (unheard !== undefined && switchPortOf(stranger) === undefined) {
+    return none(`Rule ${unheard.name} may take it, and no switch has told where it is plugged in.`);
+  }
   if (fitting.length > 1) return none(`Several rules take it: ${fitting.map(({ name }) => name).join(', ')}.`);
   if (!isTelling(facts.serial)) return none(`Rule ${rule.name} takes it, and it has no serial number to be named by.`);
   const { bmcAddress } = facts;
@@ -118,14 +122,32 @@ function byRule(stranger: Stranger, rules: KnownWorld['rules']): Match {
   return { kind: 'rule', rule, bmcAddress };
 }
 
-function fits({ row, facts, regionId }: Stranger, rule: KnownWorld['rules'][number]): boolean {
+/**
+ * Whether all holds that the rule names. Of a switch that has not spoken, anything may hold: which rule takes a machine must not hang
+ * on whether its switch was heard by then.
+ */
+function fits(stranger: Stranger, rule: KnownWorld['rules'][number]): boolean {
+  const { row, facts, regionId } = stranger;
+  const port = switchPortOf(stranger);
   return (
     rule.region_id === regionId &&
     (rule.subnet_id === null || rule.subnet_id === row.subnet_id) &&
     (rule.mac_prefix === null || row.mac.startsWith(rule.mac_prefix)) &&
-    (rule.vendor === null || isLike(facts.vendor, rule.vendor)) &&
-    (rule.model === null || isLike(facts.model, rule.model))
+    isToldLike(facts.vendor, rule.vendor) &&
+    isToldLike(facts.model, rule.model) &&
+    isToldLike(facts.firmwareVendor, rule.firmware_vendor) &&
+    isToldLike(facts.firmwareVersion, rule.firmware_version) &&
+    (port === undefined || isToldLike(port, rule.switch_port))
   );
+}
+
+/** What a switch told where the NIC is plugged in that it booted from. */
+function switchPortOf({ row, facts }: Stranger): string | undefined {
+  return facts.nics.find(({ mac }) => mac === row.mac)?.neighbour;
+}
+
+function isToldLike(text: string | undefined, pattern: string | null): boolean {
+  return pattern === null || (text !== undefined && isLike(text, pattern));
 }
 
 /** Whether a text is of a pattern in which `*` is any text; letters in either case. In time that is linear in both, whatever they hold. */

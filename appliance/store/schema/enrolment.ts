@@ -74,10 +74,15 @@ export interface AcceptRuleRow {
   rack_id: string;
   /** How the MAC begins: `52:54:00`. */
   mac_prefix: string | null;
-  /** What the firmware calls maker and model; `*` is any text. */
+  /** What the firmware calls maker and model of the machine; `*` is any text. */
   vendor: string | null;
   model: string | null;
+  /** What the firmware says of itself, in the same way. */
+  firmware_vendor: string | null;
+  firmware_version: string | null;
   subnet_id: string | null;
+  /** What the switch says of itself by LLDP where the machine boots, in the same way: `leaf-3/*`. */
+  switch_port: string | null;
   /** What they are called: this and their serial number. */
   name_prefix: string;
   nic_role: 'provisioning' | 'both';
