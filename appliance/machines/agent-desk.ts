@@ -7,9 +7,10 @@ import type { Clock } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Secret } from '../kernel/secret.ts';
 import type { AgentRow } from '../store/schema.ts';
-import type { Reader, Store } from '../store/store.ts';
+import type { Reader, Store, Tx } from '../store/store.ts';
 import { lastBootOf, recordPhoneHome, tellTimeline } from './boot-records.ts';
 import { PROTOCOL, checkProtocol } from './protocol.ts';
+import { toldTenant } from './told-tenant.ts';
 
 export interface AgentDeskDeps {
   readonly store: Store;
@@ -51,7 +52,7 @@ export class StoreAgentDesk implements AgentDesk {
       const { hostKey, bootId, uptime } = message;
       const data = { ...ids(agent), hostKey, bootId, uptime };
       await tellTimeline(tx, agent, { at, source: 'agent', name: 'phone-home', detail: { bootId, uptime } });
-      await events.append(tx, 'agent.phoned-home', { ...about(agent), data });
+      await events.append(tx, 'agent.phoned-home', { ...(await about(tx, agent)), data });
     });
   }
 
@@ -74,7 +75,7 @@ export class StoreAgentDesk implements AgentDesk {
         return;
       }
       await tellTimeline(tx, agent, { at, source: 'agent', name: 'first heartbeat', detail: metrics });
-      await events.append(tx, 'agent.heartbeat-received', { ...about(agent), data: ids(agent) });
+      await events.append(tx, 'agent.heartbeat-received', { ...(await about(tx, agent)), data: ids(agent) });
     });
   }
 
@@ -117,6 +118,6 @@ function ids({ attempt_id, request_id, machine_id }: AgentRow) {
   return { attemptId: attempt_id, requestId: request_id, machineId: machine_id };
 }
 
-function about({ attempt_id, tenant_id }: AgentRow) {
-  return { key: attempt_id, tenantId: tenant_id, actor: 'agent' };
+async function about(tx: Tx, { attempt_id: key }: AgentRow) {
+  return { key, tenantId: await toldTenant(tx, key), actor: 'agent' };
 }

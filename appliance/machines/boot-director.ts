@@ -37,6 +37,7 @@ import type { MachineBell } from './machine-bell.ts';
 import { orderLines } from './order-lines.ts';
 import { beginProof } from './proof.ts';
 import { checkProtocol } from './protocol.ts';
+import { toldTenant } from './told-tenant.ts';
 import { recordWiped, sampleSeed } from './wipe-certificates.ts';
 
 export interface BootDirectorDeps {
@@ -127,7 +128,7 @@ export class StoreBootDirector implements BootDirector {
       if (await bindClaimant(tx, boot.id, claimant, at)) {
         if (!(await claimOrder(tx, boot.order, at))) throw stale();
         await recordBoot(tx, boot.id, { type: boot.order.verb === 'wait' ? 'claim-to-wait' : 'claim' }, at);
-        await this.#deps.events.append(tx, 'boot.claimed', { ...about(boot), data: of(boot) });
+        await this.#deps.events.append(tx, 'boot.claimed', { ...(await about(tx, boot)), data: of(boot) });
         return { ...boot, nonce_hash: nonceHash };
       }
       // Who has it? Read again: another claim may have been committed since.
@@ -155,14 +156,15 @@ export class StoreBootDirector implements BootDirector {
       const isLast = status === 'done' && stage === lastStages[boot.order.verb];
       if (isLast) await consumeOrder(tx, boot.order.id, clock.now());
       if (stage === 'inject' && status === 'done') await keepHostKey(tx, boot, facts['host_key']);
-      await events.append(tx, 'boot.stage', { ...about(boot), data: { ...of(boot), stage, status, facts } });
+      const to = await about(tx, boot);
+      await events.append(tx, 'boot.stage', { ...to, data: { ...of(boot), stage, status, facts } });
       // Told again by a ramdisk that did not hear our answer, it is the same one.
       if (stage === 'kexec' && status === 'started' && recorded === 'advanced') {
         await beginProof(tx, boot, clock.now());
-        await events.append(tx, 'boot.handoff', { ...about(boot), data: of(boot) });
+        await events.append(tx, 'boot.handoff', { ...to, data: of(boot) });
       }
       if (status === 'failed' || isLast) {
-        await events.append(tx, 'boot.finished', { ...about(boot), data: { ...of(boot), outcome: status } });
+        await events.append(tx, 'boot.finished', { ...to, data: { ...of(boot), outcome: status } });
       }
       return false;
     });
@@ -259,7 +261,7 @@ export class StoreBootDirector implements BootDirector {
       const at = clock.now();
       if ((await recordBoot(tx, boot.id, { type: 'poll' }, at)) !== 'advanced') return;
       await tx.updateTable('boot_sessions').set({ window_until: at }).where('id', '=', boot.id).execute();
-      await events.append(tx, 'boot.parked', { ...about(boot), data: of(boot) });
+      await events.append(tx, 'boot.parked', { ...(await about(tx, boot)), data: of(boot) });
     });
   }
 
@@ -277,7 +279,7 @@ export class StoreBootDirector implements BootDirector {
       if (await bindClaimant(tx, ordered.id, { nonceHash, ramdisk }, at)) {
         if (!(await claimOrder(tx, ordered.order, at))) throw stale();
         await recordBoot(tx, ordered.id, { type: 'taken' }, at);
-        await events.append(tx, 'boot.claimed', { ...about(ordered), data: of(ordered) });
+        await events.append(tx, 'boot.claimed', { ...(await about(tx, ordered)), data: of(ordered) });
         return ordered;
       }
       // Taken before: the answer may have been lost, until its bearer has been used.
@@ -322,9 +324,10 @@ export class StoreBootDirector implements BootDirector {
     const { clock, events } = this.#deps;
     const message = `The boot of machine ${boot.machine_id} was claimed a second time, from ${from}.`;
     await revokeOrders(tx, boot.machine_id, 'cut-off', clock.now());
-    await events.append(tx, 'boot.cut-off', { ...about(boot), data: { ...of(boot), reason: message } });
+    const to = await about(tx, boot);
+    await events.append(tx, 'boot.cut-off', { ...to, data: { ...of(boot), reason: message } });
     const data = { subject: boot.machine_id, code: 'boot.claim-conflict', message };
-    await events.append(tx, 'alert.raised', { ...about(boot), data });
+    await events.append(tx, 'alert.raised', { ...to, data });
     return new RackstartError('boot.claim-conflict', message);
   }
 
@@ -383,6 +386,6 @@ function of(boot: Boot) {
   return { machineId, sessionId, generation, ...(attemptId === null ? {} : { attemptId }) };
 }
 
-function about(boot: Boot) {
-  return { key: boot.machine_id, tenantId: boot.order.tenant_id ?? undefined, actor: 'ramdisk' };
+async function about(tx: Tx, { machine_id: key, order }: Boot) {
+  return { key, tenantId: await toldTenant(tx, order.attempt_id), actor: 'ramdisk' };
 }

@@ -15,6 +15,7 @@ import { markDiskDirty, orderParked, placeOrder, revokeOrders, withdrawOrder } f
 import { eventsBefore, keepFaults, rememberEvents } from './event-log.ts';
 import { giveUp, lateReason, lateness } from './lateness.ts';
 import { planHandoff, prepareReset } from './proof.ts';
+import { toldTenant } from './told-tenant.ts';
 
 export interface BootDriveDeps {
   readonly events: EventLog;
@@ -92,9 +93,10 @@ async function orderWarm(order: OrderRequest, deps: BootDriveDeps, ctx: Ctx): Pr
   return ctx.transaction(async (tx) => {
     const placed = await orderParked(tx, deps.ids, order, { at: ctx.clock.now(), handoff });
     if (placed === undefined) return undefined;
-    const { machineId, attemptId, tenantId } = order;
+    const { machineId, attemptId } = order;
     const { sessionId, generation } = placed;
     const data = { machineId, sessionId, generation, attemptId };
+    const tenantId = await toldTenant(tx, attemptId);
     await deps.events.append(tx, 'boot.ordered', { key: machineId, tenantId, actor: 'saga', data });
     await tx.updateTable('attempts').set({ path: 'warm' }).where('id', '=', attemptId).execute();
     return placed;

@@ -118,22 +118,31 @@ export interface Failed {
  * attempt back: that one is undone beside it. False, and nothing was written, when no other machine would do better, none is
  * free, or enough were tried.
  */
-export async function moveOn(tx: Tx, deps: MoveOnDeps, failed: Failed): Promise<boolean> {
-  const { request, spec, reason, verdict, at } = failed;
+export async function moveOn(
+  tx: Tx,
+  deps: MoveOnDeps,
+  { request, spec, reason, verdict, at }: Failed,
+): Promise<boolean> {
   if (verdict?.elsewhere !== true || !requestStates[request.state].inFlight) return false;
   const attempts = await attemptsOf(tx, request.id);
   const tried = machinesOf(attempts);
   const inTurn = machinesOf(attempts.filter(({ hedges }) => hedges === null));
   if (inTurn.length >= MOST_MACHINES || !(await isAnotherFree(tx, spec, tried))) return false;
-  const { hedges: _beside, ...order } = spec;
-  const { requestId, tenantId, attemptId: from } = order;
+  const { hedges, ...order } = spec;
+  const { requestId, tenantId } = order;
+  // A tenant knows nothing of a hedge: it is told of the attempt beside which that was tried, which has failed before.
+  const from = attempts.find(({ id }) => id === (hedges ?? spec.attemptId));
   const to = deps.ids.next('att');
   const number = attempts.length + 1;
   await startAttempt(tx, deps, { number, spec: { ...order, attemptId: to, avoid: tried }, asleep: false, at });
-  const { code, message } = reason;
+  const { code, message } = reasonIn(from?.failure ?? null) ?? reason;
   // Why that is thought names what is the operators': it is in the machine's issue.
-  const machineId = attempts.find(({ id }) => id === from)?.machine_id ?? '';
-  const data = { requestId, tenantId, from, to, attempt: number, machineId, blame: verdict.party };
+  const failed = {
+    from: from?.id ?? spec.attemptId,
+    machineId: from?.machine_id ?? '',
+    blame: from?.blame ?? verdict.party,
+  };
+  const data = { requestId, tenantId, ...failed, to, attempt: number };
   await deps.events.append(tx, 'provisioning.attempt-moved', {
     ...{ key: requestId, tenantId, actor: 'saga' },
     data: { ...data, code, message },
@@ -168,6 +177,15 @@ export async function isAnotherFree(
 /** The machines that attempts were made on, in their order. */
 export function machinesOf(attempts: readonly AttemptRow[]): string[] {
   return attempts.flatMap(({ machine_id }) => machine_id ?? []);
+}
+
+/** A second machine beside is the operators' business until it has the server, and so is one that was outrun. */
+export function isTenants({
+  hedges,
+  outcome,
+  outrun_at,
+}: Pick<AttemptRow, 'hedges' | 'outcome' | 'outrun_at'>): boolean {
+  return outrun_at === null && (hedges === null || outcome === 'succeeded');
 }
 
 /** Whether its request goes on without this attempt: another has the server, or is under way. */

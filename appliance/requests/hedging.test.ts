@@ -1,6 +1,6 @@
 import type { Test } from 'tap';
 
-import { SECOND } from '../kernel/clock.ts';
+import { MINUTE, SECOND } from '../kernel/clock.ts';
 import { silentLog } from '../kernel/log.ts';
 import { examine } from '../store/doctor.ts';
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
@@ -11,6 +11,7 @@ import { Pipeline } from './pipeline.fixture.ts';
 import { attemptsOf, findRequest } from './request-records.ts';
 import { serverTimeline } from './server-timeline.ts';
 import { viewServer } from './server-view.ts';
+import { StalledRequests } from './stalled.ts';
 
 const badDisk = { code: 'disk.failed', reason: 'writing to /dev/sda failed: Input/output error' };
 
@@ -29,6 +30,9 @@ eachStore(
     ]);
     t.match(await quota(pipeline), { used_servers: 1 }, 'counted once');
     t.equal((await servers(pipeline)).length, 2, 'the address is held while the machine may have it');
+    const { bearer, generation } = pipeline.rack[0]!;
+    const late = { generation, stage: 'image', status: 'done', uptime: 9, facts: {} } as const;
+    await pipeline.daemon.director.report(bearer!, late);
     await looking(pipeline, 'the slow one is free', async () => (await pipeline.machine(0)).state === 'available');
     t.match(await attempts(pipeline, id), [{ outcome: 'cancelled', blame: null }, { outcome: 'succeeded' }]);
     t.match(await pipeline.machine(0), { disk_state: 'clean' });
@@ -47,7 +51,7 @@ eachStore(
 
 eachStore('the first machine has the server when it is ready before the second', async (t, store, { clock }) => {
   const { pipeline, id } = await ordered(t, store, clock, 2);
-  pipeline.rack[1]!.atHop = (hop) => (hop === 'script' ? 'silent' : undefined);
+  pipeline.rack[1]!.atHop = (hop) => (hop === 'image' ? 'silent' : undefined);
   await hedged(pipeline, id);
   deaf(pipeline);
   await pipeline.untilRequest(id, 'completed');
@@ -127,6 +131,54 @@ eachStore('a second machine that fails leaves the request to the first', async (
   await pipeline.isHealthy(t);
 });
 
+eachStore(
+  'a request in which nothing happens on either machine is ended, and fails once',
+  async (t, store, { clock }) => {
+    const { pipeline, id } = await ordered(t, store, clock, 3);
+    const watch = new StalledRequests({ ...pipeline.admitDeps, log: silentLog }, MINUTE);
+    deaf(pipeline, 0, 1);
+    await looking(pipeline, 'both wait for SSH', () => verifying(pipeline, id, 2));
+    const boots = store.read.selectFrom('boot_sessions').select('seen_at').orderBy('seen_at', 'desc');
+    const { seen_at: seenAt } = await boots.executeTakeFirstOrThrow();
+    clock.jump(seenAt + MINUTE - 1 - clock.now());
+    await watch.look();
+    t.match(await reasons(pipeline), [null, null], 'the second was heard of, and the first for longer not');
+    clock.jump(1);
+    await Promise.all([watch.look(), watch.look()]);
+    t.match(await reasons(pipeline), [/request\.stalled/, /request\.stalled/]);
+    await pipeline.untilRequest(id, 'rolled-back');
+    const ended = { outcome: 'failed', blame: 'service', outrun_at: null };
+    t.match(await attempts(pipeline, id), [ended, ended]);
+    t.equal((await attempts(pipeline, id)).length, 2, 'no third machine is tried');
+    const [first] = await attempts(pipeline, id);
+    const failed = (await pipeline.events()).filter(({ type }) => type === 'provisioning.failed');
+    t.match(failed, [{ tenantId: 't1', data: { attemptId: first?.id, code: 'request.stalled' } }]);
+    t.equal(failed.length, 1);
+    for (const index of [0, 1]) await pipeline.untilMachine('available', index);
+    t.match(await quota(pipeline), { used_servers: 0 });
+    t.same(await servers(pipeline), []);
+    await hearsOfOne(t, pipeline, id);
+    await pipeline.isHealthy(t);
+  },
+);
+
+sqliteStore(
+  'that a machine is stuck on its way back which was outrun is nothing to its tenant',
+  async (t, store, { clock }) => {
+    const { pipeline, id } = await ordered(t, store, clock, 2);
+    pipeline.rack[0]!.atHop = (hop) => (hop === 'image' ? 'silent' : undefined);
+    pipeline.rack[0]!.atCommand = (command) => {
+      if (command === 'power off') throw new Error('a defect');
+    };
+    await hedged(pipeline, id);
+    await looking(pipeline, 'it is stuck', async () => (await pipeline.machine(0)).state === 'quarantined');
+    const alerts = (await pipeline.events()).filter(({ type, key }) => type === 'alert.raised' && key === id);
+    t.match(alerts, [{ tenantId: undefined, data: { message: 'a defect' } }]);
+    t.match(await findRequest(store.read, id), { state: 'completed' });
+    await pipeline.isHealthy(t);
+  },
+);
+
 sqliteStore('a first machine that fails leaves the request to the second', async (t, store, { clock }) => {
   const { pipeline, id } = await ordered(t, store, clock, 3);
   deaf(pipeline, 0, 1);
@@ -155,6 +207,13 @@ sqliteStore(
       { outcome: 'failed', machine_id: pipeline.machineIds[2], hedges: null },
       { outcome: 'succeeded', machine_id: pipeline.machineIds[3], hedges: null },
     ]);
+    const moves = (await pipeline.events()).filter(({ type }) => type === 'provisioning.attempt-moved');
+    const [first] = await attempts(pipeline, id);
+    t.match(moves[0], { tenantId: 't1', data: { from: first?.id, machineId: first?.machine_id, blame: first?.blame } });
+    const tenants = await serverTimeline(store.read, await viewServer(store.read, id, 't1'));
+    const moved = tenants.entries.filter(({ name }) => name === 'attempt moved');
+    t.match(moved, [{ detail: { from: 'm1' } }, { detail: { from: 'm3' } }]);
+    await hearsOfOne(t, pipeline, id);
     await pipeline.isHealthy(t);
   },
 );
@@ -232,6 +291,31 @@ async function isTold(
   for (const none of ['provisioning.failed', 'provisioning.attempt-moved']) t.same(of(none), []);
   const toTenant = of('resource.allocated').filter(({ tenantId }) => tenantId === 't1');
   if (allocated !== undefined) t.equal(toTenant.length, allocated);
+  await hearsOfOne(t, pipeline, id);
+}
+
+/** Operators are told what every machine and agent reports; the tenant nothing of a hedge before it has the server, nor of what was outrun. */
+async function hearsOfOne(t: Test, pipeline: Pipeline, id: string): Promise<void> {
+  const events = await pipeline.events();
+  const completed = events.findIndex(({ type, key }) => type === 'provisioning.completed' && key === id);
+  for (const { id: attemptId, number, hedges, outrun_at } of await attempts(pipeline, id)) {
+    const isOf = (data: object) => 'attemptId' in data && data.attemptId === attemptId;
+    const reports = events.filter(({ type, data }) => /^(boot|agent)\./.test(type) && isOf(data));
+    t.ok(reports.length > 0, 'operators hear of each');
+    const heard = reports.filter(({ tenantId }) => tenantId === 't1');
+    if (hedges !== null) t.same(heard, [], `attempt ${String(number)} is a hedge`);
+    else t.ok(heard.length > 0, `attempt ${String(number)} is the server to be`);
+    if (outrun_at !== null)
+      t.ok(
+        heard.every((event) => events.indexOf(event) < completed),
+        'until it was outrun',
+      );
+  }
+}
+
+async function reasons({ store }: Pipeline): Promise<(string | null)[]> {
+  const sagas = store.read.selectFrom('sagas').select('reason').where('name', '=', 'provision').orderBy('id');
+  return (await sagas.execute()).map(({ reason }) => reason);
 }
 
 function quota({ store }: Pipeline) {

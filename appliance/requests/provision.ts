@@ -15,7 +15,7 @@ import type { AttemptRow, FlavorRow, RequestRow } from '../store/schema.ts';
 import type { Tx } from '../store/store.ts';
 import type { QuotaShape } from '../tenants/quota.ts';
 import { freeQuota, holdersOf } from '../tenants/quota.ts';
-import { causeOf, endAttempt, goesOnWithout, moveOn } from './attempts.ts';
+import { causeOf, endAttempt, goesOnWithout, isTenants, moveOn } from './attempts.ts';
 import type { MoveOnDeps } from './attempts.ts';
 import { attemptsOf, findRequest, lockRequest, moveRequest } from './request-records.ts';
 import type { MovedRequest } from './request-records.ts';
@@ -139,7 +139,8 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
     const cause = await causeOf(tx, params.requestId, reason);
     await this.#move(tx, params, 'failed', { failure: JSON.stringify(cause) });
     const { code, message } = cause;
-    const data = { ...attemptOf(params), code, message };
+    // A tenant knows nothing of a hedge.
+    const data = { ...attemptOf(params), attemptId: params.hedges ?? params.attemptId, code, message };
     await this.#events.append(tx, 'provisioning.failed', { ...about(params), data });
     // Who looks after what it depends on has been told of that.
     if (code === 'request.prerequisite-failed') return;
@@ -181,21 +182,19 @@ export class ProvisionListener implements SagaListener<ServerSpec> {
   }
 
   async stuck(tx: Tx, { params }: Facts, _step: string, { code, message }: Reason): Promise<void> {
-    const subject = params.requestId;
-    await this.#setMachineAside(tx, params, message);
-    await this.#events.append(tx, 'alert.raised', { ...about(params), data: { subject, code, message } });
-  }
-
-  // What is left of a failed undo is nobody's to use until an operator has looked.
-  async #setMachineAside(tx: Tx, { attemptId }: ServerSpec, reason: string): Promise<void> {
     const attempt = await tx
       .selectFrom('attempts')
-      .select('machine_id')
-      .where('id', '=', attemptId)
+      .select(['machine_id', 'hedges', 'outcome', 'outrun_at'])
+      .where('id', '=', params.attemptId)
       .executeTakeFirstOrThrow();
-    if (attempt.machine_id === null) return;
-    const aside = { machineId: attempt.machine_id, reason, actor: 'saga', at: this.#clock.now() };
-    await quarantineMachine(tx, this.#events, aside);
+    // What is left of a failed undo is nobody's to use until an operator has looked.
+    if (attempt.machine_id !== null) {
+      const aside = { machineId: attempt.machine_id, reason: message, actor: 'saga', at: this.#clock.now() };
+      await quarantineMachine(tx, this.#events, aside);
+    }
+    const { tenantId, ...toOperators } = about(params);
+    const to = isTenants(attempt) ? { ...toOperators, tenantId } : toOperators;
+    await this.#events.append(tx, 'alert.raised', { ...to, data: { subject: params.requestId, code, message } });
   }
 
   #move(

@@ -3,6 +3,7 @@ import type { Connection } from '../providers/provider.ts';
 import type { Reason } from '../saga/step.ts';
 import type { AgentRow, AttemptRow, RequestRow, SagaStepRow } from '../store/schema.ts';
 import type { Reader } from '../store/store.ts';
+import { isTenants } from './attempts.ts';
 import { prerequisitesOf } from './prerequisites.ts';
 import { attemptsOf, findRequest } from './request-records.ts';
 import type { ServerStatus } from './request-states.ts';
@@ -91,11 +92,6 @@ export async function listServers(read: Reader, tenantId: string | undefined, li
   const views: ServerView[] = [];
   for (const { id } of rows) views.push(await viewServer(read, id, tenantId));
   return views;
-}
-
-/** A second machine beside is the operators' business until it has the server, and so is one that was outrun. */
-function isTenants({ hedges, outcome, outrun_at }: AttemptRow): boolean {
-  return outrun_at === null && (hedges === null || outcome === 'succeeded');
 }
 
 // On the way back a server that once worked is going, not failed.
