@@ -1,3 +1,4 @@
+import { Doorbell } from '../../events/doorbell.ts';
 import type { EventLog } from '../../events/event-log.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { SECOND } from '../../kernel/clock.ts';
@@ -43,7 +44,7 @@ const LOOK_EVERY = 10 * SECOND;
 export class Discovery implements Service {
   readonly name = 'discovery';
   readonly #deps: DiscoveryServiceDeps;
-  #hurry = new AbortController();
+  readonly #bell = new Doorbell();
 
   constructor(deps: DiscoveryServiceDeps) {
     this.#deps = deps;
@@ -51,25 +52,20 @@ export class Discovery implements Service {
 
   /** Has it look now: a machine, a row or a rule has come. */
   nudge(): void {
-    this.#hurry.abort();
+    this.#bell.ring();
   }
 
   async run(signal: AbortSignal): Promise<void> {
     const { clock, log } = this.#deps;
-    for (;;) {
-      this.#hurry = new AbortController();
-      const hurry = this.#hurry.signal;
+    while (!signal.aborted) {
+      this.#bell.clear();
       try {
         await this.look();
       } catch (error) {
         const { code, message } = asRackstartError(error);
         log.warn({ code, reason: message }, 'machines that wait could not be looked at');
       }
-      try {
-        await clock.sleepUntil(clock.now() + LOOK_EVERY, AbortSignal.any([signal, hurry]));
-      } catch (error) {
-        if (signal.aborted || error !== hurry.reason) throw error;
-      }
+      await this.#bell.wait(clock, clock.now() + LOOK_EVERY, signal);
     }
   }
 
