@@ -1,7 +1,8 @@
 import type { Mac } from '../../pxe/boot-client.ts';
 import type { PhoneHome, Report } from '../../pxe/boot-plan.ts';
-import type { BootEvent, BootSession, BootStages, BootState } from '../../pxe/boot-session.ts';
+import type { BootSession, BootStages } from '../../pxe/boot-session.ts';
 import { advanceBoot } from '../../pxe/boot-session.ts';
+import type { BootEvent, BootState } from '../../pxe/boot-states.ts';
 import type { TimelineEntry } from '../../pxe/timeline.ts';
 import type { Millis } from '../kernel/clock.ts';
 import type { AgentRow, BootOrderRow, BootSessionRow } from '../store/schema.ts';

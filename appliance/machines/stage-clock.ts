@@ -1,5 +1,5 @@
 import { stagesWithTimeline } from '../../pxe/boot-session.ts';
-import type { BootState } from '../../pxe/boot-session.ts';
+import type { BootState } from '../../pxe/boot-states.ts';
 import { readTimeline } from '../../pxe/timeline-records.ts';
 import type { Millis } from '../kernel/clock.ts';
 import type { BootSessionRow } from '../store/schema.ts';

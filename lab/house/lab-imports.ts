@@ -66,7 +66,7 @@ const doors: readonly Door[] = [
   // The house rules hold the documents against the tables and the schema that run.
   {
     from: /^lab\/house\/.*\.test\.ts$/,
-    to: /^(appliance\/(config|cli\/program|requests\/request-states|machines\/machine-states)|pxe\/boot-session)\.ts$/,
+    to: /^(appliance\/(config|cli\/program|requests\/request-states|machines\/machine-states)|pxe\/boot-states)\.ts$/,
   },
 ];
 

@@ -1,4 +1,4 @@
-import type { BootState } from '../../../pxe/boot-session.ts';
+import type { BootState } from '../../../pxe/boot-states.ts';
 import type { TimelineEntry, TimelineSource } from '../../../pxe/timeline.ts';
 import type { Millis } from '../../kernel/clock.ts';
 import { maskSecrets } from '../../kernel/secret-mask.ts';
