@@ -14,7 +14,8 @@ import type {
 import { RackstartError } from '../kernel/errors.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
 import { Secret } from '../kernel/secret.ts';
-import type { Bmc, BmcIdentity, BootDevice, HardwareFault, PowerState } from './bmc/bmc.ts';
+import type { BootDevice } from './bmc/bmc.ts';
+import { RackBmc } from './rack-bmc.fixture.ts';
 
 /** What a daemon answers on its provisioning network. */
 export interface Plane {
@@ -40,10 +41,10 @@ export interface InstalledSystem {
 }
 
 /**
- * A double of one machine and its BMC, in memory. The BMC remembers the power and a one-shot boot device; told to boot from
- * the network, the machine speaks to the boot plane as firmware, ramdisk and installed agent do, without taking time.
+ * A double of one machine with its BMC, in memory: told to boot from the network, it speaks to the boot plane as firmware,
+ * ramdisk and installed agent do, without taking time.
  */
-export class RackMachine implements Bmc {
+export class RackMachine extends RackBmc {
   readonly mac: Mac;
   readonly uuid: string;
   inspection: Inspection;
@@ -53,8 +54,6 @@ export class RackMachine implements Bmc {
   erasure: Partial<WipedDisk> = {};
   /** A ramdisk that says that it has checked everything, and not what it has found. */
   tellsHealth = true;
-  state: 'on' | 'off' = 'off';
-  override: BootDevice | undefined;
   /** What its disk holds, and every order's generation by which something was written to it. */
   system: InstalledSystem | undefined;
   readonly writes: number[] = [];
@@ -63,8 +62,6 @@ export class RackMachine implements Bmc {
   readonly decisions: BootDecision['verb'][] = [];
   /** Codes with which the appliance turned it away. */
   readonly refusals: ErrorCode[] = [];
-  /** Commands that the BMC obeyed. */
-  readonly commands: string[] = [];
   /** What the machine still does; undefined when it is off, or sits there. */
   work: Promise<void> | undefined;
   bearer: Secret | undefined;
@@ -76,18 +73,10 @@ export class RackMachine implements Bmc {
 
   /** What its kernel says in the log that it sends of a failure. */
   kernelLog: readonly string[] = [];
-  /** What its BMC has recorded, by rising ids. */
-  readonly eventLog: HardwareFault[] = [];
-  /** Asked before the BMC reads its event log: throwing is its failure. */
-  atEventLog: () => void | Promise<void> = () => undefined;
   /** Asked at each hop. */
   atHop: (hop: Hop) => Behaviour | Promise<Behaviour> = () => undefined;
   /** Asked when a parked machine is sent its order: `lost` is an answer that never came. */
   atAnswer: (order: OrderLines) => 'heard' | 'lost' = () => 'heard';
-  /** Asked before the BMC obeys: throwing is its failure. */
-  atCommand: (command: string) => void | Promise<void> = () => undefined;
-  /** Told after the BMC has obeyed. */
-  onCommand: (command: string) => void | Promise<void> = () => undefined;
 
   readonly #ask: Ask;
   #boots = 0;
@@ -96,6 +85,7 @@ export class RackMachine implements Bmc {
   #running = false;
 
   constructor(mac: Mac, ask: Ask) {
+    super();
     this.mac = mac;
     this.#ask = ask;
     const hash = createHash('sha256').update(mac).digest('hex');
@@ -115,68 +105,7 @@ export class RackMachine implements Bmc {
     };
   }
 
-  // — The BMC —
-
-  async power(): Promise<PowerState> {
-    await this.#obey('read power', () => undefined);
-    return this.state;
-  }
-
-  async setPower(want: 'on' | 'off' | 'reset'): Promise<void> {
-    await this.#obey(`power ${want}`, () => {
-      if (want === 'off') this.#switchOff();
-      else if (want === 'reset' || this.state === 'off') this.#start();
-    });
-  }
-
-  async bootOnce(device: BootDevice): Promise<void> {
-    await this.#obey(`boot ${device} once`, () => (this.override = device));
-  }
-
-  async bootOnceAndReset(device: BootDevice): Promise<void> {
-    await this.#obey(`boot ${device} once and reset`, () => {
-      this.override = device;
-      this.#start();
-    });
-  }
-
-  async clearBootOverride(): Promise<void> {
-    await this.#obey('clear boot override', () => (this.override = undefined));
-  }
-
-  identity(): Promise<BmcIdentity> {
-    return Promise.resolve({ manufacturerId: 0, productId: 0, firmware: '1.00' });
-  }
-
-  async newestEvent(): Promise<number> {
-    await this.atEventLog();
-    return this.eventLog.at(-1)?.record ?? 0;
-  }
-
-  async faultsSince(after: number): Promise<HardwareFault[]> {
-    await this.atEventLog();
-    return this.eventLog.filter(({ record }) => record > after);
-  }
-
-  close(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  /** Somebody presses the button: no BMC of ours knows of it. */
-  restart(device?: BootDevice): void {
-    this.override = device;
-    this.#start();
-  }
-
-  async #obey(command: string, effect: () => void): Promise<void> {
-    await this.atCommand(command);
-    effect();
-    this.commands.push(command);
-    await this.onCommand(command);
-  }
-
-  #switchOff(): void {
-    this.state = 'off';
+  protected override lostPower(): void {
     this.#boots += 1;
     this.#running = false;
     this.isParked = false;
@@ -185,11 +114,7 @@ export class RackMachine implements Bmc {
     this.work = undefined;
   }
 
-  #start(): void {
-    this.#switchOff();
-    this.state = 'on';
-    const device = this.override;
-    this.override = undefined;
+  protected override gotPower(device: BootDevice | undefined): void {
     this.#track(this.#boot(this.#boots, device));
   }
 
@@ -206,8 +131,6 @@ export class RackMachine implements Bmc {
     });
     const tracked = this.work;
   }
-
-  // — The machine —
 
   async #boot(boot: number, device: BootDevice | undefined): Promise<void> {
     if (device === 'pxe') {

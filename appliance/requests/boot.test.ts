@@ -8,7 +8,8 @@ import { MINUTE } from '../kernel/clock.ts';
 import { Secret } from '../kernel/secret.ts';
 import type { Store } from '../store/store.ts';
 import { eachStore } from '../store/test-stores.ts';
-import { BOOT_WINDOW, Pipeline } from './pipeline.fixture.ts';
+import { BOOT_WINDOW } from './daemon.fixture.ts';
+import { Pipeline } from './pipeline.fixture.ts';
 import { eventOf } from './given-back.fixture.ts';
 import { findRequest } from './request-records.ts';
 

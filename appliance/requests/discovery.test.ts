@@ -8,7 +8,8 @@ import type { RackMachine } from '../machines/rack.fixture.ts';
 import type { AcceptRuleRow, DiscoveredMachineRow } from '../store/schema.ts';
 import type { Store } from '../store/store.ts';
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
-import { MOST_STRANGERS, Pipeline } from './pipeline.fixture.ts';
+import { MOST_STRANGERS } from './daemon.fixture.ts';
+import { Pipeline } from './pipeline.fixture.ts';
 
 sqliteStore(
   'an unknown machine that is expected gets ready for orders by itself, through a kill at each write',

@@ -5,7 +5,8 @@ import { setHandoff } from '../machines/handoffs.ts';
 import type { Store } from '../store/store.ts';
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
 import { eventOf } from './given-back.fixture.ts';
-import { Pipeline, VERIFY_DEADLINE } from './pipeline.fixture.ts';
+import { VERIFY_DEADLINE } from './daemon.fixture.ts';
+import { Pipeline } from './pipeline.fixture.ts';
 import { findRequest } from './request-records.ts';
 
 sqliteStore('a system that hangs in its kexec is started from its disk, and completes', async (t, store, { clock }) => {

@@ -6,7 +6,8 @@ import type { TimedBoot } from '../machines/stage-times.fixture.ts';
 import { timedBoots } from '../machines/stage-times.fixture.ts';
 import type { Store } from '../store/store.ts';
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
-import { BOOT_WINDOW, Pipeline, STAGE_DEADLINE } from './pipeline.fixture.ts';
+import { BOOT_WINDOW, STAGE_DEADLINE } from './daemon.fixture.ts';
+import { Pipeline } from './pipeline.fixture.ts';
 import { findRequest } from './request-records.ts';
 
 /** Where a machine dies, the stage that is then late, and what of its boot the timeline has by then. */

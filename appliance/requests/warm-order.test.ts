@@ -1,6 +1,7 @@
 import { openBoot } from '../machines/boot-records.ts';
 import { eachStore } from '../store/test-stores.ts';
-import { Pipeline, TAKE_DEADLINE } from './pipeline.fixture.ts';
+import { TAKE_DEADLINE } from './daemon.fixture.ts';
+import { Pipeline } from './pipeline.fixture.ts';
 import { parked } from './ready.fixture.ts';
 import { findRequest } from './request-records.ts';
 

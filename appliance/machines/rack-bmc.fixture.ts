@@ -1,0 +1,92 @@
+import type { Bmc, BmcIdentity, BootDevice, HardwareFault, PowerState } from './bmc/bmc.ts';
+
+/** A double of a BMC, in memory: it remembers the power and a one-shot boot device, and gives its machine power and takes it. */
+export abstract class RackBmc implements Bmc {
+  state: 'on' | 'off' = 'off';
+  override: BootDevice | undefined;
+  /** Commands that it obeyed. */
+  readonly commands: string[] = [];
+  /** What it has recorded, by rising ids. */
+  readonly eventLog: HardwareFault[] = [];
+  /** Asked before it reads its event log: throwing is its failure. */
+  atEventLog: () => void | Promise<void> = () => undefined;
+  /** Asked before it obeys: throwing is its failure. */
+  atCommand: (command: string) => void | Promise<void> = () => undefined;
+  /** Told after it has obeyed. */
+  onCommand: (command: string) => void | Promise<void> = () => undefined;
+
+  /** The machine starts, from `device` when it was told to. */
+  protected abstract gotPower(device: BootDevice | undefined): void;
+  protected abstract lostPower(): void;
+
+  async power(): Promise<PowerState> {
+    await this.#obey('read power', () => undefined);
+    return this.state;
+  }
+
+  async setPower(want: 'on' | 'off' | 'reset'): Promise<void> {
+    await this.#obey(`power ${want}`, () => {
+      if (want === 'off') this.#switchOff();
+      else if (want === 'reset' || this.state === 'off') this.#start();
+    });
+  }
+
+  async bootOnce(device: BootDevice): Promise<void> {
+    await this.#obey(`boot ${device} once`, () => (this.override = device));
+  }
+
+  async bootOnceAndReset(device: BootDevice): Promise<void> {
+    await this.#obey(`boot ${device} once and reset`, () => {
+      this.override = device;
+      this.#start();
+    });
+  }
+
+  async clearBootOverride(): Promise<void> {
+    await this.#obey('clear boot override', () => (this.override = undefined));
+  }
+
+  identity(): Promise<BmcIdentity> {
+    return Promise.resolve({ manufacturerId: 0, productId: 0, firmware: '1.00' });
+  }
+
+  async newestEvent(): Promise<number> {
+    await this.atEventLog();
+    return this.eventLog.at(-1)?.record ?? 0;
+  }
+
+  async faultsSince(after: number): Promise<HardwareFault[]> {
+    await this.atEventLog();
+    return this.eventLog.filter(({ record }) => record > after);
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** Somebody presses the button: no BMC of ours knows of it. */
+  restart(device?: BootDevice): void {
+    this.override = device;
+    this.#start();
+  }
+
+  async #obey(command: string, effect: () => void): Promise<void> {
+    await this.atCommand(command);
+    effect();
+    this.commands.push(command);
+    await this.onCommand(command);
+  }
+
+  #switchOff(): void {
+    this.state = 'off';
+    this.lostPower();
+  }
+
+  #start(): void {
+    this.#switchOff();
+    this.state = 'on';
+    const device = this.override;
+    this.override = undefined;
+    this.gotPower(device);
+  }
+}
