@@ -29,7 +29,7 @@ eachStore(
     ]);
     t.equal(found[0]?.remove_at, clock.now() + HOUR);
     await clock.advance(HOUR - SECOND);
-    await looked(sweep, pipeline);
+    await sweep.look(signal);
     t.same(await held(store), [...kept, 'saga_lost/server'].sort(), 'until its grace is over nothing is touched');
     await clock.advance(SECOND);
     await looked(sweep, pipeline);
