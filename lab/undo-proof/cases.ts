@@ -24,6 +24,21 @@ async function release(site: Site, worker: Worker): Promise<void> {
   for (const { id } of requests) await site.release(worker, id);
 }
 
+/** On two machines beside each other: whichever is ready first has the server, and the other one is given back. */
+const hedged: SagaCase = {
+  ...{ saga: 'provision', provider: 'bare-metal, hedged', machines: 2 },
+  async begin(site, worker) {
+    await site.hedge(worker, await site.order(worker, { provider: 'bare-metal' }));
+  },
+  async giveBack(site, worker) {
+    const { length } = await site.store.read.selectFrom('attempts').select('id').execute();
+    if (length !== 2) throw new Error('nothing was tried beside it');
+    await release(site, worker);
+  },
+  cancel: release,
+  elapse: (_, { hedging }) => hedging.look(),
+};
+
 const inspect: SagaCase = {
   ...{ saga: 'inspect', provider: 'bare-metal' },
   async begin({ store, machineIds }, { care }) {
@@ -90,6 +105,7 @@ const drain: SagaCase = {
 /** The rows of the matrix; one more is a line. */
 export const cases: readonly SagaCase[] = [
   provision('bare-metal'),
+  hedged,
   inspect,
   wipe,
   warm,

@@ -14,7 +14,7 @@ import { text } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 
 import { cases, choices } from './cases.ts';
-import { fewOfEach, proveCase, wholeOfEach } from './matrix.ts';
+import { fewOfEach, proveCase, siteTemplates, wholeOfEach } from './matrix.ts';
 import type { Row } from './matrix.ts';
 import { caughtText, matrixText } from './matrix-text.ts';
 import { runSchedule } from './schedule.ts';
@@ -67,15 +67,15 @@ function nameOf({ saga, provider }: SagaCase): string {
 }
 
 async function oneByOne(wanted: readonly SagaCase[], { whole, column, seed }: MatrixArguments): Promise<Row[]> {
-  const template = await siteTemplate(1);
+  const templates = await siteTemplates();
   const rows: Row[] = [];
   try {
     for (const subject of wanted) {
       const options = { most: whole ? wholeOfEach : fewOfEach, seed, only: (one: string) => one.includes(column) };
-      rows.push(await proveCase(subject, template, { ...options, tell: (line) => console.error(line) }));
+      rows.push(await proveCase(subject, templates.of(subject), { ...options, tell: (line) => console.error(line) }));
     }
   } finally {
-    template.remove();
+    templates.remove();
   }
   return rows;
 }

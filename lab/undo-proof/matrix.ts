@@ -1,7 +1,8 @@
 import { forGood } from './effects.ts';
-import { columns, scenariosOf, some } from './scenarios.ts';
+import { columns, isBySigkill, scenariosOf, some } from './scenarios.ts';
 import type { Column, Turned } from './scenarios.ts';
 import { Killer } from './sigkill.ts';
+import { siteTemplate } from './site.ts';
 import type { Template } from './template.ts';
 import { tryOnce } from './trial.ts';
 import type { SagaCase, Verdict } from './trial.ts';
@@ -24,15 +25,31 @@ export interface Row {
 
 export interface MatrixOptions {
   /** Cases of a cell; Infinity for all there are. */
-  readonly most: (column: Column) => number;
+  readonly most: (column: Column, subject: SagaCase) => number;
   readonly seed: string;
   readonly only?: (column: Column) => boolean;
   /** Hears how each cell went, as soon as it is done. */
   readonly tell?: (line: string) => void;
 }
 
-/** As many as `npm test` has time for. */
-export const fewOfEach = (column: Column): number => few[column] ?? 10;
+/** A site for each number of machines that a row wants. */
+export interface Templates {
+  of(subject: SagaCase): Template;
+  remove(): void;
+}
+
+export async function siteTemplates(): Promise<Templates> {
+  const [alone, pair] = [await siteTemplate(1), await siteTemplate(2)];
+  return {
+    of: ({ machines }) => (machines === undefined ? alone : pair),
+    remove() {
+      for (const template of [alone, pair]) template.remove();
+    },
+  };
+}
+
+/** As many as `npm test` has time for; a run on two machines takes that of two. */
+export const fewOfEach = (column: Column, { machines = 1 }: SagaCase): number => (few[column] ?? 10) / machines;
 const few: Partial<Record<Column, number>> = { SIGKILL: 12, 'SIGKILL, cancelled': 6, 'SIGKILL twice': 6 };
 export const wholeOfEach = (): number => Infinity;
 
@@ -48,6 +65,8 @@ export async function proveCase(subject: SagaCase, template: Template, options: 
 
 /** Whether such a fault can come to this saga at all. */
 export function isPossible(column: Column, subject: SagaCase): boolean {
+  // The rack of killed processes has one machine.
+  if (isBySigkill(column) && subject.machines !== undefined) return false;
   if (column.endsWith('cancelled')) return subject.cancel !== undefined;
   return !column.startsWith('undo fails') || subject.undoesNothing !== true;
 }
@@ -75,7 +94,7 @@ async function proveRow(
     }
     const verdicts: Verdict[] = [];
     const began = performance.now();
-    for (const scenario of some(scenarios[column], most(column), seed)) {
+    for (const scenario of some(scenarios[column], most(column, subject), seed)) {
       const verdict =
         scenario.sigkillAt === undefined
           ? (await tryOnce(subject, template, scenario)).verdict

@@ -8,7 +8,10 @@ import { Secret } from '../../appliance/kernel/secret.ts';
 import { enrolMachine } from '../../appliance/machines/enrol.ts';
 import { recordInspection } from '../../appliance/machines/inspection.ts';
 import type { Plane, RackMachine } from '../../appliance/machines/rack.fixture.ts';
+import type { ServerSpec } from '../../appliance/providers/provider.ts';
 import { admitServer } from '../../appliance/requests/admit.ts';
+import { startAttempt } from '../../appliance/requests/attempts.ts';
+import { attemptsOf } from '../../appliance/requests/request-records.ts';
 import { releaseServer } from '../../appliance/requests/release.ts';
 import type { ServerOrder } from '../../appliance/requests/server-order.ts';
 import { describeSite } from '../../appliance/requests/site.fixture.ts';
@@ -120,6 +123,20 @@ export class Site {
     const { events, sagas } = process;
     const deps = { store, events, sagas, provision, providers, dispatcher, clock, ids };
     return admitServer(deps, { ...order, ...change }, { tenantId, actor: 'key_1' });
+  }
+
+  /** Begins an attempt beside the request's first, as if that had taken too long; not where it is on its way back. */
+  async hedge({ process, provision }: Worker, requestId: string): Promise<void> {
+    const { clock, ids, store } = this;
+    const { events, sagas } = process;
+    await store.transaction(async (tx) => {
+      const [first] = await attemptsOf(tx, requestId);
+      const spec = (await sagas.hold(tx, first?.saga_id ?? '')) as ServerSpec | undefined;
+      if (spec === undefined) return;
+      const beside = { ...spec, attemptId: ids.next('att'), hedges: spec.attemptId };
+      const deps = { events, sagas, provision, ids };
+      await startAttempt(tx, deps, { number: 2, spec: beside, asleep: false, at: clock.now() });
+    });
   }
 
   release(worker: Worker, requestId: string): Promise<void> {

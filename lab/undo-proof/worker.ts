@@ -26,6 +26,7 @@ import { shapeNames } from '../../appliance/providers/simulation/shapes.ts';
 import type { SimulatedClusterSettings } from '../../appliance/providers/simulation/simulated-cluster.ts';
 import { simulation } from '../../appliance/providers/simulation/simulation.ts';
 import { Dispatcher } from '../../appliance/requests/dispatcher.ts';
+import { Hedging } from '../../appliance/requests/hedging.ts';
 import type { ProvisionSaga } from '../../appliance/requests/provision.ts';
 import { ProvisionListener, provisionSaga } from '../../appliance/requests/provision.ts';
 import { StalledRequests } from '../../appliance/requests/stalled.ts';
@@ -71,6 +72,8 @@ export interface Worker extends Plane {
   readonly providers: Providers;
   readonly dispatcher: Dispatcher;
   readonly stalled: StalledRequests;
+  /** Begins none, and gives back what was outrun. */
+  readonly hedging: Hedging;
   readonly died: PromiseWithResolvers<undefined>;
 }
 
@@ -143,6 +146,7 @@ export function startWorker(options: WorkerOptions): Worker {
     ...{ owner: options.owner, process: self },
     dispatcher,
     stalled: new StalledRequests(service, 30 * MINUTE),
+    hedging: new Hedging({ ...service, provision: worker.provision, ids }, { hedge: false }),
     director: new StoreBootDirector({ ...plane, bell: new MachineBell(events), imagesUrl: 'http://10.77.0.1:8080' }),
     agents: new StoreAgentDesk(plane),
     died,
