@@ -49,7 +49,7 @@ export async function siteTemplates(): Promise<Templates> {
 }
 
 /** As many as `npm test` has time for; a run on two machines takes that of two. */
-export const fewOfEach = (column: Column, { machines = 1 }: SagaCase): number => (few[column] ?? 10) / machines;
+export const fewOfEach = (column: Column, { machines }: SagaCase): number => (few[column] ?? 10) / (machines ?? 1);
 const few: Partial<Record<Column, number>> = { SIGKILL: 12, 'SIGKILL, cancelled': 6, 'SIGKILL twice': 6 };
 export const wholeOfEach = (): number => Infinity;
 
