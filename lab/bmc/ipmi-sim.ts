@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ export interface IpmiSimOptions {
   name: string;
   /** IPv4 address of this machine, or of `netns`. */
   address: string;
-  /** UDP port; real BMCs listen on 623. */
+  /** UDP port; real BMCs listen on 623. 0 picks one that nobody has. */
   port: number;
   /** At most 16 bytes, without quotes. */
   username: string;
@@ -38,19 +38,20 @@ export interface IpmiSimOptions {
 
 export interface IpmiSim {
   readonly pid: number;
+  readonly port: number;
   /** Ends the BMC and waits until it is gone; stopping twice is the same as once. */
   stop(): Promise<void>;
 }
 
 /** Starts a BMC and resolves when it answers on its UDP port; rejects with what it said when it does not. */
-export async function startIpmiSim(options: IpmiSimOptions): Promise<IpmiSim> {
-  await refuseSharedPort(options);
+export async function startIpmiSim(asked: IpmiSimOptions): Promise<IpmiSim> {
+  const options = { ...asked, port: await unsharedPort(asked) };
   const files = await writeFiles(options);
   const { child, ended } = await launch(options, files);
   try {
     if (child.pid === undefined) throw new Error('ipmi_sim cannot be started: install openipmi');
     if (!(await answering(options, ended))) throw new Error('no answer on its UDP port');
-    return { pid: child.pid, stop: () => end(child, ended) };
+    return { pid: child.pid, port: options.port, stop: () => end(child, ended) };
   } catch (cause) {
     await end(child, ended);
     const said = await readFile(files.log, 'utf8');
@@ -146,12 +147,22 @@ async function answering(options: IpmiSimOptions, ended: Promise<void>): Promise
 }
 
 // ipmi_sim asks for SO_REUSEADDR, with which Linux lets a second BMC bind the same address and take the answers of both.
-async function refuseSharedPort({ netns, address, port }: IpmiSimOptions): Promise<void> {
+async function unsharedPort({ netns, address, port }: IpmiSimOptions): Promise<number> {
   const table = netns === undefined ? await readFile('/proc/net/udp', 'utf8') : await socketsIn(netns);
-  const local = Buffer.from(address.split('.').map(Number)).reverse().toString('hex') + ':' + hex16(port);
   const bound = table.split('\n').map((line) => line.trim().split(/\s+/)[1]?.toLowerCase());
-  if (bound.includes(local)) throw new Error(`${address}:${port} is in use`);
+  const host = Buffer.from(address.split('.').map(Number)).reverse().toString('hex');
+  const isBound = (one: number) => bound.includes(`${host}:${hex16(one)}`);
+  if (port === 0) {
+    const free = Array.from({ length: 100 }, () => randomInt(...PORTS)).find((one) => !isBound(one));
+    if (free === undefined) throw new Error(`${address} has no free port`);
+    return free;
+  }
+  if (isBound(port)) throw new Error(`${address}:${port} is in use`);
+  return port;
 }
+
+// Below those that the kernel gives to who asks for any, which may have one between two starts of a BMC.
+const PORTS = [10_000, 30_000] as const;
 
 function socketsIn(netns: string): Promise<string> {
   return run(inside(netns, ['cat', '/proc/net/udp']));

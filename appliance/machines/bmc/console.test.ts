@@ -48,17 +48,15 @@ test("ipmi_sim's console is heard, and left for the next who wants it", { skip }
   const directory = await mkdtemp(join(tmpdir(), 'rs-console-'));
   t.teardown(() => rm(directory, { recursive: true }));
   const machine = await serialFeed(t);
-  const access = { address: '127.0.0.1', port: 15_710, username: 'admin' };
   const sim = await startIpmiSim({
-    ...access,
-    password: 'secret12',
+    ...{ address: '127.0.0.1', port: 0, username: 'admin', password: 'secret12' },
     directory,
     name: 'bmc',
     serialTcpPort: machine.port,
   });
   t.teardown(() => sim.stop());
   for (const round of [1, 2]) {
-    const console = follow(t, endpointAt(access.port, 3));
+    const console = follow(t, endpointAt(sim.port, 3));
     await until('the console', 15_000, () => {
       machine.print(`boot ${round}\r\n`);
       return console.heard().includes(`boot ${round}`);
