@@ -290,7 +290,7 @@ function obedientBmc(address: string, commands: string[]): Bmc {
     clearBootOverride: nothingToDo,
     identity: () => Promise.resolve({ manufacturerId: 0, productId: 0, firmware: '1.0' }),
     newestEvent: () => Promise.resolve(0),
-    faultsSince: () => Promise.resolve([]),
+    faultsSince: (after) => Promise.resolve({ faults: [], upTo: after, isWhole: true }),
     close: nothingToDo,
   };
 }

@@ -4,14 +4,21 @@ import { hasCode } from '../kernel/errors.ts';
 import type { StepContext } from '../saga/step.ts';
 import type { BootSessionRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
-import type { Bmc } from './bmc/bmc.ts';
+import type { Bmc, HardwareFault, LoggedFaults } from './bmc/bmc.ts';
 import type { BmcFleet } from './bmc-fleet.ts';
 
 /**
  * What a BMC's event log says of a boot that failed is evidence beside others: a BMC that has none, is slow or talks nonsense gives
- * none, and holds nothing up for longer than this.
+ * none, and holds nothing up for longer than this at each question.
  */
 const PATIENCE: Millis = 3 * SECOND;
+
+/**
+ * Errors that were corrected and fans that turn up fill a log without a fault. One that still is not over then is read no further: at
+ * the ten commands a second that a BMC gets, 128 entries.
+ */
+const PATIENCE_IN_ALL: Millis = 15 * SECOND;
+const MOST_PIECES = 16;
 
 type Ctx = StepContext<unknown>;
 
@@ -51,19 +58,37 @@ export async function keepFaults(
 ): Promise<void> {
   const before = await markOf(ctx.read, boot);
   if (before === undefined) return;
-  const faults = await ifTold(ctx, async (signal) => (await fleet.of(boot.machine_id)).faultsSince(before, signal));
-  if (faults === undefined) return;
   const { id: session_id, machine_id } = boot;
-  const entries = [
-    { id: `events_read_${session_id}`, name: READ, detail: { after: before, faults: faults.length } },
-    ...faults.map((fault) => {
-      return { id: `fault_${session_id}_${String(fault.record)}`, name: FAULT, detail: { ...fault } };
-    }),
-  ];
+  const ask = async (after: number, signal: AbortSignal) => (await fleet.of(machine_id)).faultsSince(after, signal);
+  const { faults, isWhole } = await faultsBehind(before, ask, ctx);
+  const entries: Entry[] = faults.map((fault) => {
+    return { id: `fault_${session_id}_${String(fault.record)}`, name: FAULT, detail: { ...fault } };
+  });
+  if (isWhole) {
+    entries.push({ id: `events_read_${session_id}`, name: READ, detail: { after: before, faults: faults.length } });
+  }
+  if (entries.length === 0) return;
   await ctx.transaction((tx) => insertEntries(tx, { machine_id, session_id, at: ctx.clock.now() }, entries));
 }
 
-/** On the timeline: one fault, and that the event log was read. */
+type Ask = (after: number, signal: AbortSignal) => Promise<LoggedFaults>;
+
+/** Piece by piece: what was told counts, also when the BMC does not tell the rest. */
+async function faultsBehind(before: number, ask: Ask, ctx: Ctx): Promise<Pick<LoggedFaults, 'faults' | 'isWhole'>> {
+  const { clock } = ctx;
+  const until = clock.now() + PATIENCE_IN_ALL;
+  const faults: HardwareFault[] = [];
+  for (let after = before, pieces = 0; pieces < MOST_PIECES && clock.now() < until; pieces++) {
+    const piece = await ifTold(ctx, (signal) => ask(after, signal));
+    if (piece === undefined) break;
+    faults.push(...piece.faults);
+    if (piece.isWhole) return { faults, isWhole: true };
+    after = piece.upTo;
+  }
+  return { faults, isWhole: false };
+}
+
+/** On the timeline: one fault, and that the event log was read to its end. */
 export const FAULT = 'hardware-fault';
 export const READ = 'event-log-read';
 

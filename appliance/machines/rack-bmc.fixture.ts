@@ -1,4 +1,4 @@
-import type { Bmc, BmcIdentity, BootDevice, HardwareFault, PowerState } from './bmc/bmc.ts';
+import type { Bmc, BmcIdentity, BootDevice, HardwareFault, LoggedFaults, PowerState } from './bmc/bmc.ts';
 
 /** A double of a BMC, in memory: it remembers the power and a one-shot boot device, and gives its machine power and takes it. */
 export abstract class RackBmc implements Bmc {
@@ -6,8 +6,8 @@ export abstract class RackBmc implements Bmc {
   override: BootDevice | undefined;
   /** Commands that it obeyed. */
   readonly commands: string[] = [];
-  /** What it has recorded, by rising ids. */
-  readonly eventLog: HardwareFault[] = [];
+  /** What it has recorded, by rising ids: faults, and what is none. */
+  readonly eventLog: (HardwareFault | { readonly record: number })[] = [];
   /** Asked before it reads its event log: throwing is its failure. */
   atEventLog: () => void | Promise<void> = () => undefined;
   /** Asked before it obeys: throwing is its failure. */
@@ -55,9 +55,12 @@ export abstract class RackBmc implements Bmc {
     return this.eventLog.at(-1)?.record ?? 0;
   }
 
-  async faultsSince(after: number): Promise<HardwareFault[]> {
+  async faultsSince(after: number): Promise<LoggedFaults> {
     await this.atEventLog();
-    return this.eventLog.filter(({ record }) => record > after);
+    const behind = this.eventLog.filter(({ record }) => record > after);
+    const read = behind.slice(0, EVENTS_AT_ONCE);
+    const faults = read.filter((entry) => 'part' in entry);
+    return { faults, upTo: read.at(-1)?.record ?? after, isWhole: read.length === behind.length };
   }
 
   close(): Promise<void> {
@@ -90,3 +93,5 @@ export abstract class RackBmc implements Bmc {
     this.gotPower(device);
   }
 }
+
+const EVENTS_AT_ONCE = 8;

@@ -269,6 +269,36 @@ sqliteStore(
   },
 );
 
+sqliteStore('a fault is found before forty entries that tell of none, and behind them', async (t, store, { clock }) => {
+  const pipeline = await Pipeline.open(t, store, clock, { machines: 3 });
+  const [first, second] = pipeline.rack;
+  const harmless = (from: number) => Array.from({ length: 40 }, (_, index) => ({ record: from + index }));
+  first!.atHop = (hop) => (hop === 'image' ? logs(first, { ...ECC, record: 1 }, ...harmless(2)) : undefined);
+  second!.atHop = (hop) => (hop === 'image' ? logs(second, ...harmless(1), { ...ECC, record: 41 }) : undefined);
+  const id = await pipeline.order();
+  await pipeline.untilRequest(id, 'completed');
+  await isTold(t, pipeline, id, ['machine', 'machine']);
+  await pipeline.isHealthy(t);
+});
+
+sqliteStore('an event log without an end is read for so long, and what it told counts', async (t, store, { clock }) => {
+  const pipeline = await Pipeline.open(t, store, clock, { machines: 2 });
+  const [first] = pipeline.rack;
+  let read = 0;
+  first!.atEventLog = () => {
+    if (first!.eventLog.length === 0) return;
+    read += 1;
+    clock.jump(SECOND);
+    logs(first, ...harmless(first!.eventLog.length + 1));
+  };
+  first!.atHop = (hop) => (hop === 'image' ? logs(first, { ...ECC, record: 1 }) : undefined);
+  const id = await pipeline.order();
+  await pipeline.untilRequest(id, 'completed');
+  await isTold(t, pipeline, id, ['machine']);
+  t.equal(read, 15);
+  await pipeline.isHealthy(t);
+});
+
 sqliteStore(
   'a BMC without an event log, and one whose log hangs, hold nothing up and blame nobody',
   async (t, store, { clock }) => {
@@ -305,6 +335,17 @@ sqliteStore('a BMC that lets nobody in is asked no second time', async (t, store
   t.same(asked, ['event log']);
   await isTold(t, pipeline, id, ['machine']);
 });
+
+/** Forty entries that tell of no fault. */
+function harmless(from: number): { record: number }[] {
+  return Array.from({ length: 40 }, (_, index) => ({ record: from + index }));
+}
+
+/** Its BMC records these, and it says nothing any more. */
+function logs(machine: RackMachine | undefined, ...entries: RackMachine['eventLog']): 'silent' {
+  machine?.eventLog.push(...entries);
+  return 'silent';
+}
 
 /** The request moved on so often, blaming that, from attempt to attempt, and states and events say the same. */
 async function isTold(t: Test, pipeline: Pipeline, id: string, blamed: readonly string[]): Promise<void> {

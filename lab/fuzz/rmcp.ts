@@ -184,7 +184,7 @@ async function command(bmc: Bmc, machine: SimulatedMachine, story: Dice): Promis
       return (await machine.power()) === want ? undefined : `power ${want} was believed`;
     }
     case 4: {
-      const [fault] = await bmc.faultsSince(0, never);
+      const [fault] = (await bmc.faultsSince(0, never)).faults;
       return fault === undefined ? undefined : `a fault was read: ${JSON.stringify(fault)}`;
     }
     default: {

@@ -28,10 +28,10 @@ export interface Bmc {
   /** The record id of the newest entry of the system event log; 0 when there is none. */
   newestEvent(signal: AbortSignal): Promise<number>;
   /**
-   * Faults that the system event log has recorded behind the entry `after`, oldest first, out of the next 24 entries: their ids tell
-   * what is new, whatever the BMC takes for the time. Rejects with `bmc.refused` when `after` is there no more. Nothing is deleted.
+   * Faults that the system event log has recorded behind the entry `after`, out of the next eight entries: their ids tell what is new,
+   * whatever the BMC takes for the time. Rejects with `bmc.refused` when `after` is there no more. Nothing is deleted.
    */
-  faultsSince(after: number, signal: AbortSignal): Promise<HardwareFault[]>;
+  faultsSince(after: number, signal: AbortSignal): Promise<LoggedFaults>;
   /** Ends the session; calls under way reject. */
   close(): Promise<void>;
 }
@@ -45,6 +45,16 @@ export interface BmcIdentity {
   firmware: string;
   /** 32 hex digits as sent: vendors disagree about the byte order. */
   guid?: string;
+}
+
+/** A piece of the system event log. */
+export interface LoggedFaults {
+  /** Oldest first. */
+  readonly faults: readonly HardwareFault[];
+  /** The last entry that was read: the next piece begins behind it. */
+  readonly upTo: number;
+  /** Whether that is the newest one. */
+  readonly isWhole: boolean;
 }
 
 /** What a BMC has recorded of the machine's hardware. Plain JSON. */
