@@ -7,7 +7,11 @@ import { attemptsOf, findRequest } from './request-records.ts';
 export const USUAL = 20 * SECOND;
 
 /** So many deploys on such machines as the rack's are known, as if a server long gone had been made so often. */
-export async function measured({ store, clock }: Pipeline, requestId: string, { deploys = 20 } = {}): Promise<void> {
+export async function measured(
+  { store, clock }: Pipeline,
+  requestId: string,
+  { deploys = 20, usual = USUAL } = {},
+): Promise<void> {
   const at = clock.now();
   const gone = { state: 'deprovisioned', completed_at: at, ended_at: at } as const;
   const request = { ...(await findRequest(store.read, requestId)), id: 'srv_gone', ...gone };
@@ -24,13 +28,25 @@ export async function measured({ store, clock }: Pipeline, requestId: string, { 
         .values({ ...attempt, ...own, ...ended })
         .execute();
       const on = { model: 'D1', firmware: 'uefi', path: 'cold', region_id: request.region_id } as const;
-      const total = { attempt_id: id, tenant_id: request.tenant_id, stage: 'total', milliseconds: USUAL, ended_at: at };
+      const total = { attempt_id: id, tenant_id: request.tenant_id, stage: 'total', milliseconds: usual, ended_at: at };
       await tx
         .insertInto('deploy_stages')
         .values({ ...on, ...total })
         .execute();
     }
   });
+}
+
+/** So many hedges of the request's first attempt have found no machine. */
+export async function hedgedInVain({ store, clock }: Pipeline, requestId: string, hedges: number): Promise<void> {
+  const [first] = await attemptsOf(store.read, requestId);
+  if (first === undefined) throw new Error(`request ${requestId} has no attempt`);
+  const ended = { outcome: 'failed', machine_id: null, hedges: first.id, ended_at: clock.now() } as const;
+  const rows = Array.from({ length: hedges }, (_, index) => {
+    const id = `att_vain_${String(index)}`;
+    return { ...first, ...ended, id, saga_id: id, number: 2 + index };
+  });
+  await store.transaction((tx) => tx.insertInto('attempts').values(rows).execute());
 }
 
 /** Lets time pass as the daemon sees it, which looks for slow requests every five seconds, until the condition holds. */

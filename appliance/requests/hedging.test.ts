@@ -5,7 +5,7 @@ import { silentLog } from '../kernel/log.ts';
 import { examine } from '../store/doctor.ts';
 import { eachStore, sqliteStore } from '../store/test-stores.ts';
 import { servers } from './given-back.fixture.ts';
-import { USUAL, deaf, looking, measured, verifying } from './hedging.fixture.ts';
+import { USUAL, deaf, hedgedInVain, looking, measured, verifying } from './hedging.fixture.ts';
 import { Hedging } from './hedging.ts';
 import { Pipeline } from './pipeline.fixture.ts';
 import { attemptsOf, findRequest } from './request-records.ts';
@@ -223,6 +223,43 @@ sqliteStore('without a free machine nothing happens to a slow request', async (t
   await isLeftAlone(t, pipeline, id);
 });
 
+eachStore(
+  'a hedge that finds no machine at its placement is begun again when one suits',
+  async (t, store, { clock }) => {
+    const { pipeline, id } = await ordered(t, store, clock, 2);
+    await wants(pipeline, 1, 2 ** 50);
+    const began = clock.now();
+    await looking(pipeline, 'it has found none', async () => (await attempts(pipeline, id))[1]?.ended_at != null);
+    t.match((await attempts(pipeline, id))[1], { outcome: 'failed', machine_id: null, failure: /placement\.none/ });
+    t.match(await findRequest(store.read, id), { state: 'verifying', failure: null });
+    await wants(pipeline, 1, 1);
+    await looking(pipeline, 'it is begun again', async () => (await attempts(pipeline, id)).length === 3);
+    t.ok(clock.now() - began > 2 * USUAL, 'after as long again');
+    await pipeline.untilRequest(id, 'completed');
+    t.match(await attempts(pipeline, id), [
+      { hedges: null },
+      { outcome: 'failed', machine_id: null },
+      { outcome: 'succeeded', machine_id: pipeline.machineIds[1] },
+    ]);
+    await looking(pipeline, 'the slow one is free', async () => (await pipeline.machine(0)).state === 'available');
+    t.equal((await attempts(pipeline, id)).length, 3);
+    await pipeline.isHealthy(t);
+  },
+);
+
+sqliteStore('after three that found no machine no more are begun', async (t, store, { clock }) => {
+  const { pipeline, id } = await ordered(t, store, clock, 2, { usual: 5 * SECOND });
+  await hedgedInVain(pipeline, id, 3);
+  const until = clock.now() + 40 * SECOND;
+  await looking(pipeline, 'it is very slow', () => Promise.resolve(clock.now() >= until));
+  deaf(pipeline);
+  await pipeline.untilRequest(id, 'completed');
+  t.equal((await attempts(pipeline, id)).length, 4);
+  t.match(await attempts(pipeline, id), [{ outcome: 'succeeded', outrun_at: null }]);
+  t.equal((await viewServer(store.read, id, 't1')).attempts.length, 1, 'its tenant sees none of them');
+  await pipeline.isHealthy(t);
+});
+
 sqliteStore('what was measured too seldom is not hedged', async (t, store, { clock }) => {
   const { pipeline, id } = await ordered(t, store, clock, 2, { deploys: 19 });
   await isLeftAlone(t, pipeline, id);
@@ -247,12 +284,12 @@ async function ordered(
   store: Parameters<typeof Pipeline.open>[1],
   clock: Parameters<typeof Pipeline.open>[2],
   machines: number,
-  { deploys = 20, ...order }: { readonly deploys?: number; readonly userData?: string } = {},
+  { deploys = 20, usual = USUAL, ...order }: { deploys?: number; usual?: number; userData?: string } = {},
 ): Promise<{ pipeline: Pipeline; id: string }> {
   const pipeline = await Pipeline.open(t, store, clock, { machines });
   deaf(pipeline, 0);
   const id = await pipeline.order(order);
-  await measured(pipeline, id, { deploys });
+  await measured(pipeline, id, { deploys, usual });
   return { pipeline, id };
 }
 
@@ -311,6 +348,13 @@ async function hearsOfOne(t: Test, pipeline: Pipeline, id: string): Promise<void
         'until it was outrun',
       );
   }
+}
+
+/** Of its disk: more than there is, and it suits no order, though it is free. */
+async function wants({ store, machineIds }: Pipeline, index: number, minBytes: number): Promise<void> {
+  const rule = { disk_rule: JSON.stringify({ minBytes }) };
+  const id = machineIds[index] ?? '';
+  await store.transaction((tx) => tx.updateTable('machines').set(rule).where('id', '=', id).execute());
 }
 
 async function reasons({ store }: Pipeline): Promise<(string | null)[]> {

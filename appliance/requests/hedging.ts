@@ -21,7 +21,8 @@ export interface HedgingDeps extends MoveOnDeps {
 /**
  * Tries a request on a second machine beside its first when that takes longer than 95 in 100 deploys of its model and path did,
  * at most once a request; whichever is ready first has the server (`providers/bare-metal/race.ts`), and the other one is given
- * back by the release road. An order with user data is left alone: that would run on both.
+ * back by the release road. A hedge for which there was no machine after all is begun again, twice at most. An order with user data
+ * is left alone: that would run on both.
  *
  * With hedges switched off it still gives back what was outrun before.
  */
@@ -67,7 +68,8 @@ export class Hedging implements Service {
       const kind = `${attempt.path} ${attempt.model}`;
       if (!usual.has(kind)) usual.set(kind, await usualTime(store.read, attempt));
       const limit = usual.get(kind) ?? Infinity;
-      if (clock.now() - begunAt(attempt) <= limit) continue;
+      // Each hedge that found no machine has the next wait for as long again.
+      if (clock.now() - begunAt(attempt) <= limit * (1 + attempt.hedged)) continue;
       if (!(await store.transaction((tx) => this.#hedge(tx, attempt, limit)))) continue;
       log.info(
         { request: attempt.request_id, attempt: attempt.id, limit },
@@ -84,7 +86,8 @@ export class Hedging implements Service {
     const spec = (await sagas.hold(tx, sagaId)) as ServerSpec | undefined;
     if (spec === undefined || spec.userData !== undefined) return false;
     await lockRequest(tx, requestId);
-    if (!(await hedgeable(tx)).some(({ id }) => id === hedges)) return false;
+    const isStill = ({ id, hedged }: Hedgeable) => id === hedges && hedged === attempt.hedged;
+    if (!(await hedgeable(tx)).some(isStill)) return false;
     const attempts = await attemptsOf(tx, requestId);
     const avoid = machinesOf(attempts);
     if (!(await isAnotherFree(tx, spec, avoid))) return false;
@@ -106,17 +109,30 @@ type Hedgeable = Pick<AttemptRow, 'id' | 'request_id' | 'saga_id' | 'number' | '
   readonly machine_id: string;
   readonly model: string;
   readonly dispatched_at: Millis | null;
+  /** Hedges of its request that found no machine. */
+  readonly hedged: number;
 };
+
+/** So often a hedge is begun at most: what is free, and does not suit, is free for long. */
+const MOST_HEDGES = 3;
 
 /** The attempts that boot a machine of ours and have the request to themselves, and always had. */
 async function hedgeable(read: Reader): Promise<Hedgeable[]> {
-  return read
+  const attempts = await read
     .selectFrom('machines')
     .innerJoin('allocations', 'allocations.machine_id', 'machines.id')
     .innerJoin('attempts', 'attempts.id', 'allocations.attempt_id')
     .innerJoin('requests', 'requests.id', 'attempts.request_id')
     .select(['attempts.id', 'attempts.request_id', 'attempts.saga_id', 'attempts.number', 'attempts.path'])
     .select(['attempts.created_at', 'requests.dispatched_at', 'machines.id as machine_id', 'machines.model'])
+    .select((eb) =>
+      eb
+        .selectFrom('attempts as hedge')
+        .select((hedges) => hedges.fn.countAll<number>().as('count'))
+        .whereRef('hedge.request_id', '=', 'requests.id')
+        .where('hedge.hedges', 'is not', null)
+        .as('hedged'),
+    )
     .where('machines.state', '=', 'deploying')
     .where('attempts.outcome', '=', 'running')
     .where('requests.state', 'in', inFlightStates)
@@ -128,12 +144,16 @@ async function hedgeable(read: Reader): Promise<Hedgeable[]> {
             .selectFrom('attempts as hedge')
             .select('hedge.id')
             .whereRef('hedge.request_id', '=', 'requests.id')
-            .where('hedge.hedges', 'is not', null),
+            .where('hedge.hedges', 'is not', null)
+            .where((hedge) =>
+              hedge.or([hedge('hedge.machine_id', 'is not', null), hedge('hedge.outcome', '=', 'running')]),
+            ),
         ),
       ),
     )
-    .$narrowType<{ model: string }>()
+    .$narrowType<{ model: string; hedged: number }>()
     .execute();
+  return attempts.filter(({ hedged }) => hedged < MOST_HEDGES);
 }
 
 /** Since when it is worked on: waiting for a turn is no slowness of a machine's. */

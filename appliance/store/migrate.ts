@@ -21,6 +21,7 @@ import { up as discovery } from './migrations/015-discovery.ts';
 import { up as inventories } from './migrations/016-inventories.ts';
 import { up as hedges } from './migrations/017-hedges.ts';
 import { up as switchRules } from './migrations/018-switch-rules.ts';
+import { up as hedgesAgain } from './migrations/019-hedges-again.ts';
 import type { Database } from './schema.ts';
 
 /** One step forward; there is none back. A released migration is never edited. */
@@ -50,6 +51,7 @@ export const migrations: readonly Migration[] = [
   { number: 16, name: 'inventories', up: inventories },
   { number: 17, name: 'hedges', up: hedges },
   { number: 18, name: 'switch-rules', up: switchRules },
+  { number: 19, name: 'hedges-again', up: hedgesAgain },
 ];
 
 export interface MigrateOptions {

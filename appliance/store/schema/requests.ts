@@ -72,7 +72,7 @@ export interface AttemptRow {
   blame_reason: string | null;
   /** JSON: `PlacementReasons` of scheduler/placement: why this machine. */
   placement: Json | null;
-  /** The attempt beside which it was begun, that one having taken too long; null in all but a hedge. */
+  /** The attempt beside which it was begun, that one having taken too long; null in all but a hedge, of which one at most has a machine. */
   hedges: string | null;
   /** When another attempt of its request had its server first: this one is given back. */
   outrun_at: Millis | null;
