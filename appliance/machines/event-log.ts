@@ -1,6 +1,6 @@
 import { SECOND } from '../kernel/clock.ts';
 import type { Millis } from '../kernel/clock.ts';
-import { hasCode } from '../kernel/errors.ts';
+import { RackstartError, hasCode } from '../kernel/errors.ts';
 import type { StepContext } from '../saga/step.ts';
 import type { BootSessionRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
@@ -122,9 +122,12 @@ async function ifTold<T>(
     log.debug({ error }, 'the event log of a BMC was not to be had');
     return undefined;
   } finally {
-    over.abort();
+    over.abort(GIVEN_UP);
   }
 }
+
+// On the timeline it is the outcome of the command that was under way.
+const GIVEN_UP = new RackstartError('cancelled', 'The BMC was given time enough to tell of its event log.');
 
 interface Entry {
   readonly id: string;
