@@ -8,7 +8,7 @@ import { revokeOrders } from './boot-order.ts';
 export type MachineState = MachineRow['state'];
 
 /** Where a machine may go. Every state may also go to `quarantined`, which is sticky: only an operator lifts it. */
-export const machineStates: Readonly<Record<MachineState, readonly MachineState[]>> = {
+const machineStates: Readonly<Record<MachineState, readonly MachineState[]>> = {
   enrolled: ['inspecting', 'retired'],
   inspecting: ['available', 'enrolled', 'retired'],
   available: ['warming', 'deploying', 'inspecting', 'retired'],

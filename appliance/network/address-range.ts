@@ -64,7 +64,7 @@ export function parseCidr(text: string): Cidr {
 }
 
 /** Errors: `config.invalid`. Only four-part decimal IPv4: `010.1` is not read as 8.0.0.1. */
-export function parseAddress(text: string): { family: 4 | 6; value: bigint } {
+function parseAddress(text: string): { family: 4 | 6; value: bigint } {
   const family = ipaddr.IPv4.isValidFourPartDecimal(text) ? 4 : ipaddr.IPv6.isValid(text) ? 6 : undefined;
   if (family === undefined || text.includes('%')) {
     throw new RackstartError('config.invalid', `${JSON.stringify(text)} is no IP address.`);

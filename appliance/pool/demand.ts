@@ -12,7 +12,7 @@ export interface PoolKey {
 }
 
 /** What a forecast goes by. */
-export const DEMAND_KEPT: Millis = 90 * 24 * HOUR;
+const DEMAND_KEPT: Millis = 90 * 24 * HOUR;
 
 /**
  * How many machines of each flavor were ordered in each region, by the hour (of UTC), over the last 90 days: as `requests` has it,

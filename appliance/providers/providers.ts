@@ -2,7 +2,7 @@ import type { FieldError } from '../kernel/errors.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Provider, ServerSpec } from './provider.ts';
 
-export const DEFAULT_PROVIDER = 'bare-metal';
+const DEFAULT_PROVIDER = 'bare-metal';
 
 /** What an order says of where its server shall be made. */
 export interface ProviderChoice {

@@ -18,7 +18,7 @@ import { attemptsOf, moveRequest } from './request-records.ts';
 import { requestStates } from './request-states.ts';
 
 /** On how many machines a request is tried, one after the other, before it is given up. */
-export const MOST_MACHINES = 3;
+const MOST_MACHINES = 3;
 
 export interface NewAttempt {
   readonly number: number;

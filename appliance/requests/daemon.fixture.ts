@@ -38,7 +38,7 @@ import type { ProvisionSaga } from './provision.ts';
 import { ProvisionListener, provisionSaga } from './provision.ts';
 
 export const STAGE_DEADLINE = 10 * MINUTE;
-export const STAGE_FLOOR = 20 * SECOND;
+const STAGE_FLOOR = 20 * SECOND;
 export const TAKE_DEADLINE = 10 * SECOND;
 export const VERIFY_DEADLINE = MINUTE;
 export const MOST_STRANGERS = 4;

@@ -97,7 +97,7 @@ export function resign(file: string, change: (disk: Buffer) => void): void {
 }
 
 /** Puts right checksums into both headers of a GPT, wherever the first says the other is. */
-export function signGpt(disk: Buffer): void {
+function signGpt(disk: Buffer): void {
   for (const at of [512, Number(disk.readBigUInt64LE(512 + 32)) * 512]) {
     if (at + 512 > disk.length) continue;
     const header = disk.subarray(at, at + 512);

@@ -13,7 +13,7 @@ export interface SmoothingWeights {
 }
 
 /** What is left of the trend from one bucket to the next: in hours, half of it is gone after a day and a half. */
-export const damping = 0.98;
+const damping = 0.98;
 
 export interface SmoothingStart {
   readonly level: number;

@@ -36,7 +36,7 @@ export interface ManifestFault {
   readonly message: string;
 }
 
-export const MOST_ROWS = 2_000;
+const MOST_ROWS = 2_000;
 export const MOST_MANIFEST_BYTES = 512 * 1024;
 
 /** More complaints help nobody. */

@@ -4,7 +4,7 @@ import type { Reader } from '../../store/store.ts';
 import type { KnownWorld, Stranger } from './matching.ts';
 
 /** Machines that have told of themselves and wait. */
-export async function waitingStrangers(read: Reader): Promise<Stranger[]> {
+async function waitingStrangers(read: Reader): Promise<Stranger[]> {
   const rows = await read
     .selectFrom('discovered_machines')
     .innerJoin('subnets', 'subnets.id', 'discovered_machines.subnet_id')

@@ -41,7 +41,7 @@ export function frozenPlan(
   };
 }
 
-export async function renderPlan(
+async function renderPlan(
   read: Reader,
   spec: ServerSpec,
   holding: Holding,

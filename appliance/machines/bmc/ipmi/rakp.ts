@@ -103,7 +103,7 @@ export function decodeRakp4(
 }
 
 /** Status codes (§13.24) that say the login itself is wrong, and those that say "not now". */
-export const NO_CIPHER_SUITE = 0x11;
+const NO_CIPHER_SUITE = 0x11;
 const WRONG_CHECK_VALUE = 0x0f;
 const REFUSED_LOGIN: readonly number[] = [0x09, 0x0a, 0x0c, 0x0d, 0x0e, WRONG_CHECK_VALUE];
 const REFUSED_SUITE: readonly number[] = [0x03, 0x04, 0x05, 0x06, 0x07, 0x10, NO_CIPHER_SUITE];
