@@ -31,7 +31,7 @@ export async function findClients(
   return subnet && { subnet, reserved: new Map(known) };
 }
 
-/** Makes the caller the only one whose leases are written from now on: see `requireEpoch`. */
+/** Makes the caller the only one whose leases are written from now on: see `isEpoch`. */
 export async function nextEpoch(tx: Tx, subnetId: string): Promise<number> {
   const { epoch } = await tx
     .insertInto('lease_epochs')
