@@ -10,21 +10,11 @@ eachStore(
     const stride = store.dialect === 'sqlite' ? 1 : 5;
     let completed = 0;
     for (let killAt = 1; ; killAt += stride) {
-      let points = 0;
-      pipeline.onPoint = (what) => {
-        // What is killed before a write is killed behind the one before it.
-        if (what !== 'written' && what !== 'effected') return;
-        points += 1;
-        if (points === killAt) pipeline.kill();
-      };
+      pipeline.killAt(killAt);
       const id = await pipeline.order();
       await pipeline.untilRequest(id, 'completed', 'rolled-back');
-      const died = pipeline.daemon.process.isDead();
-      pipeline.onPoint = () => undefined;
-      if (died) {
-        pipeline.restart();
-        await pipeline.untilRequest(id, 'completed', 'rolled-back');
-      }
+      const died = pipeline.revive();
+      if (died) await pipeline.untilRequest(id, 'completed', 'rolled-back');
       for (const { mac, writes } of pipeline.rack) {
         if (new Set(writes).size !== writes.length) t.fail(`killed at ${killAt}: an order installed ${mac} twice`);
       }

@@ -16,7 +16,6 @@ eachStore(
       const id = await pipeline.order();
       if (killAt === 1) await measured(pipeline, id);
       await pipeline.untilRequest(id, 'verifying');
-      let points = 0;
       // From the hedge until its machine is told to boot, and from its phone-home until the first is told to go off.
       let armed = true;
       second!.onCommand = (command) => {
@@ -29,22 +28,14 @@ eachStore(
       first!.onCommand = (command) => {
         if (command === 'power off') armed = false;
       };
-      pipeline.onPoint = (what) => {
-        if (!armed || (what !== 'written' && what !== 'effected')) return;
-        points += 1;
-        if (points === killAt) pipeline.kill();
-      };
+      pipeline.killAt(killAt, () => armed);
       const isOver = async () => {
         const { state } = await findRequest(store.read, id);
         return state === 'completed' && (await pipeline.machine(0)).state === 'available';
       };
       await looking(pipeline, 'it is served by the second, and the first machine free', isOver);
-      const died = pipeline.daemon.process.isDead();
-      pipeline.onPoint = () => undefined;
-      if (died) {
-        pipeline.restart();
-        await looking(pipeline, 'it is served by the second after all', isOver);
-      }
+      const died = pipeline.revive();
+      if (died) await looking(pipeline, 'it is served by the second after all', isOver);
       t.match(
         (await attemptsOf(store.read, id)).map(({ outcome, machine_id }) => [outcome, machine_id]),
         [

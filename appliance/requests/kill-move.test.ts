@@ -11,7 +11,6 @@ eachStore(
     const stride = store.dialect === 'sqlite' ? 1 : 5;
     for (let killAt = 1; ; killAt += stride) {
       const id = await pipeline.order();
-      let points = 0;
       let armed = false;
       // From the report of the failure until the next machine is told to boot; what comes after is any deploy and any undo.
       first!.atHop = (hop) => {
@@ -22,22 +21,14 @@ eachStore(
       second!.onCommand = (command) => {
         if (command === 'boot pxe once and reset') armed = false;
       };
-      pipeline.onPoint = (what) => {
-        if (!armed || (what !== 'written' && what !== 'effected')) return;
-        points += 1;
-        if (points === killAt) pipeline.kill();
-      };
+      pipeline.killAt(killAt, () => armed);
       const isOver = async () => {
         const { state } = await findRequest(store.read, id);
         return state === 'completed' && (await pipeline.machine(0)).state === 'available';
       };
       await pipeline.until('it is served elsewhere, and the first machine free', isOver);
-      const died = pipeline.daemon.process.isDead();
-      pipeline.onPoint = () => undefined;
-      if (died) {
-        pipeline.restart();
-        await pipeline.until('it is served elsewhere after all', isOver);
-      }
+      const died = pipeline.revive();
+      if (died) await pipeline.until('it is served elsewhere after all', isOver);
       const attempts = await attemptsOf(store.read, id);
       t.match(
         attempts.map(({ outcome, machine_id, blame }) => [outcome, machine_id, blame]),

@@ -10,24 +10,15 @@ eachStore('a daemon that is killed after any write or effect of an undo finishes
   for (let killAt = 1; ; killAt += stride) {
     const id = await pipeline.order();
     machine!.atHop = (hop) => (hop === 'image' ? { code: 'image.digest', reason: 'no' } : undefined);
-    let points = 0;
     let armed = false;
     machine!.onCommand = (command) => {
       if (command === 'boot pxe once and reset') armed = true;
     };
-    pipeline.onPoint = (what) => {
-      if (!armed || (what !== 'written' && what !== 'effected')) return;
-      points += 1;
-      if (points === killAt) pipeline.kill();
-    };
+    pipeline.killAt(killAt, () => armed);
     await pipeline.untilRequest(id, 'rolled-back');
     if (!pipeline.daemon.process.isDead()) await pipeline.untilMachine('available');
-    const died = pipeline.daemon.process.isDead();
-    pipeline.onPoint = () => undefined;
-    if (died) {
-      pipeline.restart();
-      await pipeline.untilRequest(id, 'rolled-back');
-    }
+    const died = pipeline.revive();
+    if (died) await pipeline.untilRequest(id, 'rolled-back');
     await pipeline.untilMachine('available');
     t.match(await pipeline.machine(), { disk_state: 'clean' }, `killed at ${killAt}`);
     t.match(JSON.parse((await findRequest(store.read, id)).failure ?? ''), { code: 'image.digest' });

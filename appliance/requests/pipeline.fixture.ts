@@ -118,6 +118,24 @@ export class Pipeline {
     this.#daemon.died.resolve(undefined);
   }
 
+  /** Kills the daemon behind the nth of its writes and effects while `counts` says so; before one is behind the one before it. */
+  killAt(nth: number, counts = () => true): void {
+    let points = 0;
+    this.onPoint = (what) => {
+      if (!counts() || (what !== 'written' && what !== 'effected')) return;
+      points += 1;
+      if (points === nth) this.kill();
+    };
+  }
+
+  /** Starts it again where it was killed, and has it live from here on; false where it had not come that far. */
+  revive(): boolean {
+    this.onPoint = () => undefined;
+    const died = this.#daemon.process.isDead();
+    if (died) this.restart();
+    return died;
+  }
+
   /** A new daemon on the same database and rack. */
   restart(): void {
     this.kill();
