@@ -41,6 +41,13 @@ eachStore(
     t.equal(pipeline.rack[1]!.system?.server, id);
     t.match(await findRequest(store.read, id), { state: 'completed' });
     await isTold(t, pipeline, id, { allocated: 4 });
+    const named = async (tenantId?: string) =>
+      (await serverTimeline(store.read, await viewServer(store.read, id, tenantId))).entries.map(({ name }) => name);
+    for (const name of ['hedged', 'outrun']) {
+      t.ok((await named()).includes(name));
+      t.notOk((await named('t1')).includes(name), `its tenant is not told: ${name}`);
+    }
+    t.ok((await named('t1')).includes('verify done'), 'but of the steps of what is its server');
     await pipeline.isHealthy(t);
     await pipeline.release(id);
     await pipeline.untilRequest(id, 'deprovisioned');

@@ -136,15 +136,19 @@ const told = [
   'service.deprovisioned',
 ] as const satisfies EventType[];
 
+/** Whoever asked for a server knows of one machine. */
+const operatorsOwn: readonly EventType[] = ['provisioning.hedged', 'provisioning.outrun'];
+
 type Told = Pick<EventMap, (typeof told)[number]>;
 
 /** What the steps came to, from the log of events: a step's row is written anew by its undo. */
-async function eventEntries(read: Reader, { request, attempts }: ServerView): Promise<TimelineEntry[]> {
+async function eventEntries(read: Reader, { request, attempts, forTenant }: ServerView): Promise<TimelineEntry[]> {
   const rows = await read
     .selectFrom('events')
     .select(['type', 'at', 'data'])
     .where('key', '=', request.id)
     .where('type', 'in', told)
+    .$if(forTenant, (query) => query.where('type', 'not in', operatorsOwn))
     .orderBy('id')
     .execute();
   const numbers = new Map(attempts.map(({ attempt }) => [attempt.id, attempt.number]));

@@ -22,6 +22,8 @@ export interface ServerView {
   /** Servers that had to be completed before it was begun. */
   readonly dependsOn: readonly string[];
   readonly attempts: readonly AttemptView[];
+  /** What operators alone are told is left out. */
+  readonly forTenant: boolean;
 }
 
 export interface AttemptView {
@@ -67,6 +69,7 @@ export async function viewServer(read: Reader, requestId: string, tenantId?: str
     failure: parsed(request.failure) as Reason | null,
     dependsOn: await prerequisitesOf(read, requestId),
     attempts,
+    forTenant: tenantId !== undefined,
   };
 }
 
