@@ -17,7 +17,9 @@ stage_kexec() {
   uuid=$(blkid -p -o value -s UUID "$root")
   mount_boot
   find_kernel
-  kexec --load "$kernel" --initrd="$initrd" --command-line="root=UUID=$uuid ro $arguments"
+  # Without a checksum of what is loaded, which is computed here and again at the jump: on an emulated machine that is 1.1 of 1.6 s
+  # here. Memory that fails in between shows as a system that does not phone home.
+  kexec --load --no-checks "$kernel" --initrd="$initrd" --command-line="root=UUID=$uuid ro $arguments"
   unmount_all
   stop_mirror
   sync

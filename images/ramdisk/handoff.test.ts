@@ -26,7 +26,7 @@ test(
       const boot = ramdisk.path('mnt/boot');
       t.equal(
         ramdisk.read('run/kexec'),
-        `--load ${boot}/vmlinuz-${expected} --initrd=${boot}/${initrd} --command-line=root=UUID=${uuid} ro quiet\n--exec\n`,
+        `--load --no-checks ${boot}/vmlinuz-${expected} --initrd=${boot}/${initrd} --command-line=root=UUID=${uuid} ro quiet\n--exec\n`,
       );
       t.notOk(existsSync(boot), 'unmounted');
     }

@@ -86,8 +86,10 @@ write_fstab() {
 # make_directory PATH: in the image, where no part of it may be a link: links lead out of it.
 make_directory() {
   made=
-  for part in $(echo "$1" | tr / ' '); do
-    made=$made/$part
+  rest=${1#/}
+  while [ -n "$rest" ]; do
+    made=$made/${rest%%/*}
+    case $rest in */*) rest=${rest#*/} ;; *) rest= ;; esac
     if ! is_directory "$made" && ! mkdir -m 755 "$NEW$made"; then
       fail image.invalid "the image has something else than a directory at $made"
     fi
