@@ -139,7 +139,12 @@ export async function runAppliance(
     const seal = (id: string, password: Parameters<typeof masterKeys.seal>[0]) => masterKeys.seal(password, id, ids);
     const discovery = new Discovery({ store, events, care, clock, ids, log, seal, unseal });
     const told = { store, events, bell, discovery, tokenKey, images, timeline };
-    const pool = new ReadyPool({ events, clock, sagas, drive: { ...drive, retry } });
+    const pool = new ReadyPool({
+      events,
+      clock,
+      sagas,
+      drive: { ...drive, retry, imageAhead: config.pool.imageAhead },
+    });
     const plane = await BootPlane.open(config, { ...told, clock, ids, log, systemd });
 
     // Requests: what a server is made of, and who makes it.

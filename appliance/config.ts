@@ -175,6 +175,9 @@ const ConfigFile = Type.Object(
           warmUp: Type.Optional(Duration),
           warmingPerRack: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })),
           rolledAtOnce: Type.Optional(Type.Integer({ minimum: 0, maximum: 1000 })),
+          imageAhead: Type.Optional(
+            Type.Boolean({ description: 'Whether a machine that waits has the likely image written to its disk.' }),
+          ),
         },
         { additionalProperties: false },
       ),
@@ -255,6 +258,8 @@ export interface Config {
     readonly warmingPerRack: number;
     /** So many machines at once are warmed anew because they wait in an older ramdisk than is served; 0: none. */
     readonly rolledAtOnce: number;
+    /** Whether a machine that waits has the image that it will likely be ordered with written to its disk. */
+    readonly imageAhead: boolean;
   };
   readonly deadlines: Deadlines;
 }
@@ -350,7 +355,7 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
     discovery: { inspect: false, most: 256, ...file.discovery },
     pool: {
       ...{ keep: false, serviceLevel: 0.99, floor: 0.15, ceiling: 0.2, warmUp: 12 * MINUTE },
-      ...{ warmingPerRack: 4, rolledAtOnce: 4 },
+      ...{ warmingPerRack: 4, rolledAtOnce: 4, imageAhead: true },
       ...file.pool,
     },
     deadlines: {

@@ -142,7 +142,7 @@ export async function apiBench(
   const patience = { bootWindow: MINUTE, deadlines, takeDeadline: MINUTE };
   const drive = { ...patience, events, fleet, ids, retry: exponentialRetry(3) };
   const care = new MachineCare({ events, clock, sagas, drive });
-  const pool = new ReadyPool({ events, clock, sagas, drive });
+  const pool = new ReadyPool({ events, clock, sagas, drive: { ...drive, imageAhead: true } });
   const pools: PoolView[] = [];
   const seal = (id: string, password: Secret) =>
     `sealed for ${id}: ${Buffer.from(password.reveal()).toString('base64')}`;

@@ -34,6 +34,7 @@ import { recordCheck } from './health.ts';
 import { readPlan } from './install-plan.ts';
 import { recordInspection } from './inspection.ts';
 import type { MachineBell } from './machine-bell.ts';
+import { imageAhead } from './image-ahead.ts';
 import { orderLines } from './order-lines.ts';
 import { beginProof } from './proof.ts';
 import { checkProtocol } from './protocol.ts';
@@ -299,9 +300,10 @@ export class StoreBootDirector implements BootDirector {
     const { store, tokenKey, imagesUrl } = this.#deps;
     const { plan_digest } = boot.order;
     const plan = plan_digest === null ? undefined : await readPlan(store.read, plan_digest);
+    const ahead = await imageAhead(store.read, boot.order);
     return {
       bearer: deriveToken(tokenKey, 'bearer', { ...boot, nonce }),
-      order: orderLines(boot, plan, { imagesUrl, wipeSeed: sampleSeed(tokenKey, boot.id) }),
+      order: orderLines(boot, { plan, ahead, imagesUrl, wipeSeed: sampleSeed(tokenKey, boot.id) }),
     };
   }
 

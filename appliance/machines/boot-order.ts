@@ -7,7 +7,15 @@ import type { BootOrderRow, BootSessionRow } from '../store/schema.ts';
 import type { Tx } from '../store/store.ts';
 
 /** What a machine shall do next. An install belongs to an attempt and names its frozen plan; the others are the fleet's. */
-export type OrderRequest = { readonly machineId: string; readonly verb: 'inspect' | 'wipe' | 'wait' } | InstallRequest;
+export type OrderRequest =
+  { readonly machineId: string; readonly verb: 'inspect' | 'wipe' } | WaitRequest | InstallRequest;
+
+export interface WaitRequest {
+  readonly machineId: string;
+  readonly verb: 'wait';
+  /** The image that is written to its disk meanwhile, but for what would make the disk bootable. */
+  readonly imageId?: string | undefined;
+}
 
 export interface InstallRequest {
   readonly machineId: string;
@@ -127,6 +135,7 @@ async function writeOrder(
       generation,
       verb,
       plan_digest: verb === 'install' ? order.planDigest : null,
+      image_id: verb === 'wait' ? (order.imageId ?? null) : null,
       attempt_id: verb === 'install' ? order.attemptId : null,
       tenant_id: verb === 'install' ? order.tenantId : null,
       state: 'pending',

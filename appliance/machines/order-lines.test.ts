@@ -12,7 +12,7 @@ const sha256 = 'ab'.repeat(32);
 const disk = { rawBytes: 1024, rootPartition: 3, rootFs: 'ext4', kernelArgs: 'quiet' } as const;
 const image = { sha256, mapBytes: 331, ...disk };
 const lines = (ordered: InstallPlan['image']) =>
-  orderLines(boot, { image: ordered, disk: { minBytes: 5 }, files: [] }, from);
+  orderLines(boot, { plan: { image: ordered, disk: { minBytes: 5 }, files: [] }, ...from });
 
 test('an image is ordered by its map and where its chunks are', async (t) => {
   t.strictSame(lines(image), {
@@ -33,13 +33,21 @@ test('an image is ordered by its map and where its chunks are', async (t) => {
 test('whoever is to check a machine is told how much of its memory', async (t) => {
   for (const verb of ['inspect', 'wait'] as const) {
     const boot = { generation: 7, order: { verb } } as Boot;
-    t.strictSame(orderLines(boot, undefined, from), { verb, generation: '7', check_memory_mib: '1024' });
+    t.strictSame(orderLines(boot, from), { verb, generation: '7', check_memory_mib: '1024' });
   }
+});
+
+test('one that waits is told what to write meanwhile, and where, as an install of it will be', async (t) => {
+  const wait = { generation: 6, order: { verb: 'wait' } } as Boot;
+  const ahead = { image, disk: { minBytes: 5 } };
+  const { verb: _, generation: __, check_memory_mib: ___, ...written } = orderLines(wait, { ahead, ...from });
+  t.strictSame(Object.keys(written).length, 6);
+  t.match(lines(image), written);
 });
 
 test('a wipe is told where to read back', async (t) => {
   const wipe = { generation: 7, order: { verb: 'wipe' } } as Boot;
-  t.strictSame(orderLines(wipe, undefined, from), { verb: 'wipe', generation: '7', wipe_seed: '07'.repeat(16) });
+  t.strictSame(orderLines(wipe, from), { verb: 'wipe', generation: '7', wipe_seed: '07'.repeat(16) });
 });
 
 test('each disk of a layout is ordered by a rule of its own, with what becomes of it', async (t) => {
@@ -49,7 +57,7 @@ test('each disk of a layout is ordered by a rule of its own, with what becomes o
     swapMib: 512,
   };
   const plan = { image, disk: { minBytes: 5, serial: 'S 1' }, layout, files: [] };
-  t.match(orderLines(boot, plan, from), {
+  t.match(orderLines(boot, { plan, ...from }), {
     disk_min_bytes: '7',
     disk_serial: 'S 1',
     disk_type: 'nvme',
@@ -64,7 +72,7 @@ test('each disk of a layout is ordered by a rule of its own, with what becomes o
     swap_mib: '512',
   });
   const impossible = { ...plan, disk: { minBytes: 0, type: 'hdd' } as const };
-  t.throws(() => orderLines(boot, impossible, from), { code: 'internal' });
+  t.throws(() => orderLines(boot, { plan: impossible, ...from }), { code: 'internal' });
 });
 
 test('a value that is no line is never part of an order', async (t) => {

@@ -3,14 +3,21 @@ import type { DiskLayout, DiskRule } from '../../scheduler/disk-plan.ts';
 import { diskRoles, plainLayout } from '../../scheduler/disk-plan.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Boot } from './boot-records.ts';
+import type { ImageAhead } from './image-ahead.ts';
 import type { InstallPlan } from './install-plan.ts';
 
+/** What an order says beside its verb, as its verb has it. */
+export interface OrderDetails {
+  /** Of an install. */
+  readonly plan?: InstallPlan | undefined;
+  /** Of one to wait. */
+  readonly ahead?: ImageAhead | undefined;
+  readonly imagesUrl: string;
+  readonly wipeSeed: string;
+}
+
 /** An order as the ramdisk reads it. Errors: `internal` when a value can't be a line. */
-export function orderLines(
-  boot: Boot,
-  plan: InstallPlan | undefined,
-  { imagesUrl, wipeSeed }: { imagesUrl: string; wipeSeed: string },
-): OrderLines {
+export function orderLines(boot: Boot, { plan, ahead, imagesUrl, wipeSeed }: OrderDetails): OrderLines {
   const { verb } = boot.order;
   const lines = {
     verb,
@@ -19,6 +26,7 @@ export function orderLines(
     ...(verb === 'inspect' || verb === 'wait' ? { check_memory_mib: String(CHECKED_MEMORY_MIB) } : {}),
     ...(verb === 'wipe' ? { wipe_seed: wipeSeed } : {}),
     ...(plan === undefined ? {} : installLines(plan, imagesUrl)),
+    ...(ahead === undefined ? {} : { ...imageLines(ahead.image, imagesUrl), ...diskLines(plainLayout, ahead.disk) }),
     ...(boot.handoff === 'reset' ? { handoff: 'reset' } : {}),
   };
   for (const [key, value] of Object.entries(lines)) {
@@ -33,7 +41,6 @@ const CHECKED_MEMORY_MIB = 1024;
 function installLines({ image, disk, layout = plainLayout }: InstallPlan, imagesUrl: string): Record<string, string> {
   return {
     ...imageLines(image, imagesUrl),
-    image_raw_bytes: String(image.rawBytes),
     root_partition: String(image.rootPartition),
     root_fs: image.rootFs,
     kernel_args: image.kernelArgs,
@@ -67,11 +74,12 @@ function ruleLines(prefix: string, rule: DiskRule | undefined): [string, string]
 }
 
 /** What the ramdisk goes by: the map, and where the chunks that it names are. */
-function imageLines({ sha256, mapBytes }: InstallPlan['image'], imagesUrl: string): Record<string, string> {
+function imageLines({ sha256, mapBytes, rawBytes }: ImageAhead['image'], imagesUrl: string): Record<string, string> {
   return {
     image_map_url: `${imagesUrl}/image/${sha256}/map`,
     image_map_sha256: sha256,
     image_map_bytes: String(mapBytes),
+    image_raw_bytes: String(rawBytes),
     chunk_url: `${imagesUrl}/chunk`,
   };
 }

@@ -15,9 +15,9 @@ export interface PoolMember extends PoolKey {
 
 /**
  * Every machine that is, or will again be, of use, in the pool of the flavor that suits it best. One that was never inspected, is
- * set aside or retired is in none, nor is one that no flavor fits.
+ * set aside or retired is in none, nor is one that no flavor fits. `only`: of this machine alone.
  */
-export async function poolMembers(read: Reader): Promise<readonly PoolMember[]> {
+export async function poolMembers(read: Reader, only?: string): Promise<readonly PoolMember[]> {
   const machines = await read
     .selectFrom('machines')
     .innerJoin('racks', 'racks.id', 'machines.rack_id')
@@ -30,10 +30,15 @@ export async function poolMembers(read: Reader): Promise<readonly PoolMember[]> 
         .as('nic_count'),
     )
     .where('state', 'in', ['available', 'warming', 'ready', 'deploying', 'deployed', 'releasing'])
+    .$if(only !== undefined, (query) => query.where('machines.id', '=', only ?? ''))
     .orderBy('machines.id')
     .execute();
   const disks = Map.groupBy(
-    await read.selectFrom('machine_disks').select(['machine_id', 'name', 'bytes', 'type', 'serial']).execute(),
+    await read
+      .selectFrom('machine_disks')
+      .select(['machine_id', 'name', 'bytes', 'type', 'serial'])
+      .$if(only !== undefined, (query) => query.where('machine_id', '=', only ?? ''))
+      .execute(),
     ({ machine_id }) => machine_id,
   );
   const flavors = await read.selectFrom('flavors').selectAll().execute();

@@ -7,6 +7,7 @@ import { saga } from '../saga/saga.ts';
 import type { SagaDefinition } from '../saga/saga.ts';
 import type { Step } from '../saga/step.ts';
 import { done } from '../saga/step.ts';
+import { likelyImage } from './likely-image.ts';
 
 export interface PoolParams {
   readonly machineId: string;
@@ -15,14 +16,21 @@ export interface PoolParams {
 }
 
 export type PoolSaga = SagaDefinition<PoolParams, undefined>;
-export type PoolDriveDeps = BootDriveDeps & SetAsideDeps;
+export type PoolDriveDeps = BootDriveDeps &
+  SetAsideDeps & {
+    /** Whether a machine that waits has the image that it will likely be ordered with written to its disk. */
+    readonly imageAhead: boolean;
+  };
 
 type PoolStep<Out> = Step<{ params: PoolParams }, Out, undefined>;
 
 /** From off to parked in the ramdisk; turned back, the machine is off again. */
 export function warmSaga(deps: PoolDriveDeps): PoolSaga {
   const park: PoolStep<Booted> = {
-    run: ({ params: { machineId } }, ctx) => driveBoot({ machineId, verb: 'wait' }, deps, ctx),
+    async run({ params: { machineId } }, ctx) {
+      const imageId = deps.imageAhead ? await likelyImage(ctx.read, machineId, ctx.clock.now()) : undefined;
+      return driveBoot({ machineId, verb: 'wait', imageId }, deps, ctx);
+    },
     async undo({ params: { machineId } }, _booted, ctx) {
       await stopOrSetAside(machineId, deps, ctx);
       return done();

@@ -28,13 +28,18 @@ export function flavorOf(id: string, change: Partial<FlavorRow> = {}): FlavorRow
   return { id, name: id, cores: 4, memory_mib: 8192, disk_gib: 100, nics: 'same', layout: null, ...change };
 }
 
-/** Orders of the flavor, one at each time. */
-export async function order(store: Store, times: readonly number[], flavorId = 'flv_small'): Promise<void> {
+/** Orders of the flavor and the image, one at each time. */
+export async function order(
+  store: Store,
+  times: readonly number[],
+  flavorId = 'flv_small',
+  imageId = 'img_1',
+): Promise<void> {
   const nothing = { cluster: null, connection: null, failure: null, idempotency_key: null, idempotency_digest: null };
   const nobody = { project_id: null, user_id: null, progress_at: null, ready_at: null, dispatched_at: null };
-  const fixed = { tenant_id: 'ten_1', provider: 'bare-metal', hostname: 'h', image_id: 'img_1', params: '{}' };
+  const fixed = { tenant_id: 'ten_1', provider: 'bare-metal', hostname: 'h', image_id: imageId, params: '{}' };
   const rows = times.map((at, index) => ({
-    ...{ id: `srv_${flavorId}_${String(at)}_${String(index)}`, ...fixed, ...nothing, ...nobody },
+    ...{ id: `srv_${flavorId}_${imageId}_${String(at)}_${String(index)}`, ...fixed, ...nothing, ...nobody },
     ...{ region_id: 'reg_1', flavor_id: flavorId, state: 'completed' as const, created_by: 'key_1' },
     ...{ created_at: at, updated_at: at, completed_at: at, ended_at: null },
   }));

@@ -151,7 +151,7 @@ function makersIn(world: DaemonWorld, process: TestProcess): Makers {
   });
   const simulated = simulation({ store: mortalStore(store, process), clock }, [simulatedCluster]);
   const providers = new Providers(ours, byHand, simulated);
-  const pool = new ReadyPool({ events, clock, sagas, drive: { ...drive, retry: RETRY } });
+  const pool = new ReadyPool({ events, clock, sagas, drive: { ...drive, retry: RETRY, imageAhead: true } });
   return { care, pool, providers, provision: provisionSaga(providers) };
 }
 

@@ -1,6 +1,7 @@
 import { SECOND } from '../kernel/clock.ts';
 import { silentLog } from '../kernel/log.ts';
 import { openBoot } from '../machines/boot-records.ts';
+import { imageAhead } from '../machines/image-ahead.ts';
 import { ParkedMachines } from '../pool/parked-machines.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Store } from '../store/store.ts';
@@ -28,6 +29,20 @@ eachStore('a machine is warmed and drained, and asking twice changes nothing', a
   await drain(pipeline);
   t.equal(machine!.state, 'off');
   await pipeline.isHealthy(t);
+});
+
+eachStore('one that waits is told to write what was ordered before', async (t, store, { clock }) => {
+  const pipeline = await Pipeline.open(t, store, clock);
+  await pipeline.release(await pipeline.order());
+  await pipeline.untilMachine('available');
+  await parked(pipeline);
+  const boot = await openBoot(store.read, pipeline.machineIds[0]!);
+  const { sha256, raw_bytes } = await store.read.selectFrom('images').selectAll().executeTakeFirstOrThrow();
+  t.match(await imageAhead(store.read, boot!.order), { image: { sha256, rawBytes: raw_bytes }, disk: {} });
+  t.match(await pipeline.machine(), { disk_state: 'clean' }, 'nothing of a tenant is on it');
+
+  await store.transaction((tx) => tx.updateTable('images').set({ deleted_at: clock.now() }).execute());
+  t.equal(await imageAhead(store.read, boot!.order), undefined, 'an image that is deleted is nothing to write');
 });
 
 eachStore('one that is drained while it warms is off, and nobody is alarmed', async (t, store, { clock }) => {

@@ -16,6 +16,7 @@
 #   NAME-done  of these three, a line for each that is done: RAW-OFFSET RAW-LENGTH, and the raw SHA-256 of a sample
 #   held-disk  the held chunks unpacked, at their offsets
 #   sampled-zeros  offsets to read back that are among zeros
+#   there      made when all but what is held back is on the disk, and was read back
 
 CHUNK=4194304
 # Of compressed bytes, MOST_CHUNK_BYTES in chunk-map.ts.
@@ -40,22 +41,34 @@ write_chunks() {
   work=$RUN/chunks
   begin_chunks
   trap 'make_unbootable; rm -rf "$work"' EXIT
-  write_in_parallel
-  flush_disk
-  samples_are_there plan
-  zeros_are_there
+  write_all_but_held
   make_bootable
   trap - EXIT
   rm -rf "$work"
   read_partitions
 }
 
-# Goes on where an earlier start of this stage was killed, or begins. Nothing is written before the map makes sense.
+# On the disk, and what is held back in memory.
+write_all_but_held() {
+  if [ -e "$work/there" ]; then return; fi
+  write_in_parallel
+  flush_disk
+  samples_are_there plan
+  zeros_are_there
+  (write_planned held "$work/held-disk")
+  all_done held
+  : >"$work/there"
+}
+
+# Goes on where an earlier start of this stage was killed, or where ahead.sh is with the same image, or begins. Nothing is written
+# before the map makes sense. What was there already is in $ahead, in bytes.
 begin_chunks() {
   if dd if=/dev/null of="$disk" oflag=direct conv=notrunc status=none; then direct=direct,; else direct=; fi
   of="$(field generation "$RUN/order") $map_digest $disk"
+  ahead=0
   if [ "$(cat "$work/of" 2>/dev/null)" = "$of" ]; then return; fi
   rm -rf "$work"
+  if take_ahead; then return; fi
   mkdir "$work"
   fetch_map
   make_plan
@@ -64,6 +77,16 @@ begin_chunks() {
   : >"$work/plan-done"
   : >"$work/held-done"
   : >"$work/zeros-done"
+  echo "$of" >"$work/of"
+}
+
+# Once: whoever writes to the disk next makes it another. Killed half-way, what was taken is nobody's.
+take_ahead() {
+  left=$(cat "$RUN/ahead/chunks/of" 2>/dev/null) || left=
+  if [ "${left#* }" = "${of#* }" ]; then mv "$RUN/ahead/chunks" "$work"; fi
+  rm -rf "$RUN/ahead"
+  [ -d "$work" ] || return 1
+  ahead=$(written_bytes)
   echo "$of" >"$work/of"
 }
 
@@ -213,8 +236,12 @@ thread_count() {
 # How far all of them are, every other second.
 follow_chunks() {
   while sleep 2; do
-    progress image "$(awk '{ bytes += $2 } END { printf "%.0f", bytes }' "$work/plan-done" "$work/zeros-done")"
+    progress image "$(written_bytes)"
   done
+}
+
+written_bytes() {
+  awk '{ bytes += $2 } END { printf "%.0f", bytes }' "$work/plan-done" "$work/zeros-done"
 }
 
 write_zeros() {
@@ -231,13 +258,24 @@ flush_disk() {
   dd if=/dev/null of="$disk" conv=fsync,notrunc status=none
 }
 
-# samples_are_there NAME: what the disk gives back, past the page cache, at places that it could not know.
+# samples_are_there NAME: what the disk gives back, past the page cache, at places that it could not know. One openssl looks at all of
+# them: to start it takes as long as to hash a sample.
 samples_are_there() {
+  mkdir -p "$work/read"
   awk 'NF == 3' "$work/$1-done" >"$work/sampled"
-  while read -r offset length digest; do
-    got=$(read_disk "$offset" "$length" | openssl dgst -sha256 -r)
-    [ "${got%% *}" = "$digest" ] || fail disk.failed "$disk does not give back what was written to it at byte $offset"
+  while read -r offset length _digest; do
+    read_disk "$offset" "$length" >"$work/read/$offset" || not_given_back "$offset"
   done <"$work/sampled"
+  [ ! -s "$work/sampled" ] || openssl dgst -sha256 -r "$work"/read/* >"$work/digests"
+  while read -r offset _length digest; do
+    grep -Fqx "$digest *$work/read/$offset" "$work/digests" || not_given_back "$offset"
+  done <"$work/sampled"
+  rm -rf "$work/read"
+}
+
+# not_given_back FROM
+not_given_back() {
+  fail disk.failed "$disk does not give back what was written to it at byte $1"
 }
 
 zeros_are_there() {
@@ -259,8 +297,6 @@ read_held() {
 
 # Partition table and boot code come when everything else is on the disk.
 make_bootable() {
-  (write_planned held "$work/held-disk")
-  all_done held
   if [ "$read_back" = whole ]; then whole_is_there; fi
   while read -r offset length _rest; do
     read_held "$offset" "$length" | dd of="$disk" bs="$CHUNK" iflag=fullblock oflag="$direct"seek_bytes seek="$offset" \

@@ -16,6 +16,7 @@ export const deployParts = [
   'image',
   'chunks',
   'fetch',
+  'ahead',
   'grow',
   'mirror',
   'layout',
@@ -102,8 +103,8 @@ export function fakeRamdisk(
     },
     async shell(script) {
       const sources = deployParts.map((part) => `. '${join(import.meta.dirname, `${part}.sh`)}'`).join('\n');
-      const child = spawn('sh', ['-eu'], { env, stdio: ['pipe', 'pipe', 'pipe'] });
-      child.stdin.end(`fail() { echo "FAIL $1 $2" >&2; exit 1; }\n${UPTIME}\n${sources}\n${script}\n`);
+      const whole = `fail() { echo "FAIL $1 $2" >&2; exit 1; }\n${UPTIME}\n${sources}\n${script}\n`;
+      const child = spawn('sh', ['-euc', whole, DEPLOY], { env, stdio: ['ignore', 'pipe', 'pipe'] });
       const [output, complaint] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
       if (child.exitCode !== 0) throw new Error(complaint);
       return output;

@@ -153,13 +153,12 @@ let_go_of_disks() {
   stop_mirror
 }
 
-# Whoever writes chunks has this file open, and the programs that it starts inherit that. True when there are none.
+# Whoever writes chunks has one of these files open, and the programs that it starts inherit that. True when there are none.
 end_writers() {
-  [ -e "$RUN/writing" ] || return 0
   alone=true
   for open in "$PROC"/[0-9]*/fd/9; do
     # shellcheck disable=SC3013 # dash and busybox know -ef
-    [ "$open" -ef "$RUN/writing" ] || continue
+    [ "$open" -ef "$RUN/writing" ] || [ "$open" -ef "$RUN/ahead/writing" ] || continue
     pid=${open%/fd/9}
     kill -9 "${pid##*/}" || :
     alone=false

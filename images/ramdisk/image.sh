@@ -7,11 +7,7 @@ RETRY_PAUSE=${RETRY_PAUSE:-2}
 CLEAR_URL='https?://[][0-9A-Za-z.:-]+/[0-9A-Za-z._~/-]*'
 
 stage_image() {
-  disk=$(cat "$RUN/disk")
-  size=$(disk_bytes "${disk##*/}")
-  chunks_from_order
-  [ "$raw" -le "$size" ] || fail image.invalid "the image needs $raw bytes, the disk $disk has $size"
-
+  image_and_disk
   let_go_of_disks
   # By this, the next start of this stage finds what is left at work when it is killed.
   exec 9>"$RUN/writing"
@@ -20,8 +16,16 @@ stage_image() {
   if command -v udevadm >/dev/null; then udevadm settle --timeout 30; fi
   {
     echo "bytes=$raw"
+    [ "$ahead" = 0 ] || echo "ahead=$ahead"
     echo "seconds=$(awk -v from="$began" -v to="$(uptime_seconds)" 'BEGIN { printf "%.2f", to - from }')"
   } >"$RUN/facts"
+}
+
+image_and_disk() {
+  disk=$(cat "$RUN/disk")
+  size=$(disk_bytes "${disk##*/}")
+  chunks_from_order
+  [ "$raw" -le "$size" ] || fail image.invalid "the image needs $raw bytes, the disk $disk has $size"
 }
 
 # No boot code and no partition table, neither the first nor the backup at the end. To flush one is to flush both.

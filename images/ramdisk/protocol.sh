@@ -88,19 +88,36 @@ report() {
   } >>"$RUN/untold"
 }
 
-# Tells what has not been told. Before the claim there is nobody to tell. An appliance that is being restarted is back within
-# two minutes; after that its own deadlines rule, and the work goes on.
+# Tells what has not been told. Before the claim there is nobody to tell.
 tell() {
+  tell_meanwhile
+  if [ -n "$telling" ]; then wait "$telling" || :; fi
+  telling=
+}
+
+# The same, while the work goes on; what is told next waits for it. An appliance that is being restarted is back within two minutes;
+# after that its own deadlines rule.
+tell_meanwhile() {
+  if [ -n "$telling" ]; then wait "$telling" || :; fi
+  telling=
   if [ ! -s "$RUN/bearer" ] || [ ! -e "$RUN/untold" ]; then return; fi
+  mv "$RUN/untold" "$RUN/telling"
+  tell_all "$RUN/telling" &
+  telling=$!
+}
+
+telling=
+
+tell_all() {
   for _attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do
-    if send_reports "$RUN/untold" || cut_off; then break; fi
+    if send_reports "$1" || cut_off; then return; fi
     sleep 5
   done
-  rm "$RUN/untold"
 }
 
 # progress STAGE BYTES: not worth a second try.
 progress() {
+  [ -s "$RUN/bearer" ] || return 0
   printf 'stage=%s\nstatus=progress\nuptime=%s\nbytes=%s\n\n' "$1" "$(uptime_seconds)" "$2" >"$RUN/progress"
   send_reports "$RUN/progress" || :
 }

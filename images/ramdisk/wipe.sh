@@ -13,6 +13,7 @@ stage_wipe() {
   names=$(disks | tr '\n' ' ')
   [ -n "$names" ] || fail boot.stage-failed 'there is no disk to wipe'
   let_go_of_disks
+  rm -rf "$RUN/ahead"
   : >"$RUN/wiped"
   for name in $names; do
     began=$(uptime_seconds | cut -d. -f1)

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { Test } from 'tap';
@@ -6,12 +7,16 @@ import { run } from '../process/run.ts';
 import { until } from '../process/until.ts';
 import type { Server, Timeline } from '../site/server.ts';
 import type { Site } from '../site/site.ts';
-import { deployed, machineFlow } from './flow.ts';
+import { DEPLOY_MS, deployed, machineFlow } from './flow.ts';
 
 machineFlow(
   'a machine that nobody enrolled is taken in by the manifest, waits in the ramdisk, and is installed where it waits',
   [{ name: 'http-1', firmware: 'uefi-http' }],
   async (t, site) => {
+    // What there is no machine for tells all the same what the next one will be ordered with.
+    const early = await site.order('early');
+    t.match(await site.settle(early.id, DEPLOY_MS), { state: 'rolled-back', attempts: [{ machine: null }] });
+
     await site.rack.speakLldp('sw-7');
     const id = await site.discover('http-1');
     await wasBootedByHttp(t, site, id);
@@ -31,10 +36,13 @@ machineFlow(
     });
     t.same({ ...asked, seenAt: '' }, { ...waited, seenAt: '' }, 'it outlives a kill of the daemon in the same boot');
 
+    await until('the image to be written ahead', DEPLOY_MS, () => wroteAhead(site));
     const server = await deployed(site, 'web-1');
     t.equal((await site.ssh(server, 'hostname')).trim(), 'web-1');
     await isWarm(t, site, server);
     const { entries } = await site.operator.get<Timeline>(`/servers/${server.id}/timeline`);
+    const imaged = entries.find(({ name }) => name === 'image done');
+    t.ok(Number(imaged?.detail['ahead']) > 0.9 * Number(imaged?.detail['bytes']), 'nearly all of the image was there');
     const injected = entries.find(({ name }) => name === 'inject done');
     t.match(injected, { detail: { boot_order: /^[0-9A-F]{4}/ } }, 'its firmware has the network first');
     const boots = await bootsOf(site, id);
@@ -48,6 +56,11 @@ machineFlow(
   },
   { settings: ['discovery: { inspect: true }'] },
 );
+
+/** As its console tells: nothing depends on it, so that the appliance is not told. */
+function wroteAhead({ rack }: Site): boolean {
+  return readFileSync(rack.machine('http-1').serialLog, 'latin1').includes('ahead done');
+}
 
 /** By UEFI's own HTTP client, from the loader on. */
 async function wasBootedByHttp(t: Test, site: Site, id: string): Promise<void> {

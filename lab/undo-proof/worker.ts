@@ -107,7 +107,7 @@ export function startWorker(options: WorkerOptions): Worker {
         }),
       };
       const care = new MachineCare({ events, clock, sagas, drive: { ...drive, retry } });
-      const pool = new ReadyPool({ events, clock, sagas, drive: { ...drive, retry } });
+      const pool = new ReadyPool({ events, clock, sagas, drive: { ...drive, retry, imageAhead: true } });
       const verify = {
         ...drive,
         deadline: MINUTE,

@@ -16,6 +16,8 @@ export interface BootOrderRow {
   generation: number;
   verb: 'inspect' | 'wait' | 'install' | 'wipe' | 'local-disk';
   plan_digest: string | null;
+  /** Of one to wait: what is written to its disk meanwhile; null: nothing. */
+  image_id: string | null;
   attempt_id: string | null;
   tenant_id: string | null;
   state: 'pending' | 'claimed' | 'consumed' | 'revoked';
