@@ -125,7 +125,10 @@ eachStore('what was parked is a machine that is off again when its install fails
   const id = await pipeline.order();
   await pipeline.untilRequest(id, 'rolled-back');
   t.match(JSON.parse((await findRequest(store.read, id)).failure ?? ''), { code: 'image.altered' });
-  t.equal(machine!.state, 'off');
   await pipeline.untilMachine('available');
+  const { commands } = machine!;
+  const wiped = commands.lastIndexOf('boot pxe once and reset');
+  t.ok(commands.indexOf('power off') < wiped, 'off before its disk was wiped');
+  t.equal(machine!.state, 'off');
   await pipeline.isHealthy(t);
 });
