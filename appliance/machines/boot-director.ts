@@ -326,7 +326,8 @@ export class StoreBootDirector implements BootDirector {
     const { clock, events } = this.#deps;
     const message = `The boot of machine ${boot.machine_id} was claimed a second time, from ${from}.`;
     await revokeOrders(tx, boot.machine_id, 'cut-off', clock.now());
-    const to = await about(tx, boot);
+    // Who claims from where is the operators' business.
+    const to = { key: boot.machine_id, actor: 'ramdisk' };
     await events.append(tx, 'boot.cut-off', { ...to, data: { ...of(boot), reason: message } });
     const data = { subject: boot.machine_id, code: 'boot.claim-conflict', message };
     await events.append(tx, 'alert.raised', { ...to, data });

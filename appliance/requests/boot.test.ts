@@ -170,8 +170,9 @@ eachStore('a second claimant cuts both off, and the boot starts over and complet
   const id = await pipeline.order();
   await pipeline.untilRequest(id, 'completed');
   const events = await pipeline.events();
-  t.match(eventOf(events, 'boot.cut-off'), { data: { generation: 1 } });
-  t.match(eventOf(events, 'alert.raised'), { data: { code: 'boot.claim-conflict', subject: pipeline.machineIds[0] } });
+  t.match(eventOf(events, 'boot.cut-off'), { tenantId: undefined, data: { generation: 1 } });
+  const alert = { code: 'boot.claim-conflict', subject: pipeline.machineIds[0] };
+  t.match(eventOf(events, 'alert.raised'), { tenantId: undefined, data: alert });
   t.equal(machine!.generation, 2);
   const server = { protocol: 1, server: id, hostname: 'web1', machineId: '', bootId: '', uptime: 2, started: 1 };
   const home = { ...server, hostKey: machine!.system!.hostKey };
