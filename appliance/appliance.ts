@@ -161,7 +161,9 @@ export async function runAppliance(
     const simulated = guarded(simulation({ store, clock }, config.simulation), guards);
     const byHand = manual({ events, deadline: verify, probe: probeSsh });
     const providers = new Providers(
-      ...[ours, ...(config.simulation.length > 0 ? [simulated] : []), ...(config.manual ? [byHand] : [])],
+      ours,
+      ...(config.simulation.length > 0 ? [simulated] : []),
+      ...(config.manual ? [byHand] : []),
     );
     const provision = provisionSaga(providers);
     const runner = new SagaRunner(
@@ -190,26 +192,20 @@ export async function runAppliance(
     const deployTimes = deployTimeRecorder({ store, events, clock, log, peers });
     const bootTimes = bootTimeRecorder({ store, events, clock, log, peers });
 
+    const ordering = { sagas, provision, providers, dispatcher, uploads, images, imports };
+    const machines = {
+      fleet,
+      care,
+      pool,
+      pools: () => keeper?.pools ?? [],
+      discovery,
+      deadlines,
+      guards,
+      seal,
+      unseal,
+    };
     const api = new ApiServer(
-      {
-        ...{
-          store,
-          events,
-          sagas,
-          provision,
-          providers,
-          dispatcher,
-          fleet,
-          care,
-          pool,
-          discovery,
-          images,
-          clock,
-          ids,
-          log,
-        },
-        ...{ apiKeyHmac, seal, unseal, guards, deadlines, uploads, imports, metrics, pools: () => keeper?.pools ?? [] },
-      },
+      { store, events, apiKeyHmac, ...ordering, ...machines, metrics, clock, ids, log },
       { ...config.api, targets: config.targets },
     );
 
@@ -221,24 +217,13 @@ export async function runAppliance(
     const probe = () => storeAnswers(store);
     const lifeSigns = new LifeSigns({ systemd, ready, probe, clock, log });
     try {
-      const shared = [attendance, follower, redis].filter((service) => service !== undefined);
-      const records = [...shared, sequencer, timelineRecords, pruning, ...making.services, deployTimes, bootTimes];
+      const shared = [attendance, follower, redis];
+      const records = [sequencer, timelineRecords, pruning, ...making.services, deployTimes, bootTimes];
+      const boots = [...plane.services, config.console ? consoles : undefined];
+      const work = [runner, dispatcher, stalled, hedging, sweep, parked, discovery, keeper];
+      const services = [...shared, ...records, ...boots, ...work, api, lifeSigns];
       await runAll(
-        [
-          ...[...records, ...plane.services, ...(config.console ? [consoles] : [])],
-          ...[
-            runner,
-            dispatcher,
-            stalled,
-            hedging,
-            sweep,
-            parked,
-            discovery,
-            ...(keeper === undefined ? [] : [keeper]),
-            api,
-            lifeSigns,
-          ],
-        ],
+        services.filter((service) => service !== undefined),
         signal,
         log,
       );
