@@ -23,8 +23,6 @@ interface Boot {
   readonly state: string;
   readonly endReason: string | null;
   readonly openedAt: string;
-  readonly poweredAt: string | null;
-  readonly claimedAt: string | null;
   readonly endedAt: string | null;
 }
 

@@ -50,7 +50,6 @@ interface StepProgress {
 interface Step {
   readonly name: string;
   readonly state: string;
-  readonly tries: number;
   readonly startedAt: string;
   readonly endedAt: string | null;
 }

@@ -11,7 +11,6 @@ interface User {
   readonly role: string;
   readonly tenant: string | null;
   readonly email: string | null;
-  readonly createdAt: string;
   readonly disabledAt: string | null;
 }
 
