@@ -28,6 +28,7 @@ export const deployParts = [
   'check',
   'erase',
   'wipe',
+  'watchdog',
 ];
 
 /** A ramdisk that is a directory: the deploy scripts run on this host, over made-up /sys, /run and the like. */

@@ -81,6 +81,8 @@ function appliance(): string {
     tell_meanwhile() { :; }
     write_ahead() { :; }
     send_log() { :; }
+    start_watchdog() { :; }
+    stop_watchdog() { :; }
     kill_first() {
       echo >>"$RUN/kills"
       [ "$(wc -l <"$RUN/kills")" -gt "$1" ] || kill -9 $$

@@ -25,6 +25,7 @@ stage_inject() {
     echo "machine_id=$machine_id"
     order_firmware
   } >"$RUN/facts"
+  stop_watchdog || fail boot.stage-failed "the BMC's watchdog can't be stopped: nobody is given a machine that it may reset"
 }
 
 # tar replaces a link where a file of its own goes, and follows one on the way there, out of the image and into this ramdisk.

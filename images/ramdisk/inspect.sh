@@ -64,14 +64,18 @@ memory_devices() {
   done
 }
 
-# Where the BMC is on its network, as it says to the board that it is on. Where the firmware tells of no BMC (SMBIOS structures of type
-# 38), nobody looks for one.
+# Where the BMC is on its network, as it says to the board that it is on.
 bmc_address() {
-  if [ ! -e "$SYS/firmware/dmi/entries/38-0" ]; then return 0; fi
-  for driver in ipmi_si ipmi_ssif ipmi_devintf; do modprobe "$driver" || :; done
+  load_bmc_drivers || return 0
   # Asked until it answers: drivers find their BMC in their own time.
   wait_until 5 1 ask_bmc || :
   sed -nE 's/^IP Address +: ([0-9.]+)$/\1/p' "$RUN/bmc" | head -n 1
+}
+
+# False where the firmware tells of no BMC (SMBIOS structures of type 38): then nobody looks for one.
+load_bmc_drivers() {
+  [ -e "$SYS/firmware/dmi/entries/38-0" ] || return 1
+  for driver in ipmi_si ipmi_ssif ipmi_devintf; do modprobe "$driver" || :; done
 }
 
 ask_bmc() {

@@ -9,7 +9,7 @@ const doors: readonly Door[] = [
   { from: /^lab\//, to: /^appliance\/kernel\/(clock|ids|log|secret|errors|seeded)\.ts$/ },
   // The ramdisk and the OS image are built before there is a daemon.
   {
-    from: /^lab\/(setup|site|image-proof|appliance-host|bench)\//,
+    from: /^lab\/(setup|site|image-proof|appliance-host|bench|e2e)\//,
     to: /^images\/(os|ramdisk)\/(build|artifact-cache)\.ts$/,
   },
   // The floor of a deploy is a script in the place of ours, over the same initrd.
