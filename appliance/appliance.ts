@@ -130,7 +130,8 @@ export async function runAppliance(
     const takeDeadline = config.deadlines.take;
     const attendance = new Attendance(clock, () => hearsMachines(store));
     const deadlines = new BootDeadlines({ read: store.read, clock, attendance }, { ceiling, floor, factor, verify });
-    const drive: BootDriveDeps = { events, fleet, ids, bootWindow, deadlines, takeDeadline };
+    const { watchdog } = config.requests;
+    const drive: BootDriveDeps = { events, fleet, ids, bootWindow, deadlines, takeDeadline, watchdog };
     const retry = exponentialRetry(config.retry.attempts);
     const care = new MachineCare({ events, clock, sagas, drive: { ...drive, retry } });
     const making = await openImages(config.images, { store, events, clock, ids, log });

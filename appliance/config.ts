@@ -137,6 +137,11 @@ const ConfigFile = Type.Object(
               description: 'Whether a deploy that takes unusually long is tried on a second machine beside.',
             }),
           ),
+          watchdog: Type.Optional(
+            Type.Boolean({
+              description: 'Whether BMCs reset machines that stand still while a server is installed on them.',
+            }),
+          ),
         },
         { additionalProperties: false },
       ),
@@ -232,6 +237,8 @@ export interface Config {
   readonly requests: {
     /** Whether a deploy that takes longer than 95 in 100 of its model is tried on a second machine beside the first. */
     readonly hedge: boolean;
+    /** Whether the watchdog timers of BMCs, where they have one, reset machines that stand still during an install. */
+    readonly watchdog: boolean;
   };
   /** How often what failed in passing is tried again. */
   readonly retry: { readonly attempts: number };
@@ -348,7 +355,7 @@ export function parseConfig(text: string, directory: string, environment: NodeJS
     },
     // In all as many as a machine room at its busiest is far below.
     fairness: { perTenant: 5, inAll: 1_000, ...file.fairness },
-    requests: { hedge: false, ...file.requests },
+    requests: { hedge: false, watchdog: false, ...file.requests },
     retry: { attempts: 3, ...file.retry },
     simulation: simulatedClusters(file.simulation),
     manual: file.manual ?? false,

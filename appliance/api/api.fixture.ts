@@ -139,7 +139,7 @@ export async function apiBench(
   });
   const rules = { ceiling: MINUTE, floor: MINUTE, factor: 3, verify: MINUTE };
   const deadlines = new BootDeadlines({ read: store.read, clock, attendance: { since: clock.now() } }, rules);
-  const patience = { bootWindow: MINUTE, deadlines, takeDeadline: MINUTE };
+  const patience = { bootWindow: MINUTE, deadlines, takeDeadline: MINUTE, watchdog: false };
   const drive = { ...patience, events, fleet, ids, retry: exponentialRetry(3) };
   const care = new MachineCare({ events, clock, sagas, drive });
   const pool = new ReadyPool({ events, clock, sagas, drive: { ...drive, imageAhead: true } });
@@ -291,6 +291,8 @@ function obedientBmc(address: string, commands: string[]): Bmc {
     identity: () => Promise.resolve({ manufacturerId: 0, productId: 0, firmware: '1.0' }),
     newestEvent: () => Promise.resolve(0),
     faultsSince: (after) => Promise.resolve({ faults: [], upTo: after, isWhole: true }),
+    watchdog: () => Promise.resolve({ armed: false, fired: false, unfedFor: 0 }),
+    stopWatchdog: nothingToDo,
     close: nothingToDo,
   };
 }

@@ -120,6 +120,18 @@ const cases: readonly Case[] = [
     because: /^its memory: the event log of its BMC says Uncorrectable ECC \(entry 12\)$/,
   },
   {
+    what: 'a machine that its own BMC saw standing still',
+    seen: { stage: 'image', stoodStill: true },
+    party: 'machine',
+    because: /^it stood still in the ramdisk: the watchdog of its BMC was not kept up any more$/,
+  },
+  {
+    what: 'machines that stand still together',
+    seen: { stage: 'image', stoodStill: true, others: failing({ all: 2 }) },
+    party: 'service',
+    elsewhere: false,
+  },
+  {
     what: 'an image that is refused, whatever the BMC has recorded',
     seen: { code: 'image.invalid', faults: [{ part: 'disk', event: 'Drive Fault', record: 1, sensor: 1 }] },
     party: 'image',
@@ -143,6 +155,7 @@ for (const { what, seen, party, elsewhere = true, because = /./ } of cases) {
       code: 'boot.stage-late',
       stage: 'dhcp',
       faults: [],
+      stoodStill: false,
       lines: [],
       others: alone,
       repeated: 0,
@@ -152,7 +165,14 @@ for (const { what, seen, party, elsewhere = true, because = /./ } of cases) {
 }
 
 test('so many disks at once are not to blame by themselves', async (t) => {
-  const seen = { code: 'disk.failed', stage: 'image', faults: [], lines: [], repeated: 0 } as const;
+  const seen = {
+    code: 'disk.failed',
+    stage: 'image',
+    faults: [],
+    stoodStill: false,
+    lines: [],
+    repeated: 0,
+  } as const;
   t.match(blame({ ...seen, others: failing({ all: 8, rack: 1 }, { all: 2, rack: 2 }) }), { party: 'service' });
   // Of 1,000 deploys 23 meet a disk that fails.
   const many = { all: 23, image: 23, rack: 2 };

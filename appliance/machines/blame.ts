@@ -20,6 +20,8 @@ export interface Evidence {
   readonly stage: string | undefined;
   /** What the event log of the BMC has recorded since this boot was ordered. */
   readonly faults: readonly HardwareFault[];
+  /** Whether the machine itself stood still in the ramdisk, as the watchdog of its BMC tells. */
+  readonly stoodStill: boolean;
   /** What the machine's kernel said in this boot: its own reason, lines of the ramdisk's log. */
   readonly lines: readonly string[];
   /** Other machines since a while ago. */
@@ -110,6 +112,11 @@ const rules: readonly Rule[] = [
     when: ({ code, others }) =>
       isCommon(others, 'all', hardware[code] === undefined ? COMMON : COMMON_IN_HARDWARE) ? code : undefined,
     because: (_, { others }) => `${machines(others.failed.all)} more failed in the same way`,
+  },
+  {
+    ...{ party: 'machine', elsewhere: true },
+    when: ({ stoodStill }) => (stoodStill ? 'watchdog' : undefined),
+    because: (found) => `it stood still in the ramdisk: the ${found} of its BMC was not kept up any more`,
   },
   {
     ...{ party: 'machine', elsewhere: true },

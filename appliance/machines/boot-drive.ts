@@ -16,6 +16,7 @@ import { eventsBefore, keepFaults, rememberEvents } from './event-log.ts';
 import { giveUp, lateReason, lateness } from './lateness.ts';
 import { planHandoff, prepareReset } from './proof.ts';
 import { toldTenant } from './told-tenant.ts';
+import { WATCHDOG, keepStandstill, leaveUnwatched, prepareWatchdog, stopWatchdog } from './watchdog.ts';
 
 export interface BootDriveDeps {
   readonly events: EventLog;
@@ -27,6 +28,8 @@ export interface BootDriveDeps {
   readonly deadlines: BootDeadlines;
   /** How long a parked machine may leave an order untaken. */
   readonly takeDeadline: Millis;
+  /** Whether BMCs reset machines that stand still while a server is installed on them. */
+  readonly watchdog: boolean;
 }
 
 /** A boot that did what it was ordered to: for an install, the kexec into the new system has begun; to wait, it is parked. */
@@ -71,19 +74,26 @@ export async function driveBoot(order: OrderRequest, deps: BootDriveDeps, ctx: C
     return startBoot(order, deps, ctx, since, boot);
   }
   if (boot.state === 'failed') {
-    await keepFaults(boot, deps, ctx);
+    await keepEvidence(boot, deps, ctx);
     throw failureOf(boot);
   }
   if (hasDone(boot, order)) {
     await prepareReset(boot, deps.fleet, ctx);
+    if (order.verb === 'install') await leaveUnwatched(boot, deps.fleet, ctx);
     return done({ machineId, sessionId: boot.id });
   }
 
   const late = await lateness(boot, deps.deadlines, ctx);
   if (!late.isLate) return wait(late.lookAgainAt, ...bootEvents(machineId, since));
   await ctx.transaction((tx) => giveUp(tx, boot, late));
-  await keepFaults(boot, deps, ctx);
+  await keepEvidence(boot, deps, ctx);
   throw late.error;
+}
+
+/** What the BMC knows of a boot that failed. */
+async function keepEvidence(boot: BootSessionRow, deps: BootDriveDeps, ctx: Ctx): Promise<void> {
+  await keepFaults(boot, deps, ctx);
+  await keepStandstill(boot, deps, ctx);
 }
 
 /** Undefined when the machine is not parked, or the order is none that a parked machine gets. */
@@ -112,21 +122,26 @@ async function startBoot(
   instead?: BootSessionRow,
 ): Promise<StepResult<never>> {
   const bmc = await deps.fleet.of(order.machineId);
+  await stopWatchdog(order.machineId, bmc, ctx);
   const handoff = order.verb === 'install' ? await planHandoff(ctx.read, order.machineId, deps.deadlines) : undefined;
+  // One that waits is watched from the install that it is given on.
+  const isWatched = deps.watchdog && (order.verb === 'install' || order.verb === 'wait');
   const at = ctx.clock.now();
   const placed = await ctx.transaction(async (tx) => {
     if (instead !== undefined && !(await withdrawOrder(tx, instead, at))) return undefined;
     if (instead !== undefined && order.verb === 'install') {
       await tx.updateTable('attempts').set({ path: 'cold' }).where('id', '=', order.attemptId).execute();
     }
-    return placeOrder(tx, deps.ids, order, { at, windowUntil: at + deps.bootWindow, ...(handoff && { handoff }) });
+    const opening = { at, windowUntil: at + deps.bootWindow, ...(handoff && { handoff }) };
+    return placeOrder(tx, deps.ids, order, { ...opening, watchdog: isWatched ? WATCHDOG : null });
   });
   if (placed === undefined) return wait(at, ...bootEvents(order.machineId, since));
   // A BMC that refuses even this has failed a boot that is on record, and can be diagnosed.
   const events = await eventsBefore(bmc, ctx);
+  const { sessionId } = placed;
+  if (isWatched) await prepareWatchdog(bmc, sessionId, ctx);
   await bmc.bootOnceAndReset('pxe', ctx.signal);
   const powered = ctx.clock.now();
-  const { sessionId } = placed;
   await ctx.transaction(async (tx) => {
     await tx
       .updateTable('boot_sessions')
@@ -141,7 +156,7 @@ async function startBoot(
 
 /**
  * Takes a machine out of whatever it is doing, in the one order that leaves no way back in: orders and tokens are revoked, the
- * power goes off and is read off twice, the boot override is cleared, and a disk that an install may have touched counts as
+ * power goes off and is read off twice, boot override and watchdog are cleared, and a disk that an install may have touched counts as
  * dirty. Repeatable. Errors: those of the BMC.
  */
 export async function stopMachine(machineId: string, deps: Pick<BootDriveDeps, 'fleet'>, ctx: Ctx): Promise<void> {
@@ -149,6 +164,7 @@ export async function stopMachine(machineId: string, deps: Pick<BootDriveDeps, '
   const bmc = await deps.fleet.of(machineId);
   await bmc.setPower('off', ctx.signal);
   await bmc.clearBootOverride(ctx.signal);
+  await stopWatchdog(machineId, bmc, ctx);
   await ctx.transaction(async (tx) => {
     const install = await tx
       .selectFrom('boot_orders')

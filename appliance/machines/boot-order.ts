@@ -45,10 +45,10 @@ export async function placeOrder(
   tx: Tx,
   ids: Ids,
   order: OrderRequest,
-  { at, windowUntil, handoff }: { at: Millis; windowUntil: Millis; handoff?: HandoffPlan },
+  opening: Pick<Opening, 'at' | 'windowUntil' | 'handoff' | 'watchdog'>,
 ): Promise<PlacedOrder> {
-  await revokeOrders(tx, order.machineId, 'replaced', at);
-  return writeOrder(tx, ids, order, { at, windowUntil, session: openBootSession(at), ...(handoff && { handoff }) });
+  await revokeOrders(tx, order.machineId, 'replaced', opening.at);
+  return writeOrder(tx, ids, order, { ...opening, session: openBootSession(opening.at) });
 }
 
 /**
@@ -69,15 +69,15 @@ export async function orderParked(
     .where('machine_id', '=', order.machineId)
     .where('state', '=', 'parked')
     .where('ended_at', 'is', null)
-    .returning(['id', 'order_id', 'ramdisk'])
+    .returning(['id', 'order_id', 'ramdisk', 'watchdog'])
     .executeTakeFirst();
   if (parked === undefined) return undefined;
   if (!(await consumeOrder(tx, parked.order_id, at))) {
     throw new RackstartError('internal', `Machine ${order.machineId} is parked without an order to wait.`);
   }
-  const { id: continues, ramdisk } = parked;
-  const session = openWarmSession(at);
-  return writeOrder(tx, ids, order, { at, windowUntil: at, session, continues, ramdisk, ...(handoff && { handoff }) });
+  const { id: continues, ramdisk, watchdog } = parked;
+  const goesOn = { session: openWarmSession(at), continues, ramdisk, watchdog };
+  return writeOrder(tx, ids, order, { at, windowUntil: at, ...goesOn, ...(handoff && { handoff }) });
 }
 
 /**
@@ -108,13 +108,14 @@ interface Opening {
   readonly continues?: string;
   readonly ramdisk?: string | null;
   readonly handoff?: HandoffPlan;
+  readonly watchdog?: Millis | null;
 }
 
 async function writeOrder(
   tx: Tx,
   ids: Ids,
   order: OrderRequest,
-  { at, windowUntil, session, continues, ramdisk, handoff }: Opening,
+  { at, windowUntil, session, continues, ramdisk, handoff, watchdog }: Opening,
 ): Promise<PlacedOrder> {
   const { machineId, verb } = order;
   const machine = await tx
@@ -165,6 +166,7 @@ async function writeOrder(
       proof_within: handoff?.proofWithin ?? null,
       proof_due: null,
       rescued_at: null,
+      watchdog: watchdog ?? null,
       ended_at: null,
       end_reason: null,
       continues: continues ?? null,

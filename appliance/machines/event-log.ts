@@ -1,17 +1,13 @@
 import { SECOND } from '../kernel/clock.ts';
 import type { Millis } from '../kernel/clock.ts';
-import { RackstartError, hasCode } from '../kernel/errors.ts';
+import { hasCode } from '../kernel/errors.ts';
 import type { StepContext } from '../saga/step.ts';
 import type { BootSessionRow } from '../store/schema.ts';
 import type { Reader, Tx } from '../store/store.ts';
 import type { Bmc, HardwareFault, LoggedFaults } from './bmc/bmc.ts';
+import { ifTold, insertEntries } from './bmc-evidence.ts';
+import type { Entry } from './bmc-evidence.ts';
 import type { BmcFleet } from './bmc-fleet.ts';
-
-/**
- * What a BMC's event log says of a boot that failed is evidence beside others: a BMC that has none, is slow or talks nonsense gives
- * none, and holds nothing up for longer than this at each question.
- */
-const PATIENCE: Millis = 3 * SECOND;
 
 /**
  * Errors that were corrected and fans that turn up fill a log without a fault. One that still is not over then is read no further: at
@@ -102,47 +98,4 @@ async function markOf(read: Reader, { id, continues }: BootSessionRow): Promise<
     .where('id', '=', markId(continues ?? id))
     .executeTakeFirst();
   return mark === undefined ? undefined : (JSON.parse(mark.detail) as { newest: number }).newest;
-}
-
-async function ifTold<T>(
-  { clock, signal, log }: Ctx,
-  ask: (signal: AbortSignal) => Promise<T>,
-  matters: (error: unknown) => boolean = () => false,
-): Promise<T | undefined> {
-  const over = new AbortController();
-  const late = clock.sleepUntil(clock.now() + PATIENCE, over.signal).then(
-    () => undefined,
-    () => undefined,
-  );
-  try {
-    return await Promise.race([ask(AbortSignal.any([signal, over.signal])), late]);
-  } catch (error) {
-    signal.throwIfAborted();
-    if (matters(error)) throw error;
-    log.debug({ error }, 'the event log of a BMC was not to be had');
-    return undefined;
-  } finally {
-    over.abort(GIVEN_UP);
-  }
-}
-
-// On the timeline it is the outcome of the command that was under way.
-const GIVEN_UP = new RackstartError('cancelled', 'The BMC was given time enough to tell of its event log.');
-
-interface Entry {
-  readonly id: string;
-  readonly name: string;
-  readonly detail: Readonly<Record<string, unknown>>;
-}
-
-async function insertEntries(
-  tx: Tx,
-  of: { readonly machine_id: string; readonly session_id: string; readonly at: Millis },
-  entries: readonly Entry[],
-): Promise<void> {
-  await tx
-    .insertInto('timeline')
-    .values(entries.map(({ id, name, detail }) => ({ ...of, id, name, source: 'bmc', detail: JSON.stringify(detail) })))
-    .onConflict((conflict) => conflict.doNothing())
-    .execute();
 }

@@ -7,6 +7,7 @@ import type { Reader } from '../store/store.ts';
 import type { Counted, Evidence } from './blame.ts';
 import type { HardwareFault } from './bmc/bmc.ts';
 import { FAULT } from './event-log.ts';
+import { STANDING } from './watchdog.ts';
 
 /** An attempt that has just failed, on the machine that it held. */
 export interface FailedAttempt {
@@ -44,6 +45,7 @@ export async function evidenceOf(read: Reader, failed: FailedAttempt): Promise<E
     code: reason.code,
     stage,
     faults: (await toldOf(read, attemptId, 'bmc', FAULT)) as HardwareFault[],
+    stoodStill: (await toldOf(read, attemptId, 'bmc', STANDING)).some(saysStoodStill),
     lines: [reason.message, ...(await logOf(read, attemptId))],
     others: {
       failed: counted(failures.filter(isAlike), here),
@@ -51,6 +53,10 @@ export async function evidenceOf(read: Reader, failed: FailedAttempt): Promise<E
     },
     repeated: own.filter((other) => other.blame === 'unknown' && isAlike(other)).length,
   };
+}
+
+function saysStoodStill(told: unknown): boolean {
+  return (told as { stoodStill: boolean }).stoodStill;
 }
 
 /** That failed, or was late; else the step. */

@@ -5,7 +5,7 @@ import type { Boot } from './boot-records.ts';
 import type { InstallPlan } from './install-plan.ts';
 import { orderLines } from './order-lines.ts';
 
-const boot = { generation: 7, order: { verb: 'install' } } as Boot;
+const boot = { generation: 7, watchdog: null, order: { verb: 'install' } } as Boot;
 const GIB = 1024 ** 3;
 const from = { imagesUrl: 'http://10.0.0.1:8080', wipeSeed: '07'.repeat(16) };
 const sha256 = 'ab'.repeat(32);
@@ -43,6 +43,12 @@ test('one that waits is told what to write meanwhile, and where, as an install o
   const { verb: _, generation: __, check_memory_mib: ___, ...written } = orderLines(wait, { ahead, ...from });
   t.strictSame(Object.keys(written).length, 6);
   t.match(lines(image), written);
+});
+
+test('an install alone is told of a watchdog, in seconds', async (t) => {
+  const watched = { ...boot, watchdog: 60_000 };
+  t.match(orderLines(watched, { plan: { image, disk: { minBytes: 5 }, files: [] }, ...from }), { watchdog: '60' });
+  t.notOk('watchdog' in orderLines({ ...watched, order: { ...boot.order, verb: 'wait' } }, from));
 });
 
 test('a wipe is told where to read back', async (t) => {

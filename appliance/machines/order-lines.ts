@@ -1,6 +1,7 @@
 import type { OrderLines } from '../../pxe/boot-plan.ts';
 import type { DiskLayout, DiskRule } from '../../scheduler/disk-plan.ts';
 import { diskRoles, plainLayout } from '../../scheduler/disk-plan.ts';
+import { SECOND } from '../kernel/clock.ts';
 import { RackstartError } from '../kernel/errors.ts';
 import type { Boot } from './boot-records.ts';
 import type { ImageAhead } from './image-ahead.ts';
@@ -28,6 +29,7 @@ export function orderLines(boot: Boot, { plan, ahead, imagesUrl, wipeSeed }: Ord
     ...(plan === undefined ? {} : installLines(plan, imagesUrl)),
     ...(ahead === undefined ? {} : { ...imageLines(ahead.image, imagesUrl), ...diskLines(plainLayout, ahead.disk) }),
     ...(boot.handoff === 'reset' ? { handoff: 'reset' } : {}),
+    ...(verb === 'install' && boot.watchdog !== null ? { watchdog: String(boot.watchdog / SECOND) } : {}),
   };
   for (const [key, value] of Object.entries(lines)) {
     if (/[\x00-\x1f\x7f]/.test(value)) throw new RackstartError('internal', `The order's ${key} can't be one line.`);

@@ -1,4 +1,4 @@
-import type { Bmc, BmcIdentity, BootDevice, HardwareFault, LoggedFaults, PowerState } from './bmc/bmc.ts';
+import type { Bmc, BmcIdentity, BootDevice, HardwareFault, LoggedFaults, PowerState, Watchdog } from './bmc/bmc.ts';
 
 /** A double of a BMC, in memory: it remembers the power and a one-shot boot device, and gives its machine power and takes it. */
 export abstract class RackBmc implements Bmc {
@@ -8,6 +8,9 @@ export abstract class RackBmc implements Bmc {
   readonly commands: string[] = [];
   /** What it has recorded, by rising ids: faults, and what is none. */
   readonly eventLog: (HardwareFault | { readonly record: number })[] = [];
+  /** Its watchdog timer, and what that would do. */
+  timer: Watchdog = { armed: false, fired: false, unfedFor: 0 };
+  watchdogAction: 'none' | 'reset' = 'none';
   /** Asked before it reads its event log: throwing is its failure. */
   atEventLog: () => void | Promise<void> = () => undefined;
   /** Asked before it obeys: throwing is its failure. */
@@ -61,6 +64,18 @@ export abstract class RackBmc implements Bmc {
     const read = behind.slice(0, EVENTS_AT_ONCE);
     const faults = read.filter((entry) => 'part' in entry);
     return { faults, upTo: read.at(-1)?.record ?? after, isWhole: read.length === behind.length };
+  }
+
+  async watchdog(): Promise<Watchdog> {
+    await this.#obey('read watchdog', () => undefined);
+    return this.timer;
+  }
+
+  async stopWatchdog(then: 'none' | 'reset'): Promise<void> {
+    await this.#obey(`stop watchdog, then ${then}`, () => {
+      this.timer = { armed: false, fired: false, unfedFor: 0 };
+      this.watchdogAction = then;
+    });
   }
 
   close(): Promise<void> {

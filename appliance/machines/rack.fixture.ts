@@ -73,6 +73,8 @@ export class RackMachine extends RackBmc {
 
   /** What its kernel says in the log that it sends of a failure. */
   kernelLog: readonly string[] = [];
+  /** A ramdisk that leaves with its timer running. */
+  leavesTimerArmed = false;
   /** Asked at each hop. */
   atHop: (hop: Hop) => Behaviour | Promise<Behaviour> = () => undefined;
   /** Asked when a parked machine is sent its order: `lost` is an answer that never came. */
@@ -172,7 +174,7 @@ export class RackMachine extends RackBmc {
         await this.#stage(boot, 'wipe', () => this.#wipe(boot, bearer));
         return;
       case 'install':
-        await this.#install(boot, bearer, order['handoff'] === 'reset');
+        await this.#install(boot, bearer, order);
     }
   }
 
@@ -227,7 +229,7 @@ export class RackMachine extends RackBmc {
         if (next === undefined || this.atAnswer(next.order) === 'lost') continue;
         this.bearer = next.bearer;
         this.generation = Number(next.order['generation']);
-        this.#track(this.#install(boot, next.bearer, next.order['handoff'] === 'reset'));
+        this.#track(this.#install(boot, next.bearer, next.order));
         return;
       }
     } catch (error) {
@@ -237,7 +239,8 @@ export class RackMachine extends RackBmc {
     }
   }
 
-  async #install(boot: number, bearer: Secret, byReset: boolean): Promise<void> {
+  async #install(boot: number, bearer: Secret, order: OrderLines): Promise<void> {
+    if (order['watchdog'] !== undefined) this.timer = { ...this.timer, armed: this.watchdogAction === 'reset' };
     let system: InstalledSystem | undefined;
     const stages: [ReportStage, () => Promise<Record<string, string>>][] = [
       ['disk', () => Promise.resolve({ disk: 'sda' })],
@@ -262,11 +265,12 @@ export class RackMachine extends RackBmc {
       ],
     ];
     for (const [stage, work] of stages) if (!(await this.#stage(boot, stage, work))) return;
+    if (!this.leavesTimerArmed) this.timer = { ...this.timer, armed: false };
     await this.#report(boot, 'kexec', 'started');
     this.system = system;
     const came = await this.#behaviour(boot, 'kexec');
     if (came !== undefined) return this.#fail(boot, 'kexec', came);
-    this.handoffs.push(byReset ? 'reset' : 'kexec');
+    this.handoffs.push(order['handoff'] === 'reset' ? 'reset' : 'kexec');
     await this.#startSystem(boot);
   }
 

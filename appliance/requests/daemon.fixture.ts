@@ -58,6 +58,7 @@ export interface DaemonWorld {
   readonly clock: ManualClock;
   readonly ids: Ids;
   readonly fairness: FairnessLimits;
+  readonly watchdog: boolean;
   /** By the last number of their BMC's address. */
   readonly rack: readonly RackMachine[];
   /** Asked before each probe by SSH. */
@@ -167,7 +168,7 @@ function sagasOf(
   ];
 }
 
-function driveOf({ store, clock, ids, rack }: DaemonWorld, process: TestProcess): BootDriveDeps {
+function driveOf({ store, clock, ids, rack, watchdog }: DaemonWorld, process: TestProcess): BootDriveDeps {
   return {
     events: process.events,
     ids,
@@ -177,6 +178,7 @@ function driveOf({ store, clock, ids, rack }: DaemonWorld, process: TestProcess)
       { ceiling: STAGE_DEADLINE, floor: STAGE_FLOOR, factor: 3, verify: VERIFY_DEADLINE },
     ),
     takeDeadline: TAKE_DEADLINE,
+    watchdog,
     fleet: new BmcFleet({
       read: store.read,
       guards: new Guards(clock),

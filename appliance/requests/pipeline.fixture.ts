@@ -43,6 +43,7 @@ export interface PipelineOptions {
   readonly addresses?: number;
   readonly inspected?: boolean;
   readonly fairness?: Partial<FairnessLimits>;
+  readonly watchdog?: boolean;
 }
 
 /**
@@ -62,13 +63,14 @@ export class Pipeline {
   readonly #world: DaemonWorld;
   #daemon: Daemon;
 
-  private constructor(store: Store, clock: ManualClock, fairness: Partial<FairnessLimits> = {}) {
+  private constructor(store: Store, clock: ManualClock, { fairness, watchdog = false }: PipelineOptions) {
     this.store = store;
     this.clock = clock;
     this.ids = createIds(clock);
     this.#world = {
       ...{ store, clock, ids: this.ids, rack: this.rack },
       fairness: { perTenant: 5, inAll: 1_000, ...fairness },
+      watchdog,
       atProbe: (target) => this.atProbe(target),
       onPoint: (what) => this.onPoint(what),
     };
@@ -77,7 +79,7 @@ export class Pipeline {
 
   /** With tenants `t1` and `t2`, and machines that were inspected; at the test's end the doctor must find nothing. */
   static async open(t: Test, store: Store, clock: ManualClock, options: PipelineOptions = {}): Promise<Pipeline> {
-    const pipeline = new Pipeline(store, clock, options.fairness);
+    const pipeline = new Pipeline(store, clock, options);
     t.teardown(() => pipeline.kill());
     await pipeline.#describe(options);
     return pipeline;

@@ -23,6 +23,7 @@ import { up as hedges } from './migrations/017-hedges.ts';
 import { up as switchRules } from './migrations/018-switch-rules.ts';
 import { up as hedgesAgain } from './migrations/019-hedges-again.ts';
 import { up as imageAhead } from './migrations/020-image-ahead.ts';
+import { up as watchdogs } from './migrations/021-watchdogs.ts';
 import type { Database } from './schema.ts';
 
 /** One step forward; there is none back. A released migration is never edited. */
@@ -54,6 +55,7 @@ export const migrations: readonly Migration[] = [
   { number: 18, name: 'switch-rules', up: switchRules },
   { number: 19, name: 'hedges-again', up: hedgesAgain },
   { number: 20, name: 'image-ahead', up: imageAhead },
+  { number: 21, name: 'watchdogs', up: watchdogs },
 ];
 
 export interface MigrateOptions {

@@ -1,5 +1,6 @@
 import type { SystemEventLog } from './bmc-server-sel.ts';
 import type { Answer, SensorRepository } from './bmc-server-sensors.ts';
+import type { WatchdogTimer } from './bmc-server-watchdog.ts';
 import type { SerialLine, SerialOverLan, SolSession } from './bmc-server-sol.ts';
 
 /** The machine behind a simulated BMC. What it says and what it does may differ: BMCs lie. */
@@ -21,6 +22,7 @@ export interface BmcParts {
   readonly sensors: SensorRepository;
   readonly log: SystemEventLog;
   readonly sol: SerialOverLan;
+  readonly watchdog: WatchdogTimer;
 }
 
 /** How a BMC goes wrong with the command that it carries out. */
@@ -37,7 +39,7 @@ export function runBmcCommand(
   netFn: number,
   command: number,
   data: Buffer,
-  { chassis, sensors, log, sol }: BmcParts,
+  { chassis, sensors, log, sol, watchdog }: BmcParts,
   session: SolSession | undefined,
   faults: CommandFaults,
 ): Answer {
@@ -63,12 +65,14 @@ export function runBmcCommand(
     default:
       return (
         sensors.run(netFn, command, data) ??
-        (netFn === STORAGE ? log.run(command, data) : sol.run(netFn, command, data, session)) ?? [0xc1]
+        (netFn === STORAGE ? log.run(command, data) : sol.run(netFn, command, data, session)) ??
+        (netFn === APPLICATION ? watchdog.run(command, data) : undefined) ?? [0xc1]
       );
   }
 }
 
 const OK = 0x00;
+const APPLICATION = 0x06;
 const STORAGE = 0x0a;
 
 function control(action: number | undefined, chassis: SimulatedChassis, log: SystemEventLog): Answer {

@@ -64,6 +64,34 @@ for (const suite of [3, 17]) {
     t.match(await tool('sel', 'info'), /Entries +: 0\n/);
   });
 
+  test(`ipmitool sets, starts and reads the watchdog timer with cipher suite ${suite}`, { skip }, async (t) => {
+    const clock = new ManualClock();
+    const { server, machine } = await start(t, {}, { clock });
+    const tool = (...command: string[]) => ipmitool(server, suite, 'secret12', command);
+    const set = '0x06 0x24 4 1 0 0x10 50 0'.split(' ');
+    t.match(await complaint(tool('raw', '0x06', '0x22')), 'rsp=0x80', 'one that was never set');
+    await tool('power', 'on');
+    await tool('raw', ...set);
+    t.match(
+      await tool('mc', 'watchdog', 'get'),
+      /Timer Use: +SMS\/OS[^]*Stopped[^]*Hard Reset[^]*Initial Countdown: +5\.0 sec/,
+    );
+    await tool('mc', 'watchdog', 'reset');
+    await clock.advance(4_000);
+    t.match(await tool('mc', 'watchdog', 'get'), /Started\/Running[^]*Present Countdown: +1\.0 sec/);
+    await tool('mc', 'watchdog', 'reset');
+    await clock.advance(4_000);
+    t.notOk((await machine.told()).includes('reset 1'), 'kept up');
+    await clock.advance(1_000);
+    t.match(await machine.told(), ['reset 1']);
+    t.equal((await tool('raw', '0x06', '0x25')).trim(), '04 01 00 10 32 00 32 00', 'that it fired is on record');
+    await tool('raw', ...set);
+    await tool('mc', 'watchdog', 'reset');
+    await tool('mc', 'watchdog', 'off');
+    await clock.advance(60_000);
+    t.strictSame(await machine.told(), []);
+  });
+
   test(`ipmitool has the serial console with cipher suite ${suite}, whatever gets lost`, { skip }, async (t) => {
     const { server, serial } = await start(t);
     const peer = spawn('ipmitool', login(server, suite, 'secret12', ['sol', 'activate']), { stdio: 'pipe' });

@@ -11,12 +11,13 @@ import { SystemEventLog } from './bmc-server-sel.ts';
 import { SensorRepository } from './bmc-server-sensors.ts';
 import { SimulatedBmc } from './bmc-server-session.ts';
 import { SerialOverLan } from './bmc-server-sol.ts';
+import { WatchdogTimer } from './bmc-server-watchdog.ts';
 
 export type { BmcFaults };
 
 /**
  * A BMC in this process that speaks RMCP+ with cipher suites 3 and 17 (`ipmi_sim` knows no SHA-256), for tests and
- * simulated machines: chassis, boot options, sensors, event log, serial-over-LAN. It shares no code with our client, and is
+ * simulated machines: chassis, boot options, sensors, event log, watchdog, serial-over-LAN. It shares no code with our client, and is
  * shown right by `ipmitool` first.
  */
 export interface BmcServerOptions {
@@ -72,6 +73,7 @@ export async function startBmcServer(options: BmcServerOptions): Promise<BmcServ
     sensors: new SensorRepository(chassis),
     log: new SystemEventLog(clock),
     sol: new SerialOverLan(chassis.serial, port),
+    watchdog: new WatchdogTimer(chassis, clock),
   };
   const bmc = new SimulatedBmc({ ...options, sessions: options.sessions ?? 32, clock }, parts, mishaps);
   socket.on('message', (packet, from) => {
@@ -88,6 +90,7 @@ export async function startBmcServer(options: BmcServerOptions): Promise<BmcServ
       if (stopped) return;
       stopped = true;
       bmc.forget();
+      parts.watchdog.stop();
       timers.forEach((timer) => clearTimeout(timer));
       const closed = once(socket, 'close');
       socket.close();

@@ -82,6 +82,7 @@ async function machinesNotBack({ store, rack, machineIds }: Site, { quarantine }
       ...(disk_state === 'clean' ? [] : [`machine ${name} is free with a ${disk_state} disk`]),
       ...(machine?.installed !== true ? [] : [`machine ${name} is free with a tenant's system on it`]),
       ...(machine?.on === true ? [`machine ${name} is free and on`] : []),
+      ...(machine?.armed === true ? [`machine ${name} is free under an armed watchdog`] : []),
       ...(machine?.override === undefined ? [] : [`machine ${name} is free and would boot from ${machine.override}`]),
     ];
   });

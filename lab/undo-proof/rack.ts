@@ -4,13 +4,15 @@ import type { Ask, Probed } from '../../appliance/machines/rack.fixture.ts';
 import { parseMac } from '../../pxe/boot-client.ts';
 
 /** What of a double's BMC a daemon uses; nothing of it takes time. */
-export const bmcCalls = ['power', 'setPower', 'bootOnce', 'bootOnceAndReset', 'clearBootOverride', 'identity', 'newestEvent', 'faultsSince', 'close'] as const; // prettier-ignore
+export const bmcCalls = ['power', 'setPower', 'bootOnce', 'bootOnceAndReset', 'clearBootOverride', 'identity', 'newestEvent', 'faultsSince', 'watchdog', 'stopWatchdog', 'close'] as const; // prettier-ignore
 export type RackBmc = Pick<RackMachine, (typeof bmcCalls)[number]> & Partial<Bmc>;
 
 /** What there is to see of a machine, for whoever stands before it. */
 export interface MachineLook {
   readonly on: boolean;
   readonly override: string | undefined;
+  /** Whether its watchdog will do something to it. */
+  readonly armed: boolean;
   /** Whether a tenant's system is on its disk. */
   readonly installed: boolean;
 }
@@ -50,8 +52,8 @@ export class LocalRack implements Rack {
   }
 
   look(): Promise<readonly MachineLook[]> {
-    const looks = this.machines.map(({ state, override, system }) => ({
-      ...{ on: state === 'on', override, installed: system !== undefined },
+    const looks = this.machines.map(({ state, override, timer, system }) => ({
+      ...{ on: state === 'on', override, armed: timer.armed, installed: system !== undefined },
     }));
     return Promise.resolve(looks);
   }

@@ -98,7 +98,7 @@ export function startWorker(options: WorkerOptions): Worker {
         { ceiling: 10 * MINUTE, floor: MINUTE, factor: 3, verify: MINUTE },
       );
       const drive: BootDriveDeps = {
-        ...{ events, ids, bootWindow: 15 * MINUTE, deadlines, takeDeadline: 10 * SECOND },
+        ...{ events, ids, bootWindow: 15 * MINUTE, deadlines, takeDeadline: 10 * SECOND, watchdog: true },
         fleet: new BmcFleet({
           ...{ read: store.read, guards },
           unseal: () => new Secret('secret'),
@@ -184,6 +184,9 @@ function bmcOf(machine: RackBmc, effect: Effect): Bmc {
     identity: () => machine.identity(),
     newestEvent: (signal) => effect('read event log', () => machine.newestEvent(), { signal, isSpared: true }),
     faultsSince: (after, signal) => effect('read faults', () => machine.faultsSince(after), { signal, isSpared: true }),
+    watchdog: (signal) => effect('read watchdog', () => machine.watchdog(), { signal, isSpared: true }),
+    stopWatchdog: (then, signal) =>
+      effect(`stop watchdog, then ${then}`, () => machine.stopWatchdog(then), { signal, lie: found }),
     close: () => machine.close(),
   };
 }

@@ -14,6 +14,8 @@ export interface BmcRig {
   readonly machine: RigMachine;
   /** Has the BMC add entries to its event log, each told by what follows its time: the last nine bytes of it, in hex. */
   record(...events: string[]): Promise<void>;
+  /** The machine starts the watchdog timer; undefined where the BMC can't reset a machine by it. */
+  readonly startWatchdog: (() => Promise<void>) | undefined;
   stop(): Promise<void>;
   /** After `stop`: as after a power cut, without any session. */
   start(): Promise<void>;
@@ -177,6 +179,22 @@ export function proveBmc(name: string, skip: string | false, createRig: (t: Test
     }
     t.match(faults, [{ event: 'Uncorrectable ECC' }, { event: 'Thermal Trip' }]);
     t.equal(after, await bmc.newestEvent(never));
+  });
+
+  prove('a watchdog timer is stopped, with what it will do, or refused', async (t, rig, bmc) => {
+    if (rig.startWatchdog === undefined) {
+      await t.rejects(bmc.stopWatchdog('reset', never), { code: 'bmc.refused', details: { completionCode: 0xcc } });
+      t.match(rig.records.at(-1), { command: 'Set Watchdog Timer (stop, then reset)', completionCode: 0xcc });
+      return;
+    }
+    await bmc.stopWatchdog('reset', never);
+    t.strictSame(await bmc.watchdog(never), { armed: false, fired: false, unfedFor: 0 });
+    await rig.startWatchdog();
+    t.match(await bmc.watchdog(never), { armed: true, fired: false });
+    await bmc.stopWatchdog('none', never);
+    t.match(await bmc.watchdog(never), { armed: false });
+    await rig.startWatchdog();
+    t.match(await bmc.watchdog(never), { armed: false }, 'whoever starts it now, it does nothing');
   });
 
   prove('a call that is aborted ends at once and leaves the BMC usable', async (t, _rig, bmc) => {

@@ -17,6 +17,7 @@ import type { BmcCommandRecord, BmcEndpoint } from './bmc.ts';
 import { proveBmc } from './bmc-proof.ts';
 import type { BmcRig } from './bmc-proof.ts';
 import { CommandQueue } from './command-queue.ts';
+import type { IpmiRequest } from './ipmi/message.ts';
 import { SessionTransport } from './ipmi/session-transport.ts';
 import { openBmc } from './open-bmc.ts';
 import type { BmcTiming } from './open-bmc.ts';
@@ -60,6 +61,7 @@ async function ipmiSimRig(t: Test, kind: BmcEndpoint['kind']): Promise<BmcRig> {
   return {
     ...implementation({ ...login, port, kind, password: new Secret(password), cipherSuite: 3 }),
     machine,
+    startWatchdog: undefined,
     stop: () => simulator.stop(),
     start: async () => {
       simulator = await start(port);
@@ -88,23 +90,26 @@ async function bmcServerRig(t: Test, cipherSuite: 3 | 17): Promise<BmcRig> {
   };
 }
 
-function implementation(endpoint: BmcEndpoint): Pick<BmcRig, 'open' | 'record' | 'records'> {
+function implementation(endpoint: BmcEndpoint): Pick<BmcRig, 'open' | 'record' | 'records' | 'startWatchdog'> {
   const records: BmcCommandRecord[] = [];
   const onCommand = (record: BmcCommandRecord) => records.push(record);
   const deps = { clock: systemClock, ids: createIds(systemClock), log: silentLog, onCommand, timing };
-  const record = async (...events: string[]) => {
+  const tell = async (...requests: IpmiRequest[]) => {
     const { patience, rate } = timing;
     const queue = new CommandQueue(systemClock, rate);
     const transport = new SessionTransport(endpoint, { ...deps, onCommand: () => undefined, patience, queue });
-    const add = { name: 'Add SEL Entry', netFn: 0x0a, cmd: 0x44, repeatable: false };
     try {
-      for (const event of events) {
-        const data = Buffer.from(`00000200000000${event}`, 'hex');
-        await transport.request({ ...add, data }, new AbortController().signal);
-      }
+      for (const request of requests) await transport.request(request, new AbortController().signal);
     } finally {
       await transport.close();
     }
   };
-  return { open: (changes) => openBmc({ ...endpoint, ...changes }, deps), record, records };
+  const add = { name: 'Add SEL Entry', netFn: 0x0a, cmd: 0x44, repeatable: false };
+  const record = (...events: string[]) =>
+    tell(...events.map((event) => ({ ...add, data: Buffer.from(`00000200000000${event}`, 'hex') })));
+  const start = { name: 'Reset Watchdog Timer', netFn: 0x06, cmd: 0x22, data: Buffer.alloc(0), repeatable: false };
+  return {
+    open: (changes) => openBmc({ ...endpoint, ...changes }, deps),
+    ...{ record, records, startWatchdog: () => tell(start) },
+  };
 }

@@ -32,6 +32,13 @@ export interface Bmc {
    * whatever the BMC takes for the time. Rejects with `bmc.refused` when `after` is there no more. Nothing is deleted.
    */
   faultsSince(after: number, signal: AbortSignal): Promise<LoggedFaults>;
+  /** The watchdog timer. Rejects with `bmc.refused` where there is none. */
+  watchdog(signal: AbortSignal): Promise<Watchdog>;
+  /**
+   * Stops the watchdog timer, whoever started it, and says what it does to the machine should that start it again and let it run out:
+   * a reset, or nothing. That it ran out before is forgotten. Rejects with `bmc.refused` where the BMC has no such timer, or can't.
+   */
+  stopWatchdog(then: WatchdogAction, signal: AbortSignal): Promise<void>;
   /** Ends the session; calls under way reject. */
   close(): Promise<void>;
 }
@@ -55,6 +62,18 @@ export interface LoggedFaults {
   readonly upTo: number;
   /** Whether that is the newest one. */
   readonly isWhole: boolean;
+}
+
+export type WatchdogAction = 'reset' | 'none';
+
+/** A timer in the BMC that what runs on the machine keeps from running out (IPMI 2.0 §27). */
+export interface Watchdog {
+  /** It runs, and does something to the machine when it runs out. */
+  readonly armed: boolean;
+  /** It ran out while an operating system used it, since it was last stopped by us. */
+  readonly fired: boolean;
+  /** How long ago an operating system started it, or kept it up, last; 0 while it runs for none. */
+  readonly unfedFor: Millis;
 }
 
 /** What a BMC has recorded of the machine's hardware. Plain JSON. */

@@ -33,6 +33,8 @@ export function guardedBmc(bmc: Bmc, guard: Guard, member: string): Bmc {
     identity: (signal) => guarded(signal, (inner) => bmc.identity(inner)),
     newestEvent: (signal) => guarded(signal, (inner) => bmc.newestEvent(inner)),
     faultsSince: (after, signal) => guarded(signal, (inner) => bmc.faultsSince(after, inner)),
+    watchdog: (signal) => guarded(signal, (inner) => bmc.watchdog(inner)),
+    stopWatchdog: (then, signal) => guarded(signal, (inner) => bmc.stopWatchdog(then, inner)),
     close: () => bmc.close(),
   };
 }

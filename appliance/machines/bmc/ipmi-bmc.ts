@@ -1,6 +1,16 @@
 import type { Clock, Millis } from '../../kernel/clock.ts';
 import { hasCode } from '../../kernel/errors.ts';
-import type { Bmc, BmcEndpoint, BmcIdentity, BootDevice, HardwareFault, LoggedFaults, PowerState } from './bmc.ts';
+import type {
+  Bmc,
+  BmcEndpoint,
+  BmcIdentity,
+  BootDevice,
+  HardwareFault,
+  LoggedFaults,
+  PowerState,
+  Watchdog,
+  WatchdogAction,
+} from './bmc.ts';
 import { bmcError } from './bmc-error.ts';
 import * as commands from './ipmi/commands.ts';
 import type { Command } from './ipmi/commands.ts';
@@ -85,8 +95,29 @@ export class IpmiBmc implements Bmc {
     return { faults, upTo, isWhole: next === eventIds.end };
   }
 
+  async watchdog(signal: AbortSignal): Promise<Watchdog> {
+    const { running, action, fired, elapsed } = await this.#watchdogTimer(signal);
+    return { armed: running && action !== 'none', fired, unfedFor: elapsed };
+  }
+
+  async stopWatchdog(then: WatchdogAction, signal: AbortSignal): Promise<void> {
+    await this.#send(commands.setWatchdog(then), signal);
+    const read = await this.#watchdogTimer(signal);
+    if (read.running || read.action !== then || read.fired) {
+      throw bmcError('bmc.lied', this.#endpoint, 'accepted to stop its watchdog timer, and tells something else back', {
+        read,
+      });
+    }
+  }
+
   close(): Promise<void> {
     return this.#deps.transport.close();
+  }
+
+  async #watchdogTimer(signal: AbortSignal): Promise<commands.WatchdogTimer> {
+    const timer = await this.#send(commands.getWatchdog(), signal);
+    if (timer === undefined) throw bmcError('bmc.refused', this.#endpoint, 'tells nothing of its watchdog timer');
+    return timer;
   }
 
   async #event(id: number, signal: AbortSignal): Promise<LoggedEvent> {

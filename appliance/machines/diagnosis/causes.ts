@@ -78,6 +78,10 @@ export const causes = {
     'machine',
     'Read the lines around it: memory and firmware first; a new model may need a driver.',
   ),
+  'machine-hung': cause(
+    'machine',
+    "Look at the end of its console and at the BMC's event log: memory, processor, firmware; a new model may need a driver.",
+  ),
   'ramdisk-network': cause('machine', 'See to what the ramdisk names: link, NIC, or a driver that it lacks.'),
   'clock-off': cause('machine', "Set the machine's clock and replace its battery: it is not between 2000 and 2100."),
   'ca-unknown': cause(

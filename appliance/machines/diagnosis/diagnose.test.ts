@@ -236,6 +236,16 @@ const cases: readonly [Cause, BootEvidence, RegExp?][] = [
   ['disk-missing', boot('work', stage('disk', 'boot.disk-rule', noDisk(500)))],
   ['disk-missing', boot('work', stage('disk', 'boot.disk-rule', noDisk(500, 900)))],
   ['disk-ambiguous', boot('work', stage('disk', 'boot.disk-rule', noDisk(500, 900, 900).replace('0 do', '2 do')))],
+  [
+    'machine-hung',
+    boot('work', {
+      seen: [
+        entry(25, 'dhcp', 'discover', rom),
+        entry(80, 'bmc', 'watchdog', { stoodStill: true, fired: true, unfedMs: 0 }),
+      ],
+    }),
+    /stood still in its work.*the BMC has reset it/,
+  ],
   ['machine-restarted', boot('work', { seen: [entry(25, 'dhcp', 'discover', rom)] })],
   ['machine-restarted', boot('system', { seen: [entry(35, 'dhcp', 'discover', rom)] })],
   ['kexec-failed', boot('work', stage('kexec', 'boot.stage-failed', 'kexec_load failed: Operation not permitted'))],

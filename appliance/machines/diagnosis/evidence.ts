@@ -108,7 +108,7 @@ const worthTelling: ReadonlySet<string> = new Set(
   [
     ...['address', 'kind', 'architecture', 'uuid', 'decision', 'why', 'boot', 'server', 'serverMac', 'relay', 'from'],
     ...['reason', 'status', 'alert', 'file', 'bytes', 'cut', 'error', 'completionCode', 'answer', 'code', 'port'],
-    ...['part', 'event', 'record', 'sensor'],
+    ...['part', 'event', 'record', 'sensor', 'fired', 'unfedMs'],
   ].flat(),
 );
 

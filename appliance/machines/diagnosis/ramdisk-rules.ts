@@ -1,3 +1,4 @@
+import { STANDING } from '../watchdog.ts';
 import type { BootEvidence } from './evidence.ts';
 import { matching, printed, quoted, textOf, told } from './evidence.ts';
 import { isBooting } from './hops.ts';
@@ -112,9 +113,14 @@ export const ramdiskRules: readonly Rule[] = [
     look: panic,
   },
   {
+    cause: 'machine-hung',
+    hop: 'work',
+    look: hung,
+  },
+  {
     cause: 'machine-restarted',
     hop: 'work',
-    look: (evidence) => restarted(evidence, 'in the middle of its work'),
+    look: (evidence) => (hung(evidence) === undefined ? restarted(evidence, 'in the middle of its work') : undefined),
   },
 ];
 
@@ -128,6 +134,16 @@ const PANIC =
 function panic(evidence: BootEvidence): Look | undefined {
   const line = matching(printed(evidence, evidence.poweredAt), PANIC);
   return line === undefined ? undefined : certain("The ramdisk's kernel has stopped in a panic.", line);
+}
+
+function hung(evidence: BootEvidence): Look | undefined {
+  const standing = told(evidence, 'bmc', STANDING).findLast(({ detail }) => detail['stoodStill'] === true);
+  if (standing === undefined) return undefined;
+  const then = standing.detail['fired'] === true ? ', and the BMC has reset it' : '';
+  return certain(
+    `The machine stood still in its work: it did not keep up the BMC's watchdog any more${then}.`,
+    standing,
+  );
 }
 
 function distrust(evidence: BootEvidence, alerts: readonly string[], sentence: string): Look | undefined {

@@ -54,6 +54,8 @@ export interface BootSessionRow {
   proof_due: Millis | null;
   /** When the BMC was told to start it from its disk, since it had not. */
   rescued_at: Millis | null;
+  /** For how long it may stand still, during an install, until its BMC resets it; null where the BMC does not watch, or no more. */
+  watchdog: Millis | null;
   ended_at: Millis | null;
   end_reason: string | null;
   /** The boot of the machine that was parked when this one was ordered: it goes on in the same ramdisk, nothing is booted. */

@@ -1,5 +1,6 @@
 /** The commands we send, one function each: the request, and how to read its answer. Pure. */
-import type { BmcEndpoint, BmcIdentity, BootDevice } from '../bmc.ts';
+import type { Millis } from '../../../kernel/clock.ts';
+import type { BmcEndpoint, BmcIdentity, BootDevice, WatchdogAction } from '../bmc.ts';
 import { decodeEvent } from './logged-event.ts';
 import type { LoggedEvent } from './logged-event.ts';
 import type { IpmiRequest } from './message.ts';
@@ -120,6 +121,47 @@ export function eventLogEntry(id: number): Command<LoggedEvent | undefined> {
   return {
     request: repeatable('Get SEL Entry', STORAGE, 0x43, ...NO_RESERVATION, id & 0xff, id >> 8, ...WHOLE),
     decode: decodeEvent,
+  };
+}
+
+/**
+ * §27.6. It stops the timer; only the machine starts it again. In the name of an operating system, so that firmware, which uses the
+ * timer for its own start, has flags of its own. The longest countdown there is.
+ */
+export function setWatchdog(action: WatchdogAction): Command<void> {
+  const name = `Set Watchdog Timer (stop, then ${action})`;
+  const data = [FOR_SYSTEM, watchdogActions.indexOf(action), NO_PRETIMEOUT, 1 << FOR_SYSTEM, 0xff, 0xff];
+  return { request: repeatable(name, APP, 0x24, ...data), decode: () => undefined };
+}
+
+const FOR_SYSTEM = 0x04;
+const NO_PRETIMEOUT = 0;
+const watchdogActions: readonly WatchdogAction[] = ['none', 'reset'];
+
+export interface WatchdogTimer {
+  readonly running: boolean;
+  /** 'other' is switching the machine off, or off and on. */
+  readonly action: WatchdogAction | 'other';
+  readonly fired: boolean;
+  /** Of the countdown that an operating system started, so much is over. */
+  readonly elapsed: Millis;
+}
+
+/** §27.7: the countdown is in tenths of a second. Undefined when cut short. */
+export function getWatchdog(): Command<WatchdogTimer | undefined> {
+  return {
+    request: repeatable('Get Watchdog Timer', APP, 0x25),
+    decode: (data) => {
+      if (data.length < 8) return undefined;
+      const [use, running] = [data.readUInt8(0) & 0x07, (data.readUInt8(0) & 0x40) !== 0];
+      const elapsed = Math.max(0, data.readUInt16LE(4) - data.readUInt16LE(6)) * 100;
+      return {
+        running,
+        action: watchdogActions[data.readUInt8(1) & 0x07] ?? 'other',
+        fired: (data.readUInt8(3) & (1 << FOR_SYSTEM)) !== 0,
+        elapsed: running && use === FOR_SYSTEM ? elapsed : 0,
+      };
+    },
   };
 }
 

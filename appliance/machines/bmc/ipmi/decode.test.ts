@@ -27,6 +27,7 @@ test('no bytes whatever make a decoder throw', async (t) => {
     (bytes) => rakp.decodeRakp4(bytes, 1, login, { bmcRandom: noise, guid: noise }),
     ...[commands.chassisStatus(), commands.getBootFlags(), commands.deviceId()].map(({ decode }) => decode),
     ...[commands.eventLogInfo(), commands.eventLogEntry(1)].map(({ decode }) => decode),
+    commands.getWatchdog().decode,
     ...[commands.systemGuid(), commands.channelAuthCapabilities(), commands.consoleEnabled()].map(
       ({ decode }) => decode,
     ),
@@ -51,6 +52,29 @@ test('what one side seals the other opens, whatever its length, and nobody else'
     t.strictSame(bmc.open(console.seal(message))?.message, message);
   }
   t.equal(bmc.open(bmc.seal(Buffer.from('to another session'))), undefined);
+});
+
+test('the watchdog timer is read from the bits the specification names', async (t) => {
+  const { decode } = commands.getWatchdog();
+  const fed = { running: true, action: 'reset', fired: false, elapsed: 20_000 };
+  t.strictSame(decode(Buffer.from('4401000058029001', 'hex')), fed, '40 of 60 s are left');
+  t.match(decode(Buffer.from('c401000058025802', 'hex')), { running: true, elapsed: 0 }, 'one that logs nothing');
+  t.match(decode(Buffer.from('04000010ffffffff', 'hex')), { running: false, action: 'none', fired: true, elapsed: 0 });
+  t.match(
+    decode(Buffer.from('4211000258029001', 'hex')),
+    { action: 'reset', fired: false },
+    "the firmware's flag is its own",
+  );
+  t.match(decode(Buffer.from('4403000058029001', 'hex')), { action: 'other' });
+  t.match(decode(Buffer.from('4401000058025902', 'hex')), { elapsed: 0 }, 'no less than nothing');
+  t.match(
+    decode(Buffer.from('4301000058029001', 'hex')),
+    { running: true, elapsed: 0 },
+    'one that the firmware started',
+  );
+  t.equal(decode(Buffer.from('44010000580290', 'hex')), undefined);
+  const asked = commands.setWatchdog('reset').request;
+  t.match(asked, { netFn: 0x06, cmd: 0x24, data: Buffer.from('04010010ffff', 'hex') });
 });
 
 test('the power and the boot device are read from the bits the specification names', async (t) => {
