@@ -1,7 +1,8 @@
 /**
- * `npm run demo [-- --keep] [--report FILE]`: a rack of three machines and the appliance. One machine waits in the ramdisk and is
- * installed where it waits; another is off, and is booted for its order; the third has a disk that fails, so that it is set aside,
- * and its order goes on elsewhere. Ordered by the public API, watched to the end, proven by SSH; then nothing is left behind.
+ * `npm run demo [-- --keep] [--report FILE]`: a rack of three machines and the appliance. One machine waits in the ramdisk, with the
+ * image on its disk that is likely to be ordered, and is installed where it waits; another is off, and is booted for its order; the
+ * third has a disk that fails, so that it is set aside, and its order goes on elsewhere. Ordered by the public API, watched to the end,
+ * proven by SSH; then nothing is left behind.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -60,6 +61,8 @@ async function main(): Promise<number> {
 }
 
 async function play(site: Site): Promise<DemoReport> {
+  await site.orderInVain();
+  say('an order was too early: there was no machine for it, but now it is known what is ordered');
   say('machines: enrolling and inspecting all three (each boots the ramdisk once)');
   const [warm = '', , broken = ''] = await Promise.all(
     site.rack.machines.map(async ({ name }) => {
@@ -69,7 +72,10 @@ async function play(site: Site): Promise<DemoReport> {
     }),
   );
   await site.warm(warm);
-  say(`machines: ${WARM} waits in the ramdisk; nobody knows yet that the disk of ${BROKEN} takes no writes`);
+  await site.wroteAhead(WARM);
+  say(
+    `machines: ${WARM} waits in the ramdisk, with the likely image on its disk; nobody knows yet that the disk of ${BROKEN} takes no writes`,
+  );
 
   say('ordering two servers');
   const orders = [await site.order('web-1'), await site.order('web-2')];

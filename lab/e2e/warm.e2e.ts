@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { Test } from 'tap';
@@ -7,16 +6,13 @@ import { run } from '../process/run.ts';
 import { until } from '../process/until.ts';
 import type { Server, Timeline } from '../site/server.ts';
 import type { Site } from '../site/site.ts';
-import { DEPLOY_MS, deployed, machineFlow } from './flow.ts';
+import { deployed, machineFlow } from './flow.ts';
 
 machineFlow(
   'a machine that nobody enrolled is taken in by the manifest, waits in the ramdisk, and is installed where it waits',
   [{ name: 'http-1', firmware: 'uefi-http' }],
   async (t, site) => {
-    // What there is no machine for tells all the same what the next one will be ordered with.
-    const early = await site.order('early');
-    t.match(await site.settle(early.id, DEPLOY_MS), { state: 'rolled-back', attempts: [{ machine: null }] });
-
+    await site.orderInVain();
     await site.rack.speakLldp('sw-7');
     const id = await site.discover('http-1');
     await wasBootedByHttp(t, site, id);
@@ -36,7 +32,7 @@ machineFlow(
     });
     t.same({ ...asked, seenAt: '' }, { ...waited, seenAt: '' }, 'it outlives a kill of the daemon in the same boot');
 
-    await until('the image to be written ahead', DEPLOY_MS, () => wroteAhead(site));
+    await site.wroteAhead('http-1');
     const server = await deployed(site, 'web-1');
     t.equal((await site.ssh(server, 'hostname')).trim(), 'web-1');
     await isWarm(t, site, server);
@@ -56,11 +52,6 @@ machineFlow(
   },
   { settings: ['discovery: { inspect: true }'] },
 );
-
-/** As its console tells: nothing depends on it, so that the appliance is not told. */
-function wroteAhead({ rack }: Site): boolean {
-  return readFileSync(rack.machine('http-1').serialLog, 'latin1').includes('ahead done');
-}
 
 /** By UEFI's own HTTP client, from the loader on. */
 async function wasBootedByHttp(t: Test, site: Site, id: string): Promise<void> {

@@ -56,6 +56,10 @@ export interface Site {
   enrol(name: string): Promise<string>;
   /** Has a machine wait in the ramdisk for its order; rejects when it does not come there. */
   warm(id: string): Promise<void>;
+  /** Orders a server that there is no machine for: it comes to nothing, and tells what the next one will likely be ordered with. */
+  orderInVain(): Promise<void>;
+  /** Waits until a machine that waits has written the likely image, for the time of this number since it was built. */
+  wroteAhead(name: string, time?: number): Promise<void>;
   /** Has a machine expected, and presses its button: it boots from the network unknown, and gets available by itself. Returns its id. */
   discover(name: string): Promise<string>;
   /** Orders a server as the tenant. */
@@ -86,6 +90,7 @@ export interface MachineView {
 
 /** What several machines may take to be inspected and checked side by side, on two busy cores. */
 const BOOT_MS = 8 * 60_000;
+const IN_VAIN_MS = 60_000;
 
 const FLAVOR = 'lab';
 const REGION = 'lab';
@@ -191,6 +196,24 @@ class OpenSite implements Site {
   async warm(id: string): Promise<void> {
     await this.operator.post(`/machines/${id}/warm`, {});
     await this.#rests(id, 'ready');
+  }
+
+  async orderInVain(): Promise<void> {
+    const { id } = await this.order('too-early');
+    const { state, attempts } = await this.settle(id, IN_VAIN_MS);
+    if (state !== 'rolled-back' || attempts.some(({ machine }) => machine !== null)) {
+      throw new Error(`an order that there was no machine for is ${state}`);
+    }
+  }
+
+  /** As its console tells, from which nothing is cut off: nothing depends on it, so that the appliance is not told. */
+  async wroteAhead(name: string, time = 1): Promise<void> {
+    const { serialLog } = this.rack.machine(name);
+    await until(`${name} to have its image written ahead`, BOOT_MS, () => {
+      const printed = readFileSync(serialLog, 'latin1');
+      if (printed.includes('ahead given up')) throw new Error(`${name} has given up to write its image ahead`);
+      return printed.split('ahead done').length > time;
+    });
   }
 
   async #rests(id: string, wanted: 'available' | 'ready'): Promise<void> {
