@@ -14,7 +14,8 @@ export const floors: readonly (readonly string[])[] = [
   ['appliance/pool'],
   ['appliance/providers'],
   ['appliance/requests'],
-  // The settings of a daemon, read by who starts one; rooms below are given what they need of them.
+  // The settings of a daemon as they are written, and as who starts one reads them; rooms below are given what they need of them.
+  ['appliance/config-file.ts'],
   ['appliance/config.ts'],
   ['appliance/api', 'appliance/cli'],
   // The composition root and its companions: main, boot-plane, start-up …
