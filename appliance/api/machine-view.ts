@@ -32,6 +32,9 @@ export const Machine = Type.Object({
       since: Type.String(),
       seenAt: Type.String(),
       ramdisk: Type.Union([Type.String(), Type.Null()], { description: 'Which ramdisk it waits in.' }),
+      image: Type.Union([Type.String(), Type.Null()], {
+        description: '`name:version` of what it was told to write to its disk meanwhile.',
+      }),
     }),
     Type.Null(),
   ]),
@@ -122,6 +125,14 @@ export async function present(read: Reader, id: string) {
 async function parkedSince(read: Reader, id: string) {
   const boot = await openBoot(read, id);
   if (boot?.state !== 'parked') return null;
-  const { window_until: since, seen_at: seenAt, ramdisk } = boot;
-  return { since: new Date(since).toISOString(), seenAt: new Date(seenAt).toISOString(), ramdisk };
+  const { window_until: since, seen_at: seenAt, ramdisk, order } = boot;
+  const image = await read
+    .selectFrom('images')
+    .select(['name', 'version'])
+    .where('id', '=', order.image_id ?? '')
+    .executeTakeFirst();
+  return {
+    ...{ since: new Date(since).toISOString(), seenAt: new Date(seenAt).toISOString(), ramdisk },
+    image: image === undefined ? null : `${image.name}:${image.version}`,
+  };
 }

@@ -30,7 +30,7 @@ interface Machine extends Firmware {
   readonly uuid: string | null;
   readonly cores: number | null;
   readonly memoryMib: number | null;
-  readonly parked: { readonly since: string; readonly seenAt: string; readonly ramdisk: string | null } | null;
+  readonly parked: Parked | null;
   readonly bmc: { readonly kind: string; readonly address: string; readonly port: number };
   readonly nics: readonly {
     mac: string;
@@ -45,6 +45,13 @@ interface Machine extends Firmware {
   readonly disks: readonly Disk[];
   readonly dimms: readonly Dimm[];
   readonly openIssues: readonly Issue[];
+}
+
+interface Parked {
+  readonly since: string;
+  readonly seenAt: string;
+  readonly ramdisk: string | null;
+  readonly image: string | null;
 }
 
 interface Nic {
@@ -216,7 +223,7 @@ function sheet(machine: Machine): string {
     id: rest.id,
     state: rest.state,
     'quarantined for': rest.quarantineReason,
-    waits: parked === null ? null : `since ${parked.since}, asked ${parked.seenAt}, ramdisk ${parked.ramdisk ?? '?'}`,
+    waits: parked === null ? null : waiting(parked),
     rack: rest.rack,
     hardware: [rest.vendor, rest.model, rest.serial].filter((part) => part !== null).join(' '),
     uuid: rest.uuid,
@@ -236,6 +243,11 @@ function sheet(machine: Machine): string {
     ...(dimms.length === 0 ? [] : [dimmTable(dimms)]),
     ...(openIssues.length === 0 ? [] : [issueText(openIssues)]),
   ].join('\n');
+}
+
+function waiting({ since, seenAt, ramdisk, image }: Parked): string {
+  const ahead = image === null ? '' : `, to write ${image} ahead`;
+  return `since ${since}, asked ${seenAt}, ramdisk ${ramdisk ?? '?'}${ahead}`;
 }
 
 function nic(text: string, before: readonly Nic[] = []): readonly Nic[] {

@@ -23,6 +23,7 @@ machineFlow(
 
     await site.warm(id);
     const waited = await parkedOf(site, id);
+    t.equal(waited.image, 'debian:12', 'what was ordered before is likely');
     await site.daemon.kill();
     const restarted = Date.now();
     await site.daemon.start();
@@ -96,6 +97,7 @@ interface Parked {
   readonly since: string;
   readonly seenAt: string;
   readonly ramdisk: string;
+  readonly image: string | null;
 }
 
 async function parkedOf(site: Site, id: string): Promise<Parked> {
