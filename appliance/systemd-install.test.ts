@@ -118,7 +118,12 @@ function host(t: Test) {
   t.teardown(() => rmSync(directory, { recursive: true }));
   const [release, root] = ['release', 'system'].map((name) => join(directory, name)) as [string, string];
   mkdirSync(join(root, 'etc'), { recursive: true });
-  const settings = ['appliance/config.ts', 'images/images-config.ts', 'images/ingest/public-address.ts'];
+  const settings = [
+    'appliance/config.ts',
+    'appliance/config-file.ts',
+    'images/images-config.ts',
+    'images/ingest/public-address.ts',
+  ];
   for (const name of ['systemd', ...settings, 'appliance/kernel', 'appliance/providers/simulation']) {
     cpSync(join(project, name), join(release, name), { recursive: true });
   }

@@ -94,7 +94,7 @@ sqliteStore('a dry run names things that there are, and is for operators', async
 async function hold(store: Store, machineId: string): Promise<void> {
   await order(store, [0]);
   const ended = { outcome: 'succeeded', failure: null, created_at: 0, ended_at: null } as const;
-  const of = { id: 'att_1', request_id: 'srv_flv_small_0_0', tenant_id: 'ten_1', number: 1, saga_id: 'saga_1' };
+  const of = { id: 'att_1', request_id: 'srv_flv_small_img_1_0_0', tenant_id: 'ten_1', number: 1, saga_id: 'saga_1' };
   await store.transaction(async (tx) => {
     await tx
       .insertInto('attempts')
