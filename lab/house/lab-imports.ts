@@ -61,6 +61,7 @@ const doors: readonly Door[] = [
   { from: /^lab\/bench\/bmc\.ts$/, to: /^appliance\/machines\/bmc\/(bmc|open-bmc)\.ts$/ },
   // The bench replays orders against the decisions themselves: they are pure, and no daemon waits through 90 days.
   { from: /^lab\/bench\/pool[^/]*\.ts$/, to: /^scheduler\/(pool-[a-z]+|forecast\/[a-z-]+)\.ts$/ },
+  { from: /^lab\/bench\/placement[^/]*\.ts$/, to: /^scheduler\/placement\.ts$/ },
   // The names of the stages that a flow kills the daemon at, and that the demo shows: a new one must not be left out in silence.
   { from: /^lab\/(e2e|demo)\//, to: /^appliance\/requests\/server-timeline\.ts$/ },
   // The house rules hold the documents against the tables and the schema that run.
