@@ -82,12 +82,12 @@ function follow(socket: WebSocket, { events, read, clock }: LiveDeps, { from, wa
     try {
       while (again && socket.readyState === socket.OPEN) {
         again = false;
-        // Revoking a key is an event too: whoever follows looks at once.
+        const batch = await events.read(cursor, BATCH);
+        // Behind the reading: what was read may have come after the key was revoked, which is an event too.
         if (!(await isStillValid(read, caller, clock.now()))) {
           socket.close(1008, 'the key is not valid any more');
           return;
         }
-        const batch = await events.read(cursor, BATCH);
         for (const event of batch) {
           if (passes(event, wanted) && !(await send(socket, JSON.stringify(present(event)), clock))) {
             socket.close(1013, 'read faster, or come back with your last position');
